@@ -1,0 +1,4 @@
+//! Greenroom.
+pub mod chain;
+pub mod hypervisor;
+pub mod vocab;

@@ -1,0 +1,37 @@
+//! A built base image: kernel, initial ramdisk and disk, content-addressed.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Digest, Timestamp};
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Image {
+    pub name: String,
+    /// Digest over the parts' digests and the boot settings: what a run pins.
+    pub digest: Digest,
+    /// Digest of everything that went into building it; equal key means nothing to rebuild.
+    pub key: Digest,
+    pub description: String,
+    pub os: String,
+    /// Kernel command line, without the console settings of the machine.
+    pub cmdline: String,
+    /// Below this the guest does not boot.
+    pub min_memory_mib: u64,
+    /// Virtual size of the base disk.
+    pub disk_mib: u64,
+    pub kernel: ImagePart,
+    pub initrd: ImagePart,
+    /// qcow2, the backing file of linked clones.
+    pub disk: ImagePart,
+    pub built_at: Timestamp,
+    pub build_seconds: f64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ImagePart {
+    pub path: PathBuf,
+    pub digest: Digest,
+    pub size_bytes: u64,
+}

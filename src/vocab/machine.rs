@@ -1,0 +1,145 @@
+//! A virtual provisioning machine (VPM): the VM in which one stage runs.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Deployment, MachineId, RunId, Timestamp};
+
+/// What each domain of ours carries in its libvirt metadata. A domain without it is read-only to us.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tag {
+    pub deployment: Deployment,
+    pub run: RunId,
+    pub stage: String,
+    /// Counts the machines made for this stage of this run, from 1.
+    pub serial: u32,
+    /// The run's generation when the machine was made; a later generation disowns it.
+    pub generation: i64,
+}
+
+/// How a VM is obtained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EngineKind {
+    /// Linked qcow2 overlay on the base image, cold boot.
+    Clone,
+    /// Full copy of the base image, cold boot. Survives the loss of the base.
+    Copy,
+}
+
+impl EngineKind {
+    pub const ALL: [EngineKind; 2] = [Self::Clone, Self::Copy];
+
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Clone => "clone",
+            Self::Copy => "copy",
+        }
+    }
+}
+
+impl fmt::Display for EngineKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+/// What runs the guest's instructions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Accelerator {
+    /// Hardware virtualisation; libvirt domain type `kvm`.
+    Kvm,
+    /// QEMU's emulator; libvirt domain type `qemu`. Works everywhere and is no security boundary.
+    Tcg,
+}
+
+/// Sizes of one machine, decided before it is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Size {
+    pub vcpus: u32,
+    pub memory_mib: u64,
+    pub disk_mib: u64,
+    /// Limit in each direction, kilobytes (1000) a second; none means unlimited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_kbytes_per_s: Option<u64>,
+}
+
+/// The life of a machine: `Making → Up → Releasing → Gone`, or `Up → Kept → Releasing → Gone` when a
+/// failed one is held for inspection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum MachineState {
+    /// Disk, domain and boot are under way.
+    Making,
+    /// The guest agent has answered.
+    Up,
+    /// Kept for inspection until the given time.
+    Kept { until: Timestamp },
+    /// To be destroyed; nothing of it may be used any more.
+    Releasing,
+    /// Domain, disk and files are gone.
+    Gone,
+}
+
+impl MachineState {
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Making => "making",
+            Self::Up => "up",
+            Self::Kept { .. } => "kept",
+            Self::Releasing => "releasing",
+            Self::Gone => "gone",
+        }
+    }
+
+    /// It can still be given work.
+    pub fn is_usable(&self) -> bool {
+        matches!(self, Self::Making | Self::Up)
+    }
+
+    /// It occupies memory and disk of the host.
+    pub fn holds_capacity(&self) -> bool {
+        !matches!(self, Self::Gone)
+    }
+}
+
+/// How long each phase of making or ending a machine took, milliseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct MachinePhases {
+    /// Waiting for room on the host.
+    #[serde(default)]
+    pub admit_ms: f64,
+    /// Making the overlay or copy.
+    #[serde(default)]
+    pub disk_ms: f64,
+    /// libvirt's create call.
+    #[serde(default)]
+    pub define_ms: f64,
+    /// From the create call's return until the guest agent answered.
+    #[serde(default)]
+    pub boot_ms: f64,
+    /// Destroying the domain and removing its files.
+    #[serde(default)]
+    pub teardown_ms: f64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Machine {
+    pub id: MachineId,
+    /// Readable in `virsh list`: `gr-<run>-<stage>-<serial>`.
+    pub name: String,
+    pub tag: Tag,
+    pub stage_index: usize,
+    pub engine: EngineKind,
+    /// Why this engine.
+    pub engine_reason: String,
+    pub size: Size,
+    #[serde(flatten)]
+    pub state: MachineState,
+    pub phases: MachinePhases,
+    pub made_at: Timestamp,
+    pub up_at: Option<Timestamp>,
+    pub gone_at: Option<Timestamp>,
+}
