@@ -1,4 +1,10 @@
 //! Greenroom.
+pub mod blocking;
 pub mod chain;
+pub mod clock;
+pub mod engines;
 pub mod hypervisor;
+pub mod images;
+pub mod runs;
+pub mod store;
 pub mod vocab;

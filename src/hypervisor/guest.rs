@@ -108,7 +108,12 @@ impl Guest<'_> {
     }
 
     /// Runs a short command to its end; its output must fit one agent reply.
-    pub async fn run(&self, argv: &[&str], input: &[u8], deadline: Duration) -> Result<Finished, HvError> {
+    pub async fn run(
+        &self,
+        argv: &[&str],
+        input: &[u8],
+        deadline: Duration,
+    ) -> Result<Finished, HvError> {
         let _ = (argv, input, deadline);
         todo!()
     }
