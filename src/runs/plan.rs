@@ -371,10 +371,7 @@ pub fn request(view: &mut View, request: Request, now: Timestamp) -> Result<(), 
         }
         Request::Retry { from, force } => retry(view, from.as_deref(), force, now),
         Request::MachineLost { machine, why } => {
-            let usable = view
-                .machine(machine)
-                .is_some_and(|machine| machine.state.is_usable());
-            if usable {
+            if view.machine(machine).is_some_and(|machine| !matches!(machine.state, MachineState::Releasing | MachineState::Gone)) {
                 view.release(machine);
                 fail_user_of(view, machine, Failure::new(FailureKind::Lost, why), now);
             }
