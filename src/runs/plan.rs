@@ -816,6 +816,29 @@ fn due_for_attempt(view: &View, now: Timestamp) -> Option<Action> {
     }
 }
 
+/// Whether an action has to wait until another, of this run and under way, has ended: a machine is
+/// released only when nothing else is done with it, and one at a time touches the handoff disk.
+pub fn must_wait(view: &View, action: Action, other: Action) -> bool {
+    match action {
+        Action::Release(machine) => machine_of(view, other) == Some(machine),
+        Action::RemoveDisks => true,
+        Action::PrepareDisk(_) | Action::Attach(_) | Action::Detach(_) => {
+            matches!(other, Action::PrepareDisk(_) | Action::Attach(_) | Action::Detach(_))
+        }
+        _ => false,
+    }
+}
+
+fn machine_of(view: &View, action: Action) -> Option<MachineId> {
+    match action {
+        Action::MakeMachine(id) | Action::Release(id) => Some(id),
+        Action::PrepareDisk(id) | Action::Attach(id) | Action::Start(id) | Action::Watch(id) | Action::Collect(id) | Action::Detach(id) => {
+            view.attempt(id).and_then(|attempt| attempt.machine)
+        }
+        Action::RemoveDisks => None,
+    }
+}
+
 /// To be noted, in the same transaction as the intention, before an action is carried out.
 pub fn begin(view: &mut View, action: Action) {
     match action {
