@@ -198,14 +198,22 @@ impl Stage {
     /// The policy row for a failure of this kind. Without one, what befell the machine rather than
     /// the work (`host`, `boot`, `lost`) is tried three times, anything else once.
     pub fn retry_for(&self, kind: FailureKind) -> Retry {
-        self.retry.iter().find(|row| row.on.contains(&kind)).cloned().unwrap_or_else(|| Retry {
-            on: vec![kind],
-            attempts: match kind {
-                FailureKind::Host | FailureKind::Boot | FailureKind::Lost => 3,
-                _ => 1,
-            },
-            backoff: Backoff { first_s: 1.0, factor: 2.0, max_s: 60.0 },
-        })
+        self.retry
+            .iter()
+            .find(|row| row.on.contains(&kind))
+            .cloned()
+            .unwrap_or_else(|| Retry {
+                on: vec![kind],
+                attempts: match kind {
+                    FailureKind::Host | FailureKind::Boot | FailureKind::Lost => 3,
+                    _ => 1,
+                },
+                backoff: Backoff {
+                    first_s: 1.0,
+                    factor: 2.0,
+                    max_s: 60.0,
+                },
+            })
     }
 }
 

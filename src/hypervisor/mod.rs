@@ -63,7 +63,12 @@ pub trait Hypervisor: Send + Sync + 'static {
     /// One guest agent command and its reply, both JSON as in QEMU's guest agent protocol; the
     /// reply is the text of the object with `return` (errors become [`HvError::Agent`]), at most
     /// [`AGENT_REPLY_CAP`] bytes.
-    async fn agent(&self, id: MachineId, command: &str, deadline: Duration) -> Result<String, HvError>;
+    async fn agent(
+        &self,
+        id: MachineId,
+        command: &str,
+        deadline: Duration,
+    ) -> Result<String, HvError>;
 
     /// Use since the machine started, from the host's side, not from the guest's word.
     async fn usage(&self, id: MachineId) -> Result<MachineUsage, HvError>;
@@ -102,9 +107,17 @@ pub struct HostFacts {
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum DiskOrder {
     /// qcow2 whose backing file is the qcow2 `base`, at least `size_mib` large.
-    Overlay { path: PathBuf, base: PathBuf, size_mib: u64 },
+    Overlay {
+        path: PathBuf,
+        base: PathBuf,
+        size_mib: u64,
+    },
     /// Independent qcow2 with the contents of the qcow2 `base`.
-    Copy { path: PathBuf, base: PathBuf, size_mib: u64 },
+    Copy {
+        path: PathBuf,
+        base: PathBuf,
+        size_mib: u64,
+    },
     /// Empty sparse raw disk of exactly `size_mib`.
     Raw { path: PathBuf, size_mib: u64 },
     /// Raw copy of the raw disk `from`, sparse, sharing blocks where the file system can. Replaces
@@ -115,7 +128,10 @@ pub enum DiskOrder {
 impl DiskOrder {
     pub fn path(&self) -> &Path {
         match self {
-            Self::Overlay { path, .. } | Self::Copy { path, .. } | Self::Raw { path, .. } | Self::Duplicate { path, .. } => path,
+            Self::Overlay { path, .. }
+            | Self::Copy { path, .. }
+            | Self::Raw { path, .. }
+            | Self::Duplicate { path, .. } => path,
         }
     }
 }
@@ -225,6 +241,9 @@ pub enum HvError {
 impl HvError {
     /// Trying again a little later may help.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Unreachable(_) | Self::AgentAbsent(_) | Self::AgentTimeout(..))
+        matches!(
+            self,
+            Self::Unreachable(_) | Self::AgentAbsent(_) | Self::AgentTimeout(..)
+        )
     }
 }

@@ -20,7 +20,9 @@ pub struct Device {
 /// names, domain names and XML alike.
 pub fn is_plain_name(text: &str) -> bool {
     let mut characters = text.chars();
-    characters.next().is_some_and(|first| first.is_ascii_alphanumeric())
+    characters
+        .next()
+        .is_some_and(|first| first.is_ascii_alphanumeric())
         && text.len() <= 64
         && characters.all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
 }

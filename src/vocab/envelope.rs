@@ -27,12 +27,17 @@ pub struct Artefact {
 
 impl Envelope {
     pub fn of_facts(facts: &serde_json::Map<String, serde_json::Value>) -> Self {
-        Self { document: serde_json::json!({ "device": facts }), artefacts: Vec::new() }
+        Self {
+            document: serde_json::json!({ "device": facts }),
+            artefacts: Vec::new(),
+        }
     }
 
     /// The bytes that are stored and hashed: compact JSON, keys sorted.
     pub fn to_bytes(&self) -> Vec<u8> {
-        serde_json::json!({ "document": self.document, "artefacts": self.artefacts }).to_string().into_bytes()
+        serde_json::json!({ "document": self.document, "artefacts": self.artefacts })
+            .to_string()
+            .into_bytes()
     }
 
     pub fn digest(&self) -> Digest {

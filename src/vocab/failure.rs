@@ -67,7 +67,11 @@ pub struct Failure {
 
 impl Failure {
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), way_out: None }
+        Self {
+            kind,
+            message: message.into(),
+            way_out: None,
+        }
     }
 
     pub fn with_way_out(mut self, way_out: impl Into<String>) -> Self {

@@ -1,0 +1,11 @@
+//! The one way to do blocking work from async code: keeps the tracing span, passes panics on.
+
+/// Runs `work` on tokio's pool for blocking work. Work that may block for long without a limit of its
+/// own (libvirt calls) does not belong here but behind `hypervisor::libvirt`'s bridge.
+pub async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let span = tracing::Span::current();
+    match tokio::task::spawn_blocking(move || span.in_scope(work)).await {
+        Ok(value) => value,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}

@@ -1,0 +1,174 @@
+//! Carrying actions out. Each may be carried out twice: it asks the world what is done already.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::pinned::Plan;
+use super::plan::{Action, Outcome};
+use super::services::Services;
+use super::view::View;
+use crate::hypervisor::{HvError, guest::Guest};
+use crate::store::artefacts::ArtefactError;
+use crate::vocab::machine::Machine;
+use crate::vocab::run::{Attempt, Run};
+use crate::vocab::{Failure, FailureKind, MachineId};
+
+mod disk;
+mod machine;
+mod work;
+
+/// An action with the values it needs, as they were when it became due.
+pub struct Order {
+    pub action: Action,
+    pub run: Run,
+    pub plan: Arc<Plan>,
+    pub attempt: Option<Attempt>,
+    pub machine: Option<Machine>,
+    /// A stage waits for the machine that is made, rather than only its successor.
+    pub wanted: bool,
+}
+
+impl Order {
+    pub fn new(view: &View, action: Action) -> Self {
+        let attempt = match action {
+            Action::PrepareDisk(id)
+            | Action::Attach(id)
+            | Action::Start(id)
+            | Action::Watch(id)
+            | Action::Collect(id)
+            | Action::Detach(id) => view.attempt(id).cloned(),
+            _ => None,
+        };
+        let machine = match action {
+            Action::MakeMachine(id) | Action::Release(id) => view.machine(id).cloned(),
+            _ => attempt
+                .as_ref()
+                .and_then(|attempt| attempt.machine)
+                .and_then(|id| view.machine(id))
+                .cloned(),
+        };
+        let wanted = machine.as_ref().is_some_and(|machine| {
+            view.current()
+                .is_some_and(|attempt| attempt.machine == Some(machine.id))
+        });
+        Self {
+            action,
+            run: view.run.clone(),
+            plan: view.plan.clone(),
+            attempt,
+            machine,
+            wanted,
+        }
+    }
+
+    fn machine(&self) -> Result<&Machine, Failure> {
+        self.machine.as_ref().ok_or_else(|| {
+            Failure::new(
+                FailureKind::Internal,
+                format!("{}: no machine", self.action),
+            )
+        })
+    }
+
+    fn attempt(&self) -> Result<&Attempt, Failure> {
+        self.attempt.as_ref().ok_or_else(|| {
+            Failure::new(
+                FailureKind::Internal,
+                format!("{}: no attempt", self.action),
+            )
+        })
+    }
+}
+
+/// Does it. `cancel` says that nobody wants the result any more; the effect may then be half done,
+/// and the release that follows takes it away.
+pub async fn carry_out(services: &Services, order: &Order, cancel: &CancellationToken) -> Outcome {
+    let work = async {
+        match order.action {
+            Action::MakeMachine(_) => machine::make(services, order, cancel).await,
+            Action::Release(_) => machine::release(services, order, cancel).await,
+            Action::PrepareDisk(_) => disk::prepare(services, order).await,
+            Action::Attach(_) => disk::attach(services, order).await,
+            Action::Start(_) => work::start(services, order).await,
+            Action::Watch(_) => work::watch(services, order).await,
+            Action::Collect(_) => work::collect(services, order).await,
+            Action::Detach(_) => disk::detach(services, order).await,
+            Action::RemoveDisks => disk::remove(services, order).await,
+        }
+    };
+    // Following a guest may be dropped at any moment. Whatever changes the host is not: making and
+    // releasing look at the token themselves between their steps, the others have short deadlines.
+    let result = match order.action {
+        Action::Start(_) | Action::Watch(_) | Action::Collect(_) => tokio::select! {
+            result = work => result,
+            () = cancel.cancelled() => return Outcome::Cancelled,
+        },
+        _ => work.await,
+    };
+    result.unwrap_or_else(Outcome::Failed)
+}
+
+fn guest<'a>(services: &'a Services, machine: MachineId) -> Guest<'a> {
+    Guest {
+        hypervisor: &*services.hypervisor,
+        machine,
+    }
+}
+
+/// Repeats a call while the host cannot be reached, up to the settings' patience.
+async fn patiently<T, F>(services: &Services, mut call: impl FnMut() -> F) -> Result<T, HvError>
+where
+    F: Future<Output = Result<T, HvError>>,
+{
+    let begun = tokio::time::Instant::now();
+    let mut pause = Duration::from_millis(100);
+    loop {
+        match call().await {
+            Err(HvError::Unreachable(why)) if begun.elapsed() < services.settings.patience => {
+                tracing::warn!(%why, "the host cannot be reached; trying again");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(5));
+            }
+            result => return result,
+        }
+    }
+}
+
+/// What a host's refusal means for a stage.
+fn failure_of(error: &HvError, during: &str) -> Failure {
+    let (kind, way_out) = match error {
+        HvError::Unreachable(_) => (
+            FailureKind::Host,
+            Some("start libvirtd, then retry the run"),
+        ),
+        HvError::DiskFull(_) => (
+            FailureKind::Host,
+            Some("free space on the host's disk, then retry the run"),
+        ),
+        HvError::NoMemory(_) => (
+            FailureKind::Host,
+            Some("free memory on the host or lower the stage's memory, then retry the run"),
+        ),
+        HvError::Refused(_) | HvError::Host(_) => (FailureKind::Host, None),
+        HvError::NoSuchMachine(_)
+        | HvError::AgentAbsent(_)
+        | HvError::AgentTimeout(..)
+        | HvError::Agent(_) => (FailureKind::Lost, None),
+    };
+    let failure = Failure::new(kind, format!("{during}: {error}"));
+    match way_out {
+        Some(way_out) => failure.with_way_out(way_out),
+        None => failure,
+    }
+}
+
+fn artefact_failure(error: &ArtefactError) -> Failure {
+    Failure::new(FailureKind::Host, error.to_string())
+}
+
+fn elapsed_ms(since: tokio::time::Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1000.0
+}

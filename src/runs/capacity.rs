@@ -1,0 +1,208 @@
+//! Room on the host for machines: who may make one now.
+//!
+//! A stage that waits for its machine goes before any prefetch; within a class it is first come,
+//! first served. A machine holds its share until it is gone.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Mutex;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+use crate::vocab::MachineId;
+use crate::vocab::machine::Size;
+
+/// How urgent a machine is; smaller goes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Urgency {
+    /// A stage waits for it.
+    Wanted,
+    /// It is made ahead of need.
+    Ahead,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Room {
+    pub memory_mib: u64,
+    pub vcpus: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CapacityStatus {
+    pub total: Room,
+    pub used: Room,
+    pub machines: usize,
+    pub waiting: usize,
+}
+
+/// Each QEMU process needs memory beside its guest's: measured 60–110 MiB with emulation.
+pub const OVERHEAD_MIB: u64 = 96;
+
+pub struct Capacity {
+    state: Mutex<State>,
+}
+
+struct State {
+    total: Room,
+    used: Room,
+    holders: HashMap<MachineId, Room>,
+    /// By urgency and order of arrival.
+    waiting: BTreeMap<(Urgency, u64), (MachineId, Room, oneshot::Sender<()>)>,
+    arrivals: u64,
+}
+
+/// What a request can never get on this host.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error(
+    "a machine of {memory_mib} MiB and {vcpus} vCPUs does not fit this host, which gives Greenroom {total_memory_mib} MiB and {total_vcpus} vCPUs"
+)]
+pub struct TooLarge {
+    memory_mib: u64,
+    vcpus: u64,
+    total_memory_mib: u64,
+    total_vcpus: u64,
+}
+
+impl Capacity {
+    pub fn new(total: Room) -> Self {
+        let used = Room {
+            memory_mib: 0,
+            vcpus: 0,
+        };
+        Self {
+            state: Mutex::new(State {
+                total,
+                used,
+                holders: HashMap::new(),
+                waiting: BTreeMap::new(),
+                arrivals: 0,
+            }),
+        }
+    }
+
+    /// Waits until there is room and takes it. A machine that has its room already gets it again;
+    /// dropping the future gives up the place in the queue.
+    pub async fn take(
+        &self,
+        machine: MachineId,
+        size: Size,
+        urgency: Urgency,
+    ) -> Result<(), TooLarge> {
+        let need = room_of(size);
+        let granted = {
+            let mut state = self.lock();
+            if state.holders.contains_key(&machine) {
+                return Ok(());
+            }
+            let total = state.total;
+            if need.memory_mib > total.memory_mib || need.vcpus > total.vcpus {
+                return Err(TooLarge {
+                    memory_mib: size.memory_mib,
+                    vcpus: need.vcpus,
+                    total_memory_mib: total.memory_mib,
+                    total_vcpus: total.vcpus,
+                });
+            }
+            state
+                .waiting
+                .retain(|_, (waiting, _, sender)| *waiting != machine && !sender.is_closed());
+            state.arrivals += 1;
+            let place = (urgency, state.arrivals);
+            let (grant, granted) = oneshot::channel();
+            state.waiting.insert(place, (machine, need, grant));
+            state.grant();
+            granted
+        };
+        // The sender lives in the queue until it grants; it is never dropped ungranted.
+        let mut guard = GiveBack {
+            capacity: self,
+            machine,
+            armed: true,
+        };
+        let _ = granted.await;
+        guard.armed = false;
+        Ok(())
+    }
+
+    /// Counts a machine that exists already, after a restart: with or without room.
+    pub fn adopt(&self, machine: MachineId, size: Size) {
+        let need = room_of(size);
+        let mut state = self.lock();
+        if state.holders.insert(machine, need).is_none() {
+            state.used.memory_mib += need.memory_mib;
+            state.used.vcpus += need.vcpus;
+        }
+    }
+
+    /// Gives a machine's room back. Twice is harmless.
+    pub fn give_back(&self, machine: MachineId) {
+        let mut state = self.lock();
+        state
+            .waiting
+            .retain(|_, (waiting, _, _)| *waiting != machine);
+        if let Some(room) = state.holders.remove(&machine) {
+            state.used.memory_mib -= room.memory_mib;
+            state.used.vcpus -= room.vcpus;
+        }
+        state.grant();
+    }
+
+    pub fn status(&self) -> CapacityStatus {
+        let state = self.lock();
+        CapacityStatus {
+            total: state.total,
+            used: state.used,
+            machines: state.holders.len(),
+            waiting: state.waiting.len(),
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// Returns what was granted to a future that was dropped before it could use it.
+struct GiveBack<'a> {
+    capacity: &'a Capacity,
+    machine: MachineId,
+    armed: bool,
+}
+
+impl Drop for GiveBack<'_> {
+    fn drop(&mut self) {
+        if self.armed {
+            self.capacity.give_back(self.machine);
+        }
+    }
+}
+
+impl State {
+    /// Serves the queue's head as long as it fits. Nothing overtakes: a large machine is not starved
+    /// by small ones.
+    fn grant(&mut self) {
+        while let Some(first) = self.waiting.first_entry() {
+            let (_, need, _) = first.get();
+            let need = *need;
+            let memory_mib = self.used.memory_mib + need.memory_mib;
+            let vcpus = self.used.vcpus + need.vcpus;
+            if memory_mib > self.total.memory_mib || vcpus > self.total.vcpus {
+                return;
+            }
+            let (machine, need, grant) = first.remove();
+            if grant.send(()).is_ok() {
+                self.used = Room { memory_mib, vcpus };
+                self.holders.insert(machine, need);
+            }
+        }
+    }
+}
+
+fn room_of(size: Size) -> Room {
+    Room {
+        memory_mib: size.memory_mib + OVERHEAD_MIB,
+        vcpus: u64::from(size.vcpus),
+    }
+}

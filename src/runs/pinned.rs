@@ -1,0 +1,114 @@
+//! What a run pins when it is made and uses to its end: chain, images, sizes, engines, deadlines.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::chain::model::{Bounds, Chain, Deadline, Stage};
+use crate::vocab::Deployment;
+use crate::vocab::image::Image;
+use crate::vocab::machine::{EngineKind, Size};
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Whose machines these are.
+    pub deployment: Deployment,
+    pub chain: Chain,
+    pub images: BTreeMap<String, Image>,
+    /// One per stage of the chain, in its order.
+    pub stages: Vec<StagePlan>,
+    /// For a replay: where its one stage stood in the replayed run's chain.
+    #[serde(default)]
+    pub replayed_index: Option<usize>,
+    /// For a replay: no stage before it used the handoff disk, so an empty one is right.
+    #[serde(default)]
+    pub replayed_first_on_disk: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StagePlan {
+    pub size: Size,
+    pub size_reason: String,
+    pub engine: EngineKind,
+    pub engine_reason: String,
+    pub deadline_s: f64,
+    pub deadline_reason: String,
+    /// Median work time so far, seconds; none while there is no history.
+    pub expected_s: Option<f64>,
+}
+
+impl StagePlan {
+    pub fn deadline(&self) -> Duration {
+        Duration::from_secs_f64(self.deadline_s.max(0.0))
+    }
+}
+
+/// Deadline of a stage without history, seconds.
+pub const FIRST_DEADLINE_S: f64 = 1800.0;
+/// Observations below which a history says nothing.
+pub const ENOUGH: usize = 5;
+
+/// Decides size, engine and deadline of one stage. `work_ms` is the stage's history, newest first.
+pub fn stage_plan(
+    stage: &Stage,
+    image: &Image,
+    engine: EngineKind,
+    engine_reason: &str,
+    work_ms: &[f64],
+) -> StagePlan {
+    let mut sorted = work_ms.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let (deadline_s, deadline_reason) = match stage.deadline {
+        Deadline::Seconds(seconds) => (seconds as f64, "written in the chain".to_owned()),
+        Deadline::Derived if sorted.len() < ENOUGH => (
+            FIRST_DEADLINE_S,
+            format!("fewer than {ENOUGH} successes to derive one from"),
+        ),
+        Deadline::Derived => {
+            let p95_s = quantile(&sorted, 0.95) / 1000.0;
+            (
+                (4.0 * p95_s).max(60.0),
+                format!(
+                    "4 × the 95th percentile ({p95_s:.1} s) of {} successes, at least 60 s",
+                    sorted.len()
+                ),
+            )
+        }
+    };
+    let memory = stage.resources.memory_mib;
+    let size = Size {
+        vcpus: u32::try_from(stage.resources.vcpus.min).unwrap_or(u32::MAX),
+        memory_mib: memory
+            .min
+            .max(image.min_memory_mib)
+            .min(memory.max.max(image.min_memory_mib)),
+        disk_mib: stage.resources.disk_mib.min.max(image.disk_mib),
+        network_kbytes_per_s: stage
+            .resources
+            .network_kbytes_per_s
+            .map(|Bounds { max, .. }| max),
+    };
+    StagePlan {
+        size,
+        size_reason: if size.memory_mib > memory.min {
+            format!(
+                "the chain's minimum, raised to the {} MiB that image {} needs",
+                image.min_memory_mib, image.name
+            )
+        } else {
+            "the chain's minimum (no predictor yet)".to_owned()
+        },
+        engine,
+        engine_reason: engine_reason.to_owned(),
+        deadline_s,
+        deadline_reason,
+        expected_s: (!sorted.is_empty()).then(|| quantile(&sorted, 0.5) / 1000.0),
+    }
+}
+
+/// The value below which the share `q` of a sorted, non-empty slice lies (nearest rank).
+pub fn quantile(sorted: &[f64], q: f64) -> f64 {
+    let rank = (q * sorted.len() as f64).ceil() as usize;
+    sorted[rank.clamp(1, sorted.len()) - 1]
+}

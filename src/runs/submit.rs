@@ -1,0 +1,327 @@
+//! Making a run: device, chain, images and history become a pinned plan.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::drive;
+use super::pinned::{Plan, stage_plan};
+use super::services::Services;
+use crate::chain::trigger::Trigger;
+use crate::engines;
+use crate::images::{ImageError, Images};
+use crate::store::chains::AppliedChain;
+use crate::store::{StoreError, chains, devices, runs, times};
+use crate::vocab::envelope::Envelope;
+use crate::vocab::machine::EngineKind;
+use crate::vocab::run::{Purpose, Replay, Run, RunState};
+use crate::vocab::{Device, RunId};
+
+/// What somebody wants to be run.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunOrder {
+    /// Name or id.
+    pub device: String,
+    /// None: the one chain whose trigger holds for the device.
+    #[serde(default)]
+    pub chain: Option<String>,
+    #[serde(default)]
+    pub version: Option<i64>,
+    #[serde(default)]
+    pub engine: Option<EngineKind>,
+    /// Overrides the chain's own.
+    #[serde(default)]
+    pub hold_s: Option<u64>,
+    #[serde(default)]
+    pub keep_machine: Option<bool>,
+}
+
+/// A run that could be started: also the answer to a dry run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Prepared {
+    pub device: Device,
+    pub chain_version: i64,
+    pub plan: Plan,
+    /// Why this chain.
+    pub chain_reason: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum SubmitError {
+    /// The order is wrong; the message says what would be right.
+    #[error("{0}")]
+    Refused(String),
+    #[error("{0}")]
+    NotFound(String),
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("{0}")]
+    Internal(String),
+}
+
+/// Resolves an order without starting anything.
+pub async fn prepare(
+    services: &Services,
+    images: &Images,
+    order: &RunOrder,
+) -> Result<Prepared, SubmitError> {
+    let mut connection = services.store.read().await?;
+    let device = devices::device_by_name(&mut connection, &order.device)
+        .await?
+        .ok_or_else(|| {
+            SubmitError::NotFound(format!(
+                "there is no device {:?}; add it with `greenroom device add`",
+                order.device
+            ))
+        })?;
+    let (applied, chain_reason) = match &order.chain {
+        Some(name) => {
+            let applied = chains::chain_get(&mut connection, name, order.version).await?.ok_or_else(|| {
+                SubmitError::NotFound(match order.version {
+                    Some(version) => format!("there is no version {version} of chain {name:?}; see `greenroom chain list`"),
+                    None => format!("there is no chain {name:?}; apply its file with `greenroom chain apply`, or see `greenroom chain list`"),
+                })
+            })?;
+            (applied, "it was asked for".to_owned())
+        }
+        None => pick(chains::chain_list(&mut connection).await?, &device)?,
+    };
+    let mut chain = applied.chain;
+    if let Some(hold_s) = order.hold_s {
+        chain.on_failure.hold_s = hold_s;
+    }
+    if let Some(keep) = order.keep_machine {
+        chain.on_failure.keep_machine = keep;
+    }
+    let (engine, engine_reason) = engines::choose(order.engine);
+    let mut pinned = BTreeMap::new();
+    let mut stages = Vec::new();
+    let mut missing = Vec::new();
+    for stage in &chain.stages {
+        if !pinned.contains_key(&stage.image) {
+            match images.get(&stage.image) {
+                Ok(image) => {
+                    pinned.insert(stage.image.clone(), image);
+                }
+                Err(ImageError::Missing { .. }) => {
+                    missing.push(stage.image.clone());
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let history = times::stage_time_list(&mut connection, &chain.name, &stage.name).await?;
+        stages.push(stage_plan(
+            stage,
+            &pinned[&stage.image],
+            engine,
+            &engine_reason,
+            &history,
+        ));
+    }
+    if !missing.is_empty() {
+        missing.sort();
+        missing.dedup();
+        let names = missing.join(" ");
+        return Err(SubmitError::Refused(format!(
+            "chain {} needs images that are not built: {names}; build them with `greenroom image build {names}`",
+            chain.name
+        )));
+    }
+    let plan = Plan {
+        deployment: services.deployment,
+        chain,
+        images: pinned,
+        stages,
+        replayed_index: None,
+        replayed_first_on_disk: false,
+    };
+    Ok(Prepared {
+        device,
+        chain_version: applied.version,
+        plan,
+        chain_reason,
+    })
+}
+
+/// The one chain whose trigger holds for the device.
+fn pick(all: Vec<AppliedChain>, device: &Device) -> Result<(AppliedChain, String), SubmitError> {
+    let mut fitting = Vec::new();
+    let mut problems = Vec::new();
+    for applied in all {
+        let Some(when) = applied.chain.when.clone() else {
+            continue;
+        };
+        match Trigger::parse(&when).and_then(|trigger| trigger.holds(&device.facts)) {
+            Ok(true) => fitting.push((applied, format!("its trigger holds: {when}"))),
+            Ok(false) => {}
+            Err(error) => problems.push(format!("{}: {error}", applied.chain.name)),
+        }
+    }
+    if fitting.len() == 1 {
+        return Ok(fitting.remove(0));
+    }
+    let names: Vec<&str> = fitting
+        .iter()
+        .map(|(applied, _)| applied.chain.name.as_str())
+        .collect();
+    let mut message = if names.is_empty() {
+        format!("no chain's trigger holds for device {}", device.name)
+    } else {
+        format!(
+            "the triggers of several chains hold for device {}: {}",
+            device.name,
+            names.join(", ")
+        )
+    };
+    if !problems.is_empty() {
+        message.push_str(&format!(
+            "; triggers that could not be decided: {}",
+            problems.join("; ")
+        ));
+    }
+    message.push_str("; name one with --chain");
+    Err(SubmitError::Refused(message))
+}
+
+/// Starts what was prepared: stores the first envelope, the run and its plan. The run is queued.
+pub async fn submit(services: &Services, prepared: Prepared) -> Result<Run, SubmitError> {
+    let envelope = Envelope::of_facts(&prepared.device.facts);
+    insert(services, prepared, &envelope, None).await
+}
+
+async fn insert(
+    services: &Services,
+    prepared: Prepared,
+    envelope: &Envelope,
+    replay_of: Option<Replay>,
+) -> Result<Run, SubmitError> {
+    let head = services
+        .artefacts
+        .put(envelope.to_bytes())
+        .await
+        .map_err(|error| SubmitError::Internal(error.to_string()))?;
+    let now = services.now();
+    let run = Run {
+        id: RunId(0),
+        device: prepared.device.id,
+        device_name: prepared.device.name.clone(),
+        client: prepared.device.client.clone(),
+        chain: prepared.plan.chain.name.clone(),
+        chain_version: prepared.chain_version,
+        state: RunState::Queued,
+        state_since: now,
+        stage_index: 0,
+        generation: 1,
+        head,
+        abort_reason: None,
+        replay_of: replay_of.clone(),
+        disk_holder: None,
+        has_disks: false,
+        created_at: now,
+        started_at: None,
+        finished_at: None,
+    };
+    let plan = serde_json::to_value(&prepared.plan)
+        .map_err(|error| SubmitError::Internal(error.to_string()))?;
+    let device = prepared.device.clone();
+    let run = services
+        .store
+        .write(move |connection| {
+            Box::pin(async move {
+                // One run at a time changes a device; a replay changes none.
+                if replay_of.is_none()
+                    && let Some(other) = runs::run_open_of_device(connection, device.id).await?
+                {
+                    return Err(StoreError::Refused(format!(
+                        "device {} has run {} already, which is {}; wait for it, or end it with `greenroom run abort {}`",
+                        device.name,
+                        other.id,
+                        other.state.word(),
+                        other.id
+                    )));
+                }
+                runs::run_insert(connection, run, &plan).await
+            })
+        })
+        .await
+        .map_err(|error| match error {
+            StoreError::Refused(why) => SubmitError::Refused(why),
+            other => SubmitError::Store(other),
+        })?;
+    Ok(run)
+}
+
+/// A new run of one stage of another run, with the same saved input, on a fresh machine.
+pub async fn replay(services: &Services, id: RunId, stage_name: &str) -> Result<Run, SubmitError> {
+    let view = drive::load(services, id)
+        .await?
+        .ok_or_else(|| SubmitError::NotFound(format!("there is no run {id}")))?;
+    let chain = &view.plan.chain;
+    let index = chain.stage_index(stage_name).ok_or_else(|| {
+        let names: Vec<&str> = chain
+            .stages
+            .iter()
+            .map(|stage| stage.name.as_str())
+            .collect();
+        SubmitError::Refused(format!(
+            "run {id} has no stage {stage_name:?}; its stages are {}",
+            names.join(", ")
+        ))
+    })?;
+    let attempt = view
+        .attempts
+        .iter()
+        .rev()
+        .find(|attempt| attempt.stage_index == index && attempt.purpose == Purpose::Work)
+        .ok_or_else(|| {
+            SubmitError::Refused(format!(
+                "stage {stage_name} of run {id} was not reached, so there is no input to replay"
+            ))
+        })?;
+    let bytes = services
+        .artefacts
+        .get(attempt.input)
+        .await
+        .map_err(|error| SubmitError::Refused(error.to_string()))?;
+    let envelope: Envelope =
+        serde_json::from_slice(&bytes).map_err(|error| SubmitError::Internal(error.to_string()))?;
+    let device = {
+        let mut connection = services.store.read().await?;
+        devices::device_by_name(&mut connection, &view.run.device_name)
+            .await?
+            .ok_or_else(|| {
+                SubmitError::NotFound(format!(
+                    "device {} is not there any more",
+                    view.run.device_name
+                ))
+            })?
+    };
+    let mut plan = (*view.plan).clone();
+    plan.chain.name = view.run.chain.clone();
+    plan.replayed_first_on_disk = !chain.stages[..index].iter().any(|stage| stage.handoff_disk);
+    plan.chain.stages = vec![chain.stages[index].clone()];
+    plan.stages = vec![view.plan.stages[index].clone()];
+    plan.replayed_index = Some(index);
+    // A replay is an experiment: what its stage would take back was not done by it for real.
+    plan.chain.stages[0].undo = None;
+    let prepared = Prepared {
+        device,
+        chain_version: view.run.chain_version,
+        plan,
+        chain_reason: format!("replays stage {stage_name} of run {id}"),
+    };
+    insert(
+        services,
+        prepared,
+        &envelope,
+        Some(Replay {
+            run: id,
+            stage: stage_name.to_owned(),
+        }),
+    )
+    .await
+}

@@ -1,0 +1,23 @@
+//! Single values: the deployment's id.
+
+use sqlx::sqlite::SqliteConnection;
+
+use super::StoreError;
+use crate::vocab::Deployment;
+
+/// The id of this installation, made at first use. It is in the tag of all that the program makes.
+pub async fn deployment_get_or_make(
+    connection: &mut SqliteConnection,
+) -> Result<Deployment, StoreError> {
+    sqlx::query(
+        "INSERT INTO meta (key, value) VALUES ('deployment', $1) ON CONFLICT (key) DO NOTHING",
+    )
+    .bind(Deployment::fresh().to_string())
+    .execute(&mut *connection)
+    .await?;
+    let text: String = sqlx::query_scalar("SELECT value FROM meta WHERE key = 'deployment'")
+        .fetch_one(connection)
+        .await?;
+    text.parse()
+        .map_err(|_| StoreError::Failed(format!("the stored deployment id {text:?} is not a UUID")))
+}
