@@ -4,6 +4,7 @@
 require_up() { lab_is_up || die "the lab is not up; start it with: vagrant/lab up"; }
 
 # lab_environment COMMAND…: COMMAND, a function of the lab or a program, with the variables that a user of the lab has.
+# shellcheck disable=SC2030,SC2031 # a subshell on purpose
 lab_environment() (
   export GREENROOM_STATE=$LAB/state
   export GREENROOM_SOCKET=$LAB/state/greenroom.sock
@@ -21,6 +22,7 @@ in_lab_with_environment() { lab_environment in_lab env CARGO_NET_OFFLINE=true "$
 
 # --- code -------------------------------------------------------------------------------------------------------------
 
+# shellcheck disable=SC2031
 cargo_or_die() {
   command -v cargo >/dev/null || die "cargo is not in PATH. The Rust toolchain is yours to install (https://rustup.rs, stable); run the lab with it in PATH"
   export CARGO_TARGET_DIR=$CACHE/target
