@@ -14,6 +14,7 @@ use crate::images::Images;
 use crate::reconcile::Reconciler;
 use crate::runs::capacity::{Capacity, Room};
 use crate::runs::dispatch::Dispatch;
+use crate::runs::fault::Faults;
 use crate::runs::services::{RunSettings, Services};
 use crate::store::Store;
 use crate::store::artefacts::Artefacts;
@@ -52,9 +53,12 @@ pub struct Foundation {
 
 impl Foundation {
     pub async fn lay(state: &std::path::Path) -> anyhow::Result<Self> {
-        std::fs::create_dir_all(state).with_context(|| format!("making the state folder {}", state.display()))?;
+        std::fs::create_dir_all(state)
+            .with_context(|| format!("making the state folder {}", state.display()))?;
         let store = Store::open(&state.join("greenroom.db")).await?;
-        let deployment = store.write(|connection| Box::pin(meta::deployment_get_or_make(connection))).await?;
+        let deployment = store
+            .write(|connection| Box::pin(meta::deployment_get_or_make(connection)))
+            .await?;
         Ok(Self { store, deployment })
     }
 }
@@ -65,9 +69,10 @@ pub async fn start(
     hypervisor: Arc<dyn Hypervisor>,
     clock: Arc<dyn Clock>,
     settings: Settings,
-    #[cfg(feature = "fault-points")] fault: Option<crate::runs::fault::Hook>,
+    faults: Faults,
 ) -> anyhow::Result<Running> {
-    std::fs::create_dir_all(&settings.runs.disks).with_context(|| format!("making {}", settings.runs.disks.display()))?;
+    std::fs::create_dir_all(&settings.runs.disks)
+        .with_context(|| format!("making {}", settings.runs.disks.display()))?;
     let images = Images::open(&settings.state)?;
     let services = Services {
         store: foundation.store,
@@ -78,14 +83,23 @@ pub async fn start(
         settings: Arc::new(settings.runs),
         deployment: foundation.deployment,
         live: broadcast::channel(4096).0,
-        #[cfg(feature = "fault-points")]
-        fault,
+        faults,
     };
     let dispatch = Dispatch::start(services.clone(), settings.max_active).await?;
     let reconciler = Reconciler::new(services.clone(), dispatch.clone());
     let stop = CancellationToken::new();
-    tokio::spawn(reconciler.clone().run(settings.reconcile_every, stop.clone()));
-    Ok(Running { services, dispatch, reconciler, images, stop })
+    tokio::spawn(
+        reconciler
+            .clone()
+            .run(settings.reconcile_every, stop.clone()),
+    );
+    Ok(Running {
+        services,
+        dispatch,
+        reconciler,
+        images,
+        stop,
+    })
 }
 
 impl Running {

@@ -215,14 +215,14 @@ impl<'a> Builder<'a> {
             let (event, place) = event.map_err(|error| self.syntax_fault(&error))?;
             let span = self.span(place.start, place.end);
             match event {
-                Event::Nothing
-                | Event::StreamStart
-                | Event::StreamEnd
-                | Event::DocumentEnd => {}
+                Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
                 Event::DocumentStart(_) => self.start_document(span)?,
                 Event::Alias(_) => {
                     self.refuse(span, "aliases (`*name`) are not supported");
-                    self.take(Node { span, content: Content::Refused })?;
+                    self.take(Node {
+                        span,
+                        content: Content::Refused,
+                    })?;
                 }
                 Event::Scalar(text, style, anchor, tag) => {
                     self.refuse_extras(span, anchor, tag.is_some());
@@ -288,16 +288,21 @@ impl<'a> Builder<'a> {
         // Escapes such as "\0" bring in what the check of the raw text could not see.
         if let Some(c) = text.chars().find(|c| is_forbidden(1, *c)) {
             let message = format!("this text contains the character U+{:04X}", c as u32);
-            self.faults.push(
-                Fault::new(span, "", message).expecting("text without control characters"),
-            );
-            return self.take(Node { span, content: Content::Refused });
+            self.faults
+                .push(Fault::new(span, "", message).expecting("text without control characters"));
+            return self.take(Node {
+                span,
+                content: Content::Refused,
+            });
         }
         let scalar = Scalar {
             text: text.into_owned(),
             plain: style == ScalarStyle::Plain,
         };
-        self.take(Node { span, content: Content::Scalar(scalar) })
+        self.take(Node {
+            span,
+            content: Content::Scalar(scalar),
+        })
     }
 
     fn push(&mut self, open: Open, span: Span) -> Result<(), Fault> {
@@ -332,7 +337,9 @@ impl<'a> Builder<'a> {
         };
         match open {
             Open::List(_, items) => items.push(node),
-            Open::Map { entries, key, seen, .. } => match key.take() {
+            Open::Map {
+                entries, key, seen, ..
+            } => match key.take() {
                 Some(Key { dropped: true, .. }) => {}
                 Some(Key { text, span, .. }) => entries.push(Entry {
                     key: text,
@@ -376,7 +383,11 @@ impl<'a> Builder<'a> {
         let span = self.span(marker, marker);
         let fault = Fault::new(span, "", format!("not readable: {}", error.info()))
             .expecting("YAML 1.2 or JSON");
-        let line = self.source.lines().nth(span.line.saturating_sub(1)).unwrap_or("");
+        let line = self
+            .source
+            .lines()
+            .nth(span.line.saturating_sub(1))
+            .unwrap_or("");
         if line.trim_start_matches(' ').starts_with('\t') {
             return fault.suggesting("indent with spaces; YAML does not accept tabs");
         }
@@ -394,7 +405,10 @@ impl<'a> Builder<'a> {
 fn key_of(node: &Node, seen: &mut HashMap<String, usize>) -> (String, Option<Fault>) {
     let Content::Scalar(scalar) = &node.content else {
         if node.content == Content::Refused {
-            return (String::new(), Some(Fault::new(node.span, "", "this key is refused")));
+            return (
+                String::new(),
+                Some(Fault::new(node.span, "", "this key is refused")),
+            );
         }
         let fault = Fault::new(node.span, "", "a list or mapping cannot be a key");
         return (String::new(), Some(fault.expecting("a name")));

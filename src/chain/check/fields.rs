@@ -63,7 +63,10 @@ impl<'n> Fields<'n> {
             path: path.to_owned(),
             entries,
         };
-        for entry in entries.iter().filter(|entry| !known.contains(&entry.key.as_str())) {
+        for entry in entries
+            .iter()
+            .filter(|entry| !known.contains(&entry.key.as_str()))
+        {
             let message = format!("there is no key {} here", quoted(&entry.key));
             let fault = Fault::new(entry.key_span, fields.at(&entry.key), message);
             let synonym = SYNONYMS
@@ -79,7 +82,11 @@ impl<'n> Fields<'n> {
     }
 
     pub fn at(&self, key: &str) -> String {
-        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+        if self.path.is_empty() {
+            key.to_owned()
+        } else {
+            format!("{}.{key}", self.path)
+        }
     }
 
     pub fn entry(&self, key: &str) -> Option<&'n Entry> {
@@ -96,7 +103,11 @@ impl<'n> Fields<'n> {
         let entry = self.entry(key)?;
         let path = self.at(key);
         if entry.value.is_null() {
-            let fault = Fault::new(entry.key_span, path, format!("{} has no value", quoted(key)));
+            let fault = Fault::new(
+                entry.key_span,
+                path,
+                format!("{} has no value", quoted(key)),
+            );
             checker.report(fault.suggesting("give it one, or remove the key"));
             return None;
         }
@@ -127,8 +138,15 @@ impl<'n> Fields<'n> {
         if mistyped {
             return;
         }
-        let span = self.entries.first().map_or(self.span, |entry| entry.key_span);
-        let fault = Fault::new(span, self.path.clone(), format!("the key {} is missing", quoted(key)));
+        let span = self
+            .entries
+            .first()
+            .map_or(self.span, |entry| entry.key_span);
+        let fault = Fault::new(
+            span,
+            self.path.clone(),
+            format!("the key {} is missing", quoted(key)),
+        );
         checker.report(fault.expecting(what));
     }
 
@@ -138,5 +156,9 @@ impl<'n> Fields<'n> {
 }
 
 pub fn list(words: &[&str]) -> String {
-    words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
+    words
+        .iter()
+        .map(|word| format!("`{word}`"))
+        .collect::<Vec<_>>()
+        .join(", ")
 }

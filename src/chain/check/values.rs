@@ -53,7 +53,8 @@ impl Checker<'_> {
     }
 
     pub fn name_up_to(&mut self, node: &Node, path: &str, longest: usize) -> Option<String> {
-        let expected = format!("letters, digits, `.`, `_`, `-`; at most {longest}; first a letter or digit");
+        let expected =
+            format!("letters, digits, `.`, `_`, `-`; at most {longest}; first a letter or digit");
         let text = self.scalar_text(node, path, &expected)?;
         if is_plain_name(&text) && text.len() <= longest {
             return Some(text);
@@ -67,7 +68,13 @@ impl Checker<'_> {
         let mended: String = text
             .trim()
             .chars()
-            .map(|c| if c.is_whitespace() || c == '/' { '-' } else { c })
+            .map(|c| {
+                if c.is_whitespace() || c == '/' {
+                    '-'
+                } else {
+                    c
+                }
+            })
             .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
             .take(longest)
             .collect();
@@ -85,7 +92,10 @@ impl Checker<'_> {
                 return Some(value);
             }
             if scalar.is_old_boolean() {
-                let yes = matches!(scalar.text.to_ascii_lowercase().as_str(), "yes" | "on" | "y");
+                let yes = matches!(
+                    scalar.text.to_ascii_lowercase().as_str(),
+                    "yes" | "on" | "y"
+                );
                 let message = format!("{} is text, not a boolean", quoted(&scalar.text));
                 let fault = Fault::new(node.span, path, message).expecting("true or false");
                 self.report(fault.suggesting(format!("write `{yes}`")));
@@ -104,7 +114,9 @@ impl Checker<'_> {
             return None;
         };
         match scalar.meaning() {
-            Meaning::Number(number) if number.as_u64().is_some_and(|n| (least..=most).contains(&n)) => {
+            Meaning::Number(number)
+                if number.as_u64().is_some_and(|n| (least..=most).contains(&n)) =>
+            {
                 number.as_u64()
             }
             Meaning::Doubtful(why) => {
@@ -128,7 +140,9 @@ impl Checker<'_> {
         let expected = format!("a number from {least} to {most}");
         if let Content::Scalar(scalar) = &node.content
             && let Meaning::Number(number) = scalar.meaning()
-            && let Some(value) = number.as_f64().filter(|value| (least..=most).contains(value))
+            && let Some(value) = number
+                .as_f64()
+                .filter(|value| (least..=most).contains(value))
         {
             return Some(value);
         }
@@ -197,7 +211,8 @@ impl Checker<'_> {
 
     /// Whole seconds, rounded up.
     pub fn whole_seconds(&mut self, node: &Node, path: &str, least: u32, most: u32) -> Option<u64> {
-        self.seconds(node, path, least.into(), most.into()).map(|seconds| seconds.ceil() as u64)
+        self.seconds(node, path, least.into(), most.into())
+            .map(|seconds| seconds.ceil() as u64)
     }
 
     fn within<T: PartialOrd>(
@@ -216,8 +231,14 @@ impl Checker<'_> {
             Content::Scalar(scalar) => quoted(&scalar.text),
             _ => "this".into(),
         };
-        let problem = if value < least { "too small" } else { "too large" };
-        self.report(Fault::new(node.span, path, format!("{text} is {problem}")).expecting(expected));
+        let problem = if value < least {
+            "too small"
+        } else {
+            "too large"
+        };
+        self.report(
+            Fault::new(node.span, path, format!("{text} is {problem}")).expecting(expected),
+        );
         None
     }
 
@@ -229,14 +250,23 @@ impl Checker<'_> {
         decode: impl Fn(&mut Self, &Node, &str) -> Option<u64>,
     ) -> Option<Bounds> {
         if !matches!(node.content, Content::Map(_)) {
-            return decode(self, node, path).map(|value| Bounds { min: value, max: value });
+            return decode(self, node, path).map(|value| Bounds {
+                min: value,
+                max: value,
+            });
         }
         let fields = Fields::open(self, node, path, &["min", "max"])?;
-        let min = fields.need(self, "min", "the least", |checker, node, path| decode(checker, node, path));
-        let max = fields.need(self, "max", "the most", |checker, node, path| decode(checker, node, path));
+        let min = fields.need(self, "min", "the least", |checker, node, path| {
+            decode(checker, node, path)
+        });
+        let max = fields.need(self, "max", "the most", |checker, node, path| {
+            decode(checker, node, path)
+        });
         let (min, max) = (min?, max?);
         if min > max {
-            let span = fields.entry("min").map_or(node.span, |entry| entry.value.span);
+            let span = fields
+                .entry("min")
+                .map_or(node.span, |entry| entry.value.span);
             let fault = Fault::new(span, path, "`min` is larger than `max`");
             self.report(fault.suggesting("swap them"));
             return None;

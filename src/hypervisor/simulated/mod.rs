@@ -20,8 +20,8 @@ use tokio::sync::broadcast;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{
-    AGENT_REPLY_CAP, AttachedDisk, DiskOrder, HostFacts, HvError, Hypervisor, MachineEvent, MachineSpec,
-    MachineUsage, Power, SeenMachine,
+    AGENT_REPLY_CAP, AttachedDisk, DiskOrder, HostFacts, HvError, Hypervisor, MachineEvent,
+    MachineSpec, MachineUsage, Power, SeenMachine,
 };
 use crate::vocab::MachineId;
 use crate::vocab::machine::Accelerator;
@@ -99,7 +99,9 @@ impl Simulated {
         {
             let mut state = self.world.state();
             if !state.reachable || state.faults.unreachable() {
-                return Err(HvError::Unreachable("simulated: the connection is lost".into()));
+                return Err(HvError::Unreachable(
+                    "simulated: the connection is lost".into(),
+                ));
             }
         }
         if !latency.is_zero() {
@@ -111,7 +113,9 @@ impl Simulated {
     /// What every operation passes last: its reply may be lost, its effect stays.
     fn reply<T>(&self, operation: Operation, result: Result<T, HvError>) -> Result<T, HvError> {
         if self.world.state().faults.loses_reply(operation) {
-            return Err(HvError::Unreachable("simulated: the connection was lost before the reply".into()));
+            return Err(HvError::Unreachable(
+                "simulated: the connection was lost before the reply".into(),
+            ));
         }
         result
     }
@@ -120,19 +124,29 @@ impl Simulated {
         let boot = self.world.settings.latencies.boot;
         let mut state = self.world.state();
         match state.machines.get(&spec.id) {
-            Some(machine) if machine.tag.as_ref() == Some(&spec.tag) && machine.power != Power::Off => {
+            Some(machine)
+                if machine.tag.as_ref() == Some(&spec.tag) && machine.power != Power::Off =>
+            {
                 return Ok(());
             }
             Some(machine) if machine.tag.as_ref() == Some(&spec.tag) => {}
             Some(machine) => {
-                return Err(HvError::Refused(format!("{} has this id and another tag", machine.name)));
+                return Err(HvError::Refused(format!(
+                    "{} has this id and another tag",
+                    machine.name
+                )));
             }
             None => {}
         }
-        if let Some(other) =
-            state.machines.iter().find(|(id, seen)| **id != spec.id && seen.name == spec.name)
+        if let Some(other) = state
+            .machines
+            .iter()
+            .find(|(id, seen)| **id != spec.id && seen.name == spec.name)
         {
-            return Err(HvError::Refused(format!("machine {} has the name {} already", other.0, spec.name)));
+            return Err(HvError::Refused(format!(
+                "machine {} has the name {} already",
+                other.0, spec.name
+            )));
         }
         if let Some(error) = state.faults.start_fails() {
             return Err(error);
@@ -143,7 +157,11 @@ impl Simulated {
                 "Cannot access storage file '{path}': No such file or directory"
             )));
         }
-        let free = self.world.settings.memory_mib.saturating_sub(state.memory_taken_mib());
+        let free = self
+            .world
+            .settings
+            .memory_mib
+            .saturating_sub(state.memory_taken_mib());
         if spec.size.memory_mib > free {
             return Err(HvError::NoMemory(format!(
                 "{} MiB asked for, {free} MiB free",
@@ -230,7 +248,9 @@ impl Simulated {
             return Ok(None);
         }
         if is(&|fault| matches!(fault, GuestFault::AgentOversize { after } if call > *after)) {
-            return Err(HvError::Agent(format!("a reply of more than {AGENT_REPLY_CAP} bytes")));
+            return Err(HvError::Agent(format!(
+                "a reply of more than {AGENT_REPLY_CAP} bytes"
+            )));
         }
         if is(&|fault| matches!(fault, GuestFault::AgentGarbage { after } if call > *after)) {
             let garbage = [
@@ -243,11 +263,13 @@ impl Simulated {
             let pick = state.faults.any_number() as usize % garbage.len();
             return Ok(Some(garbage[pick].to_owned()));
         }
-        let answer = machine.guest.answer(command, Instant::now(), &machine.attached, disks);
+        let answer = machine
+            .guest
+            .answer(command, Instant::now(), &machine.attached, disks);
         match answer {
-            Ok(reply) if reply.len() > AGENT_REPLY_CAP => {
-                Err(HvError::Agent(format!("a reply of more than {AGENT_REPLY_CAP} bytes")))
-            }
+            Ok(reply) if reply.len() > AGENT_REPLY_CAP => Err(HvError::Agent(format!(
+                "a reply of more than {AGENT_REPLY_CAP} bytes"
+            ))),
             Ok(reply) => Ok(Some(reply)),
             Err(words) => Err(HvError::Agent(words)),
         }
@@ -323,7 +345,9 @@ impl Hypervisor for Simulated {
             let mut state = self.world.state();
             state.counts.listings += 1;
             if state.faults.listing_fails() {
-                return Err(HvError::Host("simulated: the folder could not be read".into()));
+                return Err(HvError::Host(
+                    "simulated: the folder could not be read".into(),
+                ));
             }
             state.disks.all().keys().cloned().collect()
         };
@@ -343,7 +367,10 @@ impl Hypervisor for Simulated {
             match state.machines.get(&id) {
                 None => false,
                 Some(machine) if machine.tag.is_none() => {
-                    return Err(HvError::Refused(format!("{} does not carry our tag", machine.name)));
+                    return Err(HvError::Refused(format!(
+                        "{} does not carry our tag",
+                        machine.name
+                    )));
                 }
                 Some(_) => {
                     state.end_machine(id, false);
@@ -353,7 +380,8 @@ impl Hypervisor for Simulated {
             }
         };
         if existed {
-            self.world.tell(MachineEvent::Stopped(id, "destroyed".into()));
+            self.world
+                .tell(MachineEvent::Stopped(id, "destroyed".into()));
             self.world.gone.notify_waiters();
         }
         self.reply(Operation::Destroy, Ok(()))
@@ -365,16 +393,27 @@ impl Hypervisor for Simulated {
             let mut state = self.world.state();
             state.counts.listings += 1;
             if state.faults.listing_fails() {
-                return Err(HvError::Host("simulated: the machines could not be listed".into()));
+                return Err(HvError::Host(
+                    "simulated: the machines could not be listed".into(),
+                ));
             }
-            state.machines.iter().map(|(id, machine)| machine.seen(*id)).collect()
+            state
+                .machines
+                .iter()
+                .map(|(id, machine)| machine.seen(*id))
+                .collect()
         };
         self.reply(Operation::Look, Ok(seen))
     }
 
     async fn machine(&self, id: MachineId) -> Result<Option<SeenMachine>, HvError> {
         self.reach(Duration::ZERO).await?;
-        let seen = self.world.state().machines.get(&id).map(|machine| machine.seen(id));
+        let seen = self
+            .world
+            .state()
+            .machines
+            .get(&id)
+            .map(|machine| machine.seen(id));
         self.reply(Operation::Look, Ok(seen))
     }
 
@@ -405,8 +444,14 @@ impl Hypervisor for Simulated {
         self.reply(Operation::Detach, detached)
     }
 
-    async fn agent(&self, id: MachineId, command: &str, deadline: Duration) -> Result<String, HvError> {
-        self.reach(self.world.settings.latencies.agent_call.min(deadline)).await?;
+    async fn agent(
+        &self,
+        id: MachineId,
+        command: &str,
+        deadline: Duration,
+    ) -> Result<String, HvError> {
+        self.reach(self.world.settings.latencies.agent_call.min(deadline))
+            .await?;
         match self.ask_agent(id, command) {
             Ok(Some(reply)) => self.reply(Operation::Agent, Ok(reply)),
             Ok(None) => Err(self.wait_in_vain(id, deadline).await),
@@ -424,7 +469,8 @@ impl Hypervisor for Simulated {
             let steps = machine.guest.steps_taken as f64;
             MachineUsage {
                 cpu_ms: 150.0 + 0.5 * f64::from(machine.calls) + 0.2 * steps,
-                rss_mib: (machine.memory_mib as f64 * 0.25).min(60.0 + machine.memory_mib as f64 * 0.02),
+                rss_mib: (machine.memory_mib as f64 * 0.25)
+                    .min(60.0 + machine.memory_mib as f64 * 0.02),
                 disk_read_bytes: 4 << 20,
                 disk_written_bytes: (1 << 20) + machine.guest.written,
                 net_received_bytes: 0,
@@ -438,7 +484,10 @@ impl Hypervisor for Simulated {
         self.reach(Duration::ZERO).await?;
         let tail = {
             let mut state = self.world.state();
-            let machine = state.machines.get_mut(&id).ok_or(HvError::NoSuchMachine(id))?;
+            let machine = state
+                .machines
+                .get_mut(&id)
+                .ok_or(HvError::NoSuchMachine(id))?;
             machine.console[machine.console.len().saturating_sub(max_bytes)..].to_vec()
         };
         self.reply(Operation::Look, Ok(tail))
@@ -454,7 +503,11 @@ fn attach(state: &mut world::State, id: MachineId, disk: &AttachedDisk) -> Resul
     let path = disk.path.display();
     match state.disks.get(&disk.path).map(|disk| &disk.kind) {
         Some(DiskKind::Raw) => {}
-        Some(_) => return Err(HvError::Refused(format!("{path} is not a raw disk of ours"))),
+        Some(_) => {
+            return Err(HvError::Refused(format!(
+                "{path} is not a raw disk of ours"
+            )));
+        }
         None => return Err(HvError::Host(format!("{path}: No such file or directory"))),
     }
     let (machine, _) = state.ours(id)?;
@@ -463,8 +516,15 @@ fn attach(state: &mut world::State, id: MachineId, disk: &AttachedDisk) -> Resul
         Some(holder) => return Err(HvError::Refused(format!("machine {holder} has {path}"))),
         None => {}
     }
-    if machine.attached.iter().any(|seen| seen.serial == disk.serial) {
-        return Err(HvError::Refused(format!("a disk with serial {} is attached already", disk.serial)));
+    if machine
+        .attached
+        .iter()
+        .any(|seen| seen.serial == disk.serial)
+    {
+        return Err(HvError::Refused(format!(
+            "a disk with serial {} is attached already",
+            disk.serial
+        )));
     }
     machine.attached.push(disk.clone());
     machine.guest.attach(disk);
