@@ -40,7 +40,8 @@ pub fn check_file(path: &Path) -> std::io::Result<Result<Chain, Faults>> {
     if !file.metadata()?.is_file() {
         return Err(std::io::Error::other("not a regular file"));
     }
-    file.take(read::MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    file.take(read::MAX_BYTES as u64 + 1)
+        .read_to_end(&mut bytes)?;
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
@@ -71,7 +72,14 @@ struct Checker<'a> {
     faults: Vec<Fault>,
 }
 
-const CHAIN_KEYS: &[&str] = &["chain", "description", "when", "handoff_disk", "on_failure", "stages"];
+const CHAIN_KEYS: &[&str] = &[
+    "chain",
+    "description",
+    "when",
+    "handoff_disk",
+    "on_failure",
+    "stages",
+];
 
 impl Checker<'_> {
     fn report(&mut self, fault: Fault) {
@@ -117,9 +125,12 @@ impl Checker<'_> {
 
     fn handoff_disk(&mut self, node: &Node, path: &str) -> Option<HandoffDisk> {
         let fields = Fields::open(self, node, path, &["size", "checkpoint"])?;
-        let size = fields.need(self, "size", "the disk's size, such as `2 GiB`", |checker, node, path| {
-            checker.size_mib(node, path, 1, 1 << 20)
-        });
+        let size = fields.need(
+            self,
+            "size",
+            "the disk's size, such as `2 GiB`",
+            |checker, node, path| checker.size_mib(node, path, 1, 1 << 20),
+        );
         let checkpoint = fields.may(self, "checkpoint", Self::boolean);
         Some(HandoffDisk {
             size_mib: size.unwrap_or_default(),
@@ -142,15 +153,21 @@ impl Checker<'_> {
     fn stages(&mut self, node: &Node, path: &str) -> Option<Vec<stage::Found>> {
         let items = self.list(node, path, "a list of stages")?;
         if items.is_empty() {
-            self.report(Fault::new(node.span, path, "there are no stages").expecting("at least one stage"));
+            self.report(
+                Fault::new(node.span, path, "there are no stages").expecting("at least one stage"),
+            );
         }
         if items.len() > MAX_STAGES {
             let message = format!("there are {} stages", items.len());
-            self.report(Fault::new(node.span, path, message).expecting(format!("at most {MAX_STAGES}")));
+            self.report(
+                Fault::new(node.span, path, message).expecting(format!("at most {MAX_STAGES}")),
+            );
         }
         let mut found: Vec<stage::Found> = Vec::new();
         for (index, item) in items.iter().enumerate() {
-            let Some(next) = self.stage(item, &format!("{path}[{index}]")) else { continue };
+            let Some(next) = self.stage(item, &format!("{path}[{index}]")) else {
+                continue;
+            };
             let twin = found.iter().find(|earlier| {
                 !next.stage.name.is_empty() && earlier.stage.name == next.stage.name
             });
@@ -182,10 +199,16 @@ impl Checker<'_> {
         if let Some(disk) = disk
             && !stages.is_empty()
             && !any_refused
-            && stages.iter().all(|found| found.wants_disk.is_none() && !found.stage.handoff_disk)
+            && stages
+                .iter()
+                .all(|found| found.wants_disk.is_none() && !found.stage.handoff_disk)
         {
-            let fault = Fault::new(disk.key_span, "handoff_disk", "no stage has the handoff disk")
-                .suggesting("write `handoff_disk: true` in the stages that use it, or remove this");
+            let fault = Fault::new(
+                disk.key_span,
+                "handoff_disk",
+                "no stage has the handoff disk",
+            )
+            .suggesting("write `handoff_disk: true` in the stages that use it, or remove this");
             self.report(fault);
         }
     }
@@ -194,9 +217,15 @@ impl Checker<'_> {
     /// that of the whole scalar.
     fn inside(&self, node: &Node, text: &str, part: Option<std::ops::Range<usize>>) -> Span {
         let whole = node.span;
-        let (Some(part), Some(raw)) = (part, self.source.get(whole.bytes())) else { return whole };
-        let Some(at) = raw.find(text).filter(|_| !text.contains('\n')) else { return whole };
-        let Some(before) = raw.get(..at + part.start) else { return whole };
+        let (Some(part), Some(raw)) = (part, self.source.get(whole.bytes())) else {
+            return whole;
+        };
+        let Some(at) = raw.find(text).filter(|_| !text.contains('\n')) else {
+            return whole;
+        };
+        let Some(before) = raw.get(..at + part.start) else {
+            return whole;
+        };
         Span {
             start: whole.start + at + part.start,
             end: whole.start + at + part.end.min(text.len()).max(part.start),

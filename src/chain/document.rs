@@ -23,7 +23,9 @@ pub fn parse_json(bytes: &[u8]) -> Result<Value, String> {
         return Err("it is empty".into());
     }
     let mut reader = serde_json::Deserializer::from_str(text);
-    let value = Strict { depth: 0 }.deserialize(&mut reader).map_err(|error| error.to_string())?;
+    let value = Strict { depth: 0 }
+        .deserialize(&mut reader)
+        .map_err(|error| error.to_string())?;
     reader.end().map_err(|error| error.to_string())?;
     Ok(value)
 }
@@ -35,9 +37,13 @@ struct Strict {
 impl Strict {
     fn deeper<E: serde::de::Error>(&self) -> Result<Self, E> {
         if self.depth == MAX_DEPTH {
-            return Err(E::custom(format_args!("nested deeper than {MAX_DEPTH} levels")));
+            return Err(E::custom(format_args!(
+                "nested deeper than {MAX_DEPTH} levels"
+            )));
         }
-        Ok(Self { depth: self.depth + 1 })
+        Ok(Self {
+            depth: self.depth + 1,
+        })
     }
 }
 
@@ -96,7 +102,10 @@ impl<'de> Visitor<'de> for Strict {
         while let Some(key) = members.next_key::<String>()? {
             let value = members.next_value_seed(self.deeper()?)?;
             if object.contains_key(&key) {
-                return Err(A::Error::custom(format_args!("the key {} occurs twice", quoted(&key))));
+                return Err(A::Error::custom(format_args!(
+                    "the key {} occurs twice",
+                    quoted(&key)
+                )));
             }
             object.insert(key, value);
         }
@@ -139,7 +148,9 @@ pub fn pointer_steps(pointer: &str) -> Result<Vec<String>, String> {
             while let Some(at) = rest.find('~') {
                 rest = &rest[at + 1..];
                 if !rest.starts_with(['0', '1']) {
-                    return Err("`~` is written `~0` in a JSON Pointer, and `/` in a name `~1`".to_owned());
+                    return Err(
+                        "`~` is written `~0` in a JSON Pointer, and `/` in a name `~1`".to_owned(),
+                    );
                 }
             }
             if step.is_empty() {
@@ -164,7 +175,12 @@ pub fn merge_into(document: &mut Value, merge: &Merge, value: Value) -> Result<(
     outcome
 }
 
-fn in_the_way(document: &Value, steps: &[String], merge: &Merge, value: &Value) -> Result<(), String> {
+fn in_the_way(
+    document: &Value,
+    steps: &[String],
+    merge: &Merge,
+    value: &Value,
+) -> Result<(), String> {
     let mut here = Some(document);
     for (index, step) in steps.iter().enumerate() {
         here = match here {
@@ -181,11 +197,16 @@ fn in_the_way(document: &Value, steps: &[String], merge: &Merge, value: &Value) 
         };
     }
     match (merge.how, here) {
-        (MergeHow::Append, Some(found)) if !found.is_array() => {
-            Err(format!("{} is {}, not a list to append to", place(steps), describe(found)))
-        }
+        (MergeHow::Append, Some(found)) if !found.is_array() => Err(format!(
+            "{} is {}, not a list to append to",
+            place(steps),
+            describe(found)
+        )),
         (MergeHow::Patch | MergeHow::Replace, _) if steps.is_empty() && !value.is_object() => {
-            Err(format!("the run's document must stay an object, and the output is {}", describe(value)))
+            Err(format!(
+                "the run's document must stay an object, and the output is {}",
+                describe(value)
+            ))
         }
         _ => Ok(()),
     }
@@ -230,7 +251,11 @@ pub fn patch(target: &mut Value, patch_value: Value) {
 }
 
 fn place(steps: &[String]) -> String {
-    if steps.is_empty() { "the document".into() } else { quoted(&format!("/{}", steps.join("/"))) }
+    if steps.is_empty() {
+        "the document".into()
+    } else {
+        quoted(&format!("/{}", steps.join("/")))
+    }
 }
 
 /// "a list", "the number 5": a value in a message.

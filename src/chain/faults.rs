@@ -123,7 +123,11 @@ impl Faults {
         }
         let count = self.faults.len() + self.left_out;
         let plural = if count == 1 { "" } else { "s" };
-        let name = if self.file.is_empty() { "the chain" } else { &self.file };
+        let name = if self.file.is_empty() {
+            "the chain"
+        } else {
+            &self.file
+        };
         let _ = write!(report, "{count} fault{plural} in {name}");
         if self.left_out > 0 {
             let _ = write!(report, " ({} not shown)", self.left_out);
@@ -139,7 +143,10 @@ impl Faults {
         } else {
             format!("{}: {}", fault.path, fault.message)
         };
-        let label = fault.expected.as_ref().map(|expected| format!("expected {expected}"));
+        let label = fault
+            .expected
+            .as_ref()
+            .map(|expected| format!("expected {expected}"));
         let mut annotation = AnnotationKind::Primary.span(excerpt.marked.clone());
         if let Some(label) = &label {
             annotation = annotation.label(label.as_str());
@@ -173,11 +180,23 @@ impl Excerpt {
             at -= 1;
         }
         let line_start = source[..at].rfind('\n').map_or(0, |found| found + 1);
-        let before = source[..line_start.saturating_sub(1)].rfind('\n').map_or(0, |found| found + 1);
-        let line_end = source[at..].find('\n').map_or(source.len(), |found| at + found);
+        let before = source[..line_start.saturating_sub(1)]
+            .rfind('\n')
+            .map_or(0, |found| found + 1);
+        let line_end = source[at..]
+            .find('\n')
+            .map_or(source.len(), |found| at + found);
         let too_long = line_end - before > MAX_LINE;
-        let from = if too_long { boundary(source, at.saturating_sub(200).max(line_start)) } else { before };
-        let to = if too_long { boundary(source, line_end.min(from + 600)) } else { line_end };
+        let from = if too_long {
+            boundary(source, at.saturating_sub(200).max(line_start))
+        } else {
+            before
+        };
+        let to = if too_long {
+            boundary(source, line_end.min(from + 600))
+        } else {
+            line_end
+        };
         // A mapping's span goes on for lines; the place where it begins is what helps.
         let mut end = fault.bytes.end.clamp(at, to.max(at));
         while !source.is_char_boundary(end) {
@@ -231,7 +250,11 @@ pub fn quoted(text: &str) -> String {
 }
 
 fn printable(c: char) -> Vec<char> {
-    if c.is_control() { c.escape_default().collect() } else { vec![c] }
+    if c.is_control() {
+        c.escape_default().collect()
+    } else {
+        vec![c]
+    }
 }
 
 /// The candidate that was probably meant by `word`, if any is near enough.

@@ -58,7 +58,8 @@ impl ScriptFolder {
     }
 
     fn open(&self, relative: &str) -> Result<File, FileRefusal> {
-        let root = File::open(&self.root).map_err(|error| FileRefusal::Unreadable(error.to_string()))?;
+        let root =
+            File::open(&self.root).map_err(|error| FileRefusal::Unreadable(error.to_string()))?;
         // The kernel resolves the path, so that no link can be swapped between check and use.
         // O_NONBLOCK: opening a pipe must not wait for its writer.
         let how = OpenHow::new()
@@ -75,7 +76,9 @@ impl ScriptFolder {
     /// following a last link.
     fn open_without_openat2(&self, relative: &str) -> Result<File, FileRefusal> {
         let unreadable = |error: std::io::Error| match error.kind() {
-            std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => FileRefusal::Missing,
+            std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => {
+                FileRefusal::Missing
+            }
             _ => FileRefusal::Unreadable(error.to_string()),
         };
         let root = self.root.canonicalize().map_err(unreadable)?;
@@ -111,14 +114,18 @@ impl ScriptFiles for ScriptFolder {
             return Err(FileRefusal::NotRegular);
         }
         let mut bytes = Vec::new();
-        file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+        file.take(MAX_FILE_BYTES + 1)
+            .read_to_end(&mut bytes)
+            .map_err(unreadable)?;
         into_text(bytes)
     }
 
     fn names(&self) -> Vec<String> {
         let mut names = Vec::new();
         for folder in ["", "scripts", "schemas"] {
-            let Ok(entries) = std::fs::read_dir(self.root.join(folder)) else { continue };
+            let Ok(entries) = std::fs::read_dir(self.root.join(folder)) else {
+                continue;
+            };
             for entry in entries.flatten().take(500) {
                 let name = Path::new(folder).join(entry.file_name());
                 names.extend(name.to_str().map(str::to_owned));

@@ -59,7 +59,10 @@ pub async fn stage_input(stage: &Stage, envelope: &Envelope) -> Result<Vec<u8>, 
             if made.is_null() {
                 return Err(Failure::new(
                     FailureKind::Input,
-                    format!("the input's `{}` found nothing in the run's document", transform.keyword()),
+                    format!(
+                        "the input's `{}` found nothing in the run's document",
+                        transform.keyword()
+                    ),
                 )
                 .with_way_out("check that an earlier stage puts there what this one selects"));
             }
@@ -73,8 +76,11 @@ pub async fn stage_input(stage: &Stage, envelope: &Envelope) -> Result<Vec<u8>, 
         DocumentFormat::Json => made.to_string().into_bytes(),
         DocumentFormat::Xml => xml::from_document(&made)
             .map_err(|why| {
-                Failure::new(FailureKind::Input, format!("the input cannot be written as XML: {why}"))
-                    .with_way_out("shape it with `select:`, or hand it over as JSON")
+                Failure::new(
+                    FailureKind::Input,
+                    format!("the input cannot be written as XML: {why}"),
+                )
+                .with_way_out("shape it with `select:`, or hand it over as JSON")
             })?
             .into_bytes(),
     };
@@ -105,7 +111,10 @@ pub async fn take_output(stage: &Stage, envelope: &Envelope, raw: &[u8]) -> Resu
     };
     let (schema, transform, merge) = match &stage.output {
         Output::None => return Ok(taken),
-        Output::Binary { media_type, max_bytes } => {
+        Output::Binary {
+            media_type,
+            max_bytes,
+        } => {
             check_size(raw, *max_bytes)?;
             let artefact = Artefact {
                 stage: stage.name.clone(),
@@ -118,12 +127,22 @@ pub async fn take_output(stage: &Stage, envelope: &Envelope, raw: &[u8]) -> Resu
             taken.artefact = Some(artefact);
             return Ok(taken);
         }
-        Output::Json { schema, transform, merge, max_bytes } => {
+        Output::Json {
+            schema,
+            transform,
+            merge,
+            max_bytes,
+        } => {
             taken.validation.format = "json";
             check_size(raw, *max_bytes)?;
             (schema, transform, merge)
         }
-        Output::Xml { schema, transform, merge, max_bytes } => {
+        Output::Xml {
+            schema,
+            transform,
+            merge,
+            max_bytes,
+        } => {
             taken.validation.format = "xml";
             check_size(raw, *max_bytes)?;
             (schema, transform, merge)
@@ -145,11 +164,17 @@ pub async fn take_output(stage: &Stage, envelope: &Envelope, raw: &[u8]) -> Resu
 
 fn check_size(raw: &[u8], max_bytes: u64) -> Result<(), Failure> {
     if raw.is_empty() {
-        return Err(Failure::new(FailureKind::Output, "the output is empty")
-            .with_way_out("the stage must write its result to the file named by GREENROOM_OUTPUT"));
+        return Err(
+            Failure::new(FailureKind::Output, "the output is empty").with_way_out(
+                "the stage must write its result to the file named by GREENROOM_OUTPUT",
+            ),
+        );
     }
     if raw.len() as u64 > max_bytes {
-        let message = format!("the output has {} bytes, the stage allows {max_bytes}", raw.len());
+        let message = format!(
+            "the output has {} bytes, the stage allows {max_bytes}",
+            raw.len()
+        );
         return Err(Failure::new(FailureKind::Output, message)
             .with_way_out("write less, or raise `output.max` in the chain"));
     }
@@ -157,13 +182,27 @@ fn check_size(raw: &[u8], max_bytes: u64) -> Result<(), Failure> {
 }
 
 fn parse(format: &'static str, raw: &[u8]) -> Result<Value, Failure> {
-    let parsed = if format == "xml" { xml::to_document(raw) } else { document::parse_json(raw) };
+    let parsed = if format == "xml" {
+        xml::to_document(raw)
+    } else {
+        document::parse_json(raw)
+    };
     parsed.map_err(|why| {
-        Failure::new(FailureKind::Output, format!("the output is not acceptable {}: {why}", format.to_uppercase()))
-            .with_way_out(match looks_like(raw) {
-                Some(other) if other != format => format!("it looks like {}; see `output.format`", other.to_uppercase()),
-                _ => "diagnostics belong on standard error; the output file holds the document only".to_owned(),
-            })
+        Failure::new(
+            FailureKind::Output,
+            format!(
+                "the output is not acceptable {}: {why}",
+                format.to_uppercase()
+            ),
+        )
+        .with_way_out(match looks_like(raw) {
+            Some(other) if other != format => format!(
+                "it looks like {}; see `output.format`",
+                other.to_uppercase()
+            ),
+            _ => "diagnostics belong on standard error; the output file holds the document only"
+                .to_owned(),
+        })
     })
 }
 
@@ -177,43 +216,66 @@ fn looks_like(raw: &[u8]) -> Option<&'static str> {
 
 fn merge_output(envelope: &mut Envelope, merge: &Merge, value: Value) -> Result<(), Failure> {
     document::merge_into(&mut envelope.document, merge, value).map_err(|why| {
-        Failure::new(FailureKind::Output, format!("the output cannot be merged: {why}"))
-            .with_way_out("change `output.merge.at` (or `how`) in the chain")
+        Failure::new(
+            FailureKind::Output,
+            format!("the output cannot be merged: {why}"),
+        )
+        .with_way_out("change `output.merge.at` (or `how`) in the chain")
     })?;
     let size = envelope.document.to_string().len();
     if size > MAX_BYTES {
-        let message = format!("with this output the run's document has {size} bytes, the most is 4 MiB");
-        return Err(Failure::new(FailureKind::Output, message)
-            .with_way_out("keep less with `select:`, or hand bulk data over as binary or on the handoff disk"));
+        let message =
+            format!("with this output the run's document has {size} bytes, the most is 4 MiB");
+        return Err(Failure::new(FailureKind::Output, message).with_way_out(
+            "keep less with `select:`, or hand bulk data over as binary or on the handoff disk",
+        ));
     }
     Ok(())
 }
 
-async fn apply(kind: FailureKind, what: &str, transform: &Transform, value: &Value) -> Result<Value, Failure> {
+async fn apply(
+    kind: FailureKind,
+    what: &str,
+    transform: &Transform,
+    value: &Value,
+) -> Result<Value, Failure> {
     transform.apply(value).await.map_err(|error| {
         let kind = match error {
             TransformError::NoJq | TransformError::Host(_) => FailureKind::Host,
             _ => kind,
         };
-        let failure = Failure::new(kind, format!("the {what}'s `{}` failed: {error}", transform.keyword()));
+        let failure = Failure::new(
+            kind,
+            format!("the {what}'s `{}` failed: {error}", transform.keyword()),
+        );
         match error.way_out() {
             Some(way_out) => failure.with_way_out(way_out),
-            None => failure.with_way_out(format!("mend `{what}.{}` in the chain", transform.keyword())),
+            None => failure.with_way_out(format!(
+                "mend `{what}.{}` in the chain",
+                transform.keyword()
+            )),
         }
     })
 }
 
 fn obey(kind: FailureKind, what: &str, rules: &Value, value: &Value) -> Result<(), Failure> {
     let (listed, count) = schema::violations(rules, value).map_err(|why| {
-        Failure::new(FailureKind::Internal, format!("the {what}'s schema cannot be used: {why}"))
-            .with_way_out("apply the chain again: its check will name the place")
+        Failure::new(
+            FailureKind::Internal,
+            format!("the {what}'s schema cannot be used: {why}"),
+        )
+        .with_way_out("apply the chain again: its check will name the place")
     })?;
     if count == 0 {
         return Ok(());
     }
     let mut message = format!("the {what} is not what its schema says:");
     for violation in &listed {
-        let pointer = if violation.pointer.is_empty() { "/" } else { &violation.pointer };
+        let pointer = if violation.pointer.is_empty() {
+            "/"
+        } else {
+            &violation.pointer
+        };
         message.push_str(&format!(" {pointer}: {};", violation.message));
     }
     if count > listed.len() {

@@ -41,7 +41,10 @@ impl Scalar {
 
 fn number(text: &str) -> Option<Meaning> {
     let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
-    if matches!(unsigned, ".inf" | ".Inf" | ".INF" | ".nan" | ".NaN" | ".NAN") {
+    if matches!(
+        unsigned,
+        ".inf" | ".Inf" | ".INF" | ".nan" | ".NaN" | ".NAN"
+    ) {
         return Some(Meaning::Doubtful("JSON has no such number"));
     }
     for (prefix, radix) in [("0o", 8), ("0x", 16)] {
@@ -68,10 +71,16 @@ fn number(text: &str) -> Option<Meaning> {
         let value = text.strip_prefix('+').unwrap_or(text);
         let parsed = value.parse::<u64>().map(Number::from);
         let parsed = parsed.or_else(|_| value.parse::<i64>().map(Number::from));
-        return Some(parsed.map_or(Meaning::Doubtful("the number is too large"), Meaning::Number));
+        return Some(parsed.map_or(
+            Meaning::Doubtful("the number is too large"),
+            Meaning::Number,
+        ));
     }
     let finite = text.parse::<f64>().ok().and_then(Number::from_f64);
-    Some(finite.map_or(Meaning::Doubtful("the number is too large"), Meaning::Number))
+    Some(finite.map_or(
+        Meaning::Doubtful("the number is too large"),
+        Meaning::Number,
+    ))
 }
 
 /// `[0-9]+(\.[0-9]*)?` or `\.[0-9]+`, then an optional exponent.

@@ -32,10 +32,16 @@ pub fn mistakes(schema: &Value) -> Vec<Violation> {
         && draft.as_str().map(|uri| uri.trim_end_matches('#')) != Some(DRAFT)
     {
         let message = format!("schemas are read as draft 2020-12 ({DRAFT})");
-        return vec![Violation { pointer: "/$schema".into(), message }];
+        return vec![Violation {
+            pointer: "/$schema".into(),
+            message,
+        }];
     }
     remote_references(schema, &mut String::new(), &mut found);
-    for error in jsonschema::draft202012::meta::validator().iter_errors(schema).take(MAX_VIOLATIONS) {
+    for error in jsonschema::draft202012::meta::validator()
+        .iter_errors(schema)
+        .take(MAX_VIOLATIONS)
+    {
         found.push(Violation {
             pointer: error.instance_path().to_string(),
             message: error.masked_with("the value").to_string(),
@@ -119,7 +125,11 @@ fn remote_references(schema: &Value, pointer: &mut String, found: &mut Vec<Viola
 
 /// Messages quote the document; a large one must not become a large message.
 fn cut(message: &str) -> String {
-    let mut short: String = message.chars().filter(|c| !c.is_control()).take(300).collect();
+    let mut short: String = message
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(300)
+        .collect();
     if short.len() < message.len() && message.chars().count() > 300 {
         short.push('…');
     }

@@ -42,8 +42,12 @@ impl TransformError {
     pub fn way_out(&self) -> Option<String> {
         match self {
             Self::Expression { suggestion, .. } => suggestion.clone(),
-            Self::NoJq => Some("install jq (Debian: `apt install jq`), or use `select:` (JMESPath)".into()),
-            Self::Limit(_) => Some("take a smaller part first, or do the work in the stage itself".into()),
+            Self::NoJq => {
+                Some("install jq (Debian: `apt install jq`), or use `select:` (JMESPath)".into())
+            }
+            Self::Limit(_) => {
+                Some("take a smaller part first, or do the work in the stage itself".into())
+            }
             _ => None,
         }
     }
@@ -91,7 +95,9 @@ impl Transform {
                 let (expression, input) = (expression.clone(), input.clone());
                 tokio::task::spawn_blocking(move || jmespath::apply(&expression, &input))
                     .await
-                    .map_err(|error| TransformError::Evaluation(format!("the evaluation broke: {error}")))??
+                    .map_err(|error| {
+                        TransformError::Evaluation(format!("the evaluation broke: {error}"))
+                    })??
             }
             Self::Jq { expression } => jq::apply(expression, input).await?,
         };

@@ -20,15 +20,61 @@ pub const MAX_BYTES: usize = 2048;
 const FUEL: u64 = 50_000;
 
 const FILTERS: [&str; 26] = [
-    "abs", "bool", "default", "first", "float", "int", "items", "join", "last", "length", "list",
-    "lower", "map", "max", "min", "reject", "rejectattr", "round", "select", "selectattr", "sort",
-    "string", "sum", "trim", "unique", "upper",
+    "abs",
+    "bool",
+    "default",
+    "first",
+    "float",
+    "int",
+    "items",
+    "join",
+    "last",
+    "length",
+    "list",
+    "lower",
+    "map",
+    "max",
+    "min",
+    "reject",
+    "rejectattr",
+    "round",
+    "select",
+    "selectattr",
+    "sort",
+    "string",
+    "sum",
+    "trim",
+    "unique",
+    "upper",
 ];
 
 const TESTS: [&str; 26] = [
-    "boolean", "defined", "divisibleby", "endingwith", "eq", "even", "false", "float", "ge", "gt",
-    "in", "integer", "le", "lower", "lt", "mapping", "ne", "none", "number", "odd", "sequence",
-    "startingwith", "string", "true", "undefined", "upper",
+    "boolean",
+    "defined",
+    "divisibleby",
+    "endingwith",
+    "eq",
+    "even",
+    "false",
+    "float",
+    "ge",
+    "gt",
+    "in",
+    "integer",
+    "le",
+    "lower",
+    "lt",
+    "mapping",
+    "ne",
+    "none",
+    "number",
+    "odd",
+    "sequence",
+    "startingwith",
+    "string",
+    "true",
+    "undefined",
+    "upper",
 ];
 
 static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
@@ -137,7 +183,9 @@ impl TriggerError {
     pub fn suggestion(&self) -> Option<String> {
         match self {
             Self::Unknown { suggestion, .. } => suggestion.clone(),
-            Self::NotBoolean { .. } => Some("compare it with something, for example `… > 0`".into()),
+            Self::NotBoolean { .. } => {
+                Some("compare it with something, for example `… > 0`".into())
+            }
             Self::Evaluation(text) if text.contains("undefined") => {
                 Some("ask with `is defined`, or give a `| default(…)`".into())
             }
@@ -155,9 +203,13 @@ impl Trigger {
         if text.len() > MAX_BYTES {
             return Err(TriggerError::TooLong);
         }
-        let expression =
-            ENVIRONMENT.compile_expression_owned(text.to_owned()).map_err(|error| TriggerError::Syntax {
-                message: error.detail().unwrap_or("this is not an expression").to_owned(),
+        let expression = ENVIRONMENT
+            .compile_expression_owned(text.to_owned())
+            .map_err(|error| TriggerError::Syntax {
+                message: error
+                    .detail()
+                    .unwrap_or("this is not an expression")
+                    .to_owned(),
                 bytes: error.range(),
             })?;
         check_words(text)?;
@@ -178,9 +230,15 @@ impl Trigger {
     }
 
     /// Whether the expression is true of a device with these facts.
-    pub fn holds(&self, facts: &serde_json::Map<String, serde_json::Value>) -> Result<bool, TriggerError> {
+    pub fn holds(
+        &self,
+        facts: &serde_json::Map<String, serde_json::Value>,
+    ) -> Result<bool, TriggerError> {
         let context = Value::from(Serde(serde_json::json!({ "device": facts })));
-        let result = self.expression.eval(context).map_err(|error| TriggerError::Evaluation(explain(&error)))?;
+        let result = self
+            .expression
+            .eval(context)
+            .map_err(|error| TriggerError::Evaluation(explain(&error)))?;
         match result.kind() {
             ValueKind::Bool => Ok(result.is_true()),
             ValueKind::Undefined => Err(TriggerError::Evaluation("the result is undefined".into())),
@@ -220,15 +278,23 @@ fn check_words(text: &str) -> Result<(), TriggerError> {
             "." if next(2) == Some("(") => ("method", &[], 1),
             _ => continue,
         };
-        let Some((name, place)) = words.get(index + at) else { continue };
+        let Some((name, place)) = words.get(index + at) else {
+            continue;
+        };
         let is_word = name.starts_with(|c: char| c.is_alphabetic() || c == '_');
-        if !is_word || known.contains(name) || (*token == "is" && bytes.start > 0 && is_member(&words, index)) {
+        if !is_word
+            || known.contains(name)
+            || (*token == "is" && bytes.start > 0 && is_member(&words, index))
+        {
             continue;
         }
         return Err(TriggerError::Unknown {
             what,
             name: quoted(name),
-            suggestion: match nearest(name, known.iter().copied()) {
+            suggestion: match synonym(name)
+                .filter(|word| known.contains(word))
+                .or(nearest(name, known.iter().copied()))
+            {
                 Some(near) => Some(format!("did you mean `{near}`?")),
                 None if known.is_empty() => Some("use a filter: `value | length`".into()),
                 None => Some(format!("there are: {}", known.join(", "))),
@@ -237,6 +303,18 @@ fn check_words(text: &str) -> Result<(), TriggerError> {
         });
     }
     Ok(())
+}
+
+/// Words of Jinja, Ansible and Python for what has another name here.
+fn synonym(name: &str) -> Option<&'static str> {
+    match name {
+        "len" | "count" | "size" => Some("length"),
+        "d" => Some("default"),
+        "startswith" => Some("startingwith"),
+        "endswith" => Some("endingwith"),
+        "null" | "empty" => Some("none"),
+        _ => None,
+    }
 }
 
 /// `device.is`: a member that happens to be called like an operator.
@@ -280,6 +358,9 @@ fn words(text: &str) -> Vec<(&str, Range<usize>)> {
 
 fn find_word(text: &str, word: &str) -> Option<Range<usize>> {
     let words = words(text);
-    let at = words.iter().enumerate().position(|(index, (token, _))| *token == word && !is_member(&words, index));
+    let at = words
+        .iter()
+        .enumerate()
+        .position(|(index, (token, _))| *token == word && !is_member(&words, index));
     at.map(|at| words[at].1.clone())
 }

@@ -70,7 +70,9 @@ pub fn duration_s(text: &str) -> Result<f64, NotAQuantity> {
         let end = rest
             .find(|c: char| c.is_ascii_alphabetic() || c == 'µ')
             .map_or(rest.len(), |unit| {
-                rest[unit..].find(|c: char| c.is_ascii_digit() || c == ' ').map_or(rest.len(), |n| unit + n)
+                rest[unit..]
+                    .find(|c: char| c.is_ascii_digit() || c == ' ')
+                    .map_or(rest.len(), |n| unit + n)
             });
         let (part, after) = rest.split_at(end);
         let (number, unit) = split(part)?;
@@ -93,7 +95,9 @@ pub fn duration_s(text: &str) -> Result<f64, NotAQuantity> {
 /// `256 MiB` → (256.0, "MiB").
 fn split(text: &str) -> Result<(f64, &str), NotAQuantity> {
     let text = text.trim();
-    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let end = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
     let (figures, unit) = text.split_at(end);
     let not_a_number = || NotAQuantity {
         message: "it does not begin with a number".into(),
@@ -142,7 +146,10 @@ fn time_word(unit: &str) -> Option<&'static str> {
 fn whole(value: f64) -> Result<u64, NotAQuantity> {
     // Above 2^53 a float no longer counts in ones; nothing here is that large.
     if value > 9_007_199_254_740_992.0 {
-        return Err(NotAQuantity { message: "it is absurdly large".into(), suggestion: None });
+        return Err(NotAQuantity {
+            message: "it is absurdly large".into(),
+            suggestion: None,
+        });
     }
     Ok(value.ceil() as u64)
 }

@@ -42,15 +42,24 @@ pub fn to_document(bytes: &[u8]) -> Result<Value, String> {
     if text.trim().is_empty() {
         return Err("it is empty".into());
     }
-    let options = roxmltree::ParsingOptions { nodes_limit: MAX_NODES, ..Default::default() };
-    let parsed = roxmltree::Document::parse_with_options(text, options).map_err(|error| match error {
-        roxmltree::Error::DtdDetected => "it has a DTD (`<!DOCTYPE`), which is not accepted".into(),
-        roxmltree::Error::NodesLimitReached => format!("more than {MAX_NODES} nodes"),
-        error => error.to_string(),
-    })?;
+    let options = roxmltree::ParsingOptions {
+        nodes_limit: MAX_NODES,
+        ..Default::default()
+    };
+    let parsed =
+        roxmltree::Document::parse_with_options(text, options).map_err(|error| match error {
+            roxmltree::Error::DtdDetected => {
+                "it has a DTD (`<!DOCTYPE`), which is not accepted".into()
+            }
+            roxmltree::Error::NodesLimitReached => format!("more than {MAX_NODES} nodes"),
+            error => error.to_string(),
+        })?;
     let root = parsed.root_element();
     let content = element(root, 2)?;
-    Ok(Value::Object(Map::from_iter([(root.tag_name().name().to_owned(), content)])))
+    Ok(Value::Object(Map::from_iter([(
+        root.tag_name().name().to_owned(),
+        content,
+    )])))
 }
 
 fn element(node: roxmltree::Node<'_, '_>, depth: usize) -> Result<Value, String> {
@@ -75,7 +84,11 @@ fn element(node: roxmltree::Node<'_, '_>, depth: usize) -> Result<Value, String>
             text.push_str(child.text().unwrap_or_default());
         } else if child.is_element() {
             has_elements = true;
-            add(&mut members, child.tag_name().name(), element(child, depth + 1)?);
+            add(
+                &mut members,
+                child.tag_name().name(),
+                element(child, depth + 1)?,
+            );
         }
     }
     if has_elements {
@@ -102,9 +115,14 @@ fn add(members: &mut Map<String, Value>, name: &str, value: Value) {
 /// Writes a document as XML; `Err` says which member cannot be written.
 pub fn from_document(document: &Value) -> Result<String, String> {
     let mut writer = Writer::new(Vec::new());
-    let single = document.as_object().filter(|members| members.len() == 1).and_then(|members| members.iter().next());
+    let single = document
+        .as_object()
+        .filter(|members| members.len() == 1)
+        .and_then(|members| members.iter().next());
     match single {
-        Some((name, content)) if is_name(name) && !content.is_array() => write(&mut writer, name, content, 1)?,
+        Some((name, content)) if is_name(name) && !content.is_array() => {
+            write(&mut writer, name, content, 1)?
+        }
         _ => write(&mut writer, "document", document, 1)?,
     }
     let bytes = writer.into_inner();
@@ -114,7 +132,12 @@ pub fn from_document(document: &Value) -> Result<String, String> {
     String::from_utf8(bytes).map_err(|error| error.to_string())
 }
 
-fn write(writer: &mut Writer<Vec<u8>>, name: &str, content: &Value, depth: usize) -> Result<(), String> {
+fn write(
+    writer: &mut Writer<Vec<u8>>,
+    name: &str,
+    content: &Value,
+    depth: usize,
+) -> Result<(), String> {
     if depth > MAX_DEPTH {
         return Err(format!("nested deeper than {MAX_DEPTH} levels"));
     }
@@ -134,18 +157,25 @@ fn write(writer: &mut Writer<Vec<u8>>, name: &str, content: &Value, depth: usize
             for item in items {
                 write(writer, "item", item, depth + 1)?;
             }
-            return writer.write_event(Event::End(BytesEnd::new(name))).map_err(io);
+            return writer
+                .write_event(Event::End(BytesEnd::new(name)))
+                .map_err(io);
         }
         scalar => {
             writer.write_event(Event::Start(start)).map_err(io)?;
             write_text(writer, &text_of(name, scalar)?)?;
-            return writer.write_event(Event::End(BytesEnd::new(name))).map_err(io);
+            return writer
+                .write_event(Event::End(BytesEnd::new(name)))
+                .map_err(io);
         }
     };
     for (key, value) in members {
         if let Some(attribute) = key.strip_prefix('@') {
             if !is_name(attribute) || attribute == "xmlns" {
-                return Err(format!("{} cannot be the name of an XML attribute", quoted(attribute)));
+                return Err(format!(
+                    "{} cannot be the name of an XML attribute",
+                    quoted(attribute)
+                ));
             }
             let text = escape_attribute(&text_of(key, value)?);
             start.push_attribute(Attr::DoubleQ(attribute, text.as_str()));
@@ -166,7 +196,9 @@ fn write(writer: &mut Writer<Vec<u8>>, name: &str, content: &Value, depth: usize
             value => write(writer, key, value, depth + 1)?,
         }
     }
-    writer.write_event(Event::End(BytesEnd::new(name))).map_err(io)
+    writer
+        .write_event(Event::End(BytesEnd::new(name)))
+        .map_err(io)
 }
 
 fn write_text(writer: &mut Writer<Vec<u8>>, text: &str) -> Result<(), String> {
@@ -174,12 +206,16 @@ fn write_text(writer: &mut Writer<Vec<u8>>, text: &str) -> Result<(), String> {
         return Ok(());
     }
     let escaped = BytesText::from_escaped(quick_xml::escape::escape(text));
-    writer.write_event(Event::Text(escaped)).map_err(|error| error.to_string())
+    writer
+        .write_event(Event::Text(escaped))
+        .map_err(|error| error.to_string())
 }
 
 /// Besides the usual five: line ends and tabs, which a reader would turn into blanks.
 fn escape_attribute(text: &str) -> String {
-    quick_xml::escape::escape(text).replace('\n', "&#10;").replace('\t', "&#9;")
+    quick_xml::escape::escape(text)
+        .replace('\n', "&#10;")
+        .replace('\t', "&#9;")
 }
 
 fn text_of(name: &str, value: &Value) -> Result<String, String> {
@@ -189,12 +225,19 @@ fn text_of(name: &str, value: &Value) -> Result<String, String> {
         Value::Number(number) => number.to_string(),
         Value::String(text) => text.clone(),
         Value::Array(_) | Value::Object(_) => {
-            return Err(format!("{} must be a text, a number or a boolean", quoted(name)));
+            return Err(format!(
+                "{} must be a text, a number or a boolean",
+                quoted(name)
+            ));
         }
     };
     match text.chars().find(|c| !is_xml_character(*c)) {
         None => Ok(text),
-        Some(c) => Err(format!("{} contains U+{:04X}, which XML cannot hold", quoted(name), c as u32)),
+        Some(c) => Err(format!(
+            "{} contains U+{:04X}, which XML cannot hold",
+            quoted(name),
+            c as u32
+        )),
     }
 }
 
@@ -206,6 +249,8 @@ fn is_xml_character(c: char) -> bool {
 /// The ASCII part of XML's names, without colons, which would mean namespaces.
 fn is_name(name: &str) -> bool {
     let mut characters = name.chars();
-    characters.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
+    characters
+        .next()
+        .is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
         && characters.all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'))
 }

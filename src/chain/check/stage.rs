@@ -5,21 +5,41 @@ use super::fields::Fields;
 use crate::chain::document::pointer_steps;
 use crate::chain::faults::{Fault, quoted};
 use crate::chain::model::{
-    Backoff, Bounds, Deadline, DocumentFormat, Input, Merge, MergeHow, Output, Resources, Retry, Stage, Work,
+    Backoff, Bounds, Deadline, DocumentFormat, Input, Merge, MergeHow, Output, Resources, Retry,
+    Stage, Work,
 };
 use crate::chain::read::{Content, Node, Span};
 use crate::vocab::{FailureKind, StageKind};
 
 const STAGE_KEYS: &[&str] = &[
-    "name", "kind", "description", "image", "resources", "network", "handoff_disk", "input", "command",
-    "run", "script", "output", "deadline", "retry", "undo",
+    "name",
+    "kind",
+    "description",
+    "image",
+    "resources",
+    "network",
+    "handoff_disk",
+    "input",
+    "command",
+    "run",
+    "script",
+    "output",
+    "deadline",
+    "retry",
+    "undo",
 ];
 const RESOURCE_KEYS: &[&str] = &["vcpus", "memory", "disk", "network", "predict"];
 const INPUT_KEYS: &[&str] = &["select", "jq", "schema", "schema_file", "format"];
-const OUTPUT_KEYS: &[&str] =
-    &["format", "select", "jq", "schema", "schema_file", "merge", "max", "media_type"];
-/// What a binary output has no use for.
-const DOCUMENT_KEYS: [&str; 5] = ["select", "jq", "schema", "schema_file", "merge"];
+const OUTPUT_KEYS: &[&str] = &[
+    "format",
+    "select",
+    "jq",
+    "schema",
+    "schema_file",
+    "merge",
+    "max",
+    "media_type",
+];
 
 /// Output sizes, bytes: documents travel through the agent as text, artefacts as they are.
 const MAX_DOCUMENT_OUTPUT: u64 = 16 << 20;
@@ -44,12 +64,26 @@ enum OutputForm {
     Binary,
 }
 
+impl OutputForm {
+    fn word(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Json => "json",
+            Self::Xml => "xml",
+            Self::Binary => "binary",
+        }
+    }
+}
+
 impl Checker<'_> {
     pub fn stage(&mut self, node: &Node, path: &str) -> Option<Found> {
         let fields = Fields::open(self, node, path, STAGE_KEYS)?;
-        let name = fields.need(self, "name", "the stage's name, unique in its chain", |checker, node, path| {
-            checker.name_up_to(node, path, 32)
-        });
+        let name = fields.need(
+            self,
+            "name",
+            "the stage's name, unique in its chain",
+            |checker, node, path| checker.name_up_to(node, path, 32),
+        );
         let name = name.unwrap_or_default();
         let kind = fields.may(self, "kind", |checker, node, path| {
             let kinds = StageKind::ALL.map(|kind| (kind.word(), kind));
@@ -59,15 +93,24 @@ impl Checker<'_> {
         let image = fields.need(self, "image", "the name of a base image", Self::plain_name);
         let resources = fields.may(self, "resources", Self::resources);
         let network = fields.may(self, "network", Self::boolean);
-        let handoff_disk = fields.may(self, "handoff_disk", Self::boolean).unwrap_or(false);
+        let handoff_disk = fields
+            .may(self, "handoff_disk", Self::boolean)
+            .unwrap_or(false);
         let input = fields.may(self, "input", Self::input);
         let work = self.work(&fields);
-        let output = fields.may(self, "output", |checker, node, path| checker.output(node, path, &name));
+        let output = fields.may(self, "output", |checker, node, path| {
+            checker.output(node, path, &name)
+        });
         let deadline = fields.may(self, "deadline", Self::deadline);
         let retry = fields.may(self, "retry", Self::retry);
         let undo = fields.may(self, "undo", Self::undo);
-        let wants_disk = fields.entry("handoff_disk").map(|entry| entry.value.span).filter(|_| handoff_disk);
-        let name_span = fields.entry("name").map_or(fields.span(), |entry| entry.value.span);
+        let wants_disk = fields
+            .entry("handoff_disk")
+            .map(|entry| entry.value.span)
+            .filter(|_| handoff_disk);
+        let name_span = fields
+            .entry("name")
+            .map_or(fields.start(), |entry| entry.value.span);
         let stage = Stage {
             name,
             kind: kind.unwrap_or(StageKind::Custom),
@@ -76,27 +119,42 @@ impl Checker<'_> {
             resources: resources.unwrap_or_else(default_resources),
             network: network.unwrap_or(false),
             handoff_disk,
-            input: input.unwrap_or(Input { transform: None, schema: None, format: DocumentFormat::Json }),
+            input: input.unwrap_or(Input {
+                transform: None,
+                schema: None,
+                format: DocumentFormat::Json,
+            }),
             work: work.unwrap_or(Work::Command { argv: Vec::new() }),
             output: output.unwrap_or(Output::None),
             deadline: deadline.unwrap_or(Deadline::Derived),
             retry: retry.unwrap_or_default(),
             undo,
         };
-        Some(Found { stage, path: path.to_owned(), name_span, wants_disk })
+        Some(Found {
+            stage,
+            path: path.to_owned(),
+            name_span,
+            wants_disk,
+        })
     }
 
     fn resources(&mut self, node: &Node, path: &str) -> Option<Resources> {
         let fields = Fields::open(self, node, path, RESOURCE_KEYS)?;
         let plain = default_resources();
         let vcpus = fields.may(self, "vcpus", |checker, node, path| {
-            checker.bounds(node, path, |checker, node, path| checker.count(node, path, 1, 64))
+            checker.bounds(node, path, |checker, node, path| {
+                checker.count(node, path, 1, 64)
+            })
         });
         let memory = fields.may(self, "memory", |checker, node, path| {
-            checker.bounds(node, path, |checker, node, path| checker.size_mib(node, path, 64, 1 << 20))
+            checker.bounds(node, path, |checker, node, path| {
+                checker.size_mib(node, path, 64, 1 << 20)
+            })
         });
         let disk = fields.may(self, "disk", |checker, node, path| {
-            checker.bounds(node, path, |checker, node, path| checker.size_mib(node, path, 16, 16 << 20))
+            checker.bounds(node, path, |checker, node, path| {
+                checker.size_mib(node, path, 16, 16 << 20)
+            })
         });
         let network = fields.may(self, "network", |checker, node, path| {
             checker.bounds(node, path, |checker, node, path| checker.rate(node, path))
@@ -115,8 +173,16 @@ impl Checker<'_> {
 
     /// `predict: true` between equal bounds, or bounds that nobody may choose between.
     fn prediction_has_room(&mut self, fields: &Fields<'_>, resources: &Resources) {
-        let bounds = [Some(resources.vcpus), Some(resources.memory_mib), Some(resources.disk_mib), resources.network_kbytes_per_s];
-        let has_room = bounds.iter().flatten().any(|bounds| bounds.min < bounds.max);
+        let bounds = [
+            Some(resources.vcpus),
+            Some(resources.memory_mib),
+            Some(resources.disk_mib),
+            resources.network_kbytes_per_s,
+        ];
+        let has_room = bounds
+            .iter()
+            .flatten()
+            .any(|bounds| bounds.min < bounds.max);
         let is_written = RESOURCE_KEYS
             .iter()
             .filter_map(|key| fields.entry(key))
@@ -126,9 +192,15 @@ impl Checker<'_> {
             && !has_room
             && !is_written
         {
-            let fault = Fault::new(entry.value.span, fields.at("predict"), "there is nothing to predict")
-                .expecting("at least one resource with `min` below `max`");
-            self.report(fault.suggesting("write for example `memory: { min: 256 MiB, max: 1 GiB }`"));
+            let fault = Fault::new(
+                entry.value.span,
+                fields.at("predict"),
+                "there is nothing to predict",
+            )
+            .expecting("at least one resource with `min` below `max`");
+            self.report(
+                fault.suggesting("write for example `memory: { min: 256 MiB, max: 1 GiB }`"),
+            );
         }
     }
 
@@ -140,7 +212,11 @@ impl Checker<'_> {
             let words = [("json", DocumentFormat::Json), ("xml", DocumentFormat::Xml)];
             checker.word(node, path, "a format of an input", &words)
         });
-        Some(Input { transform, schema, format: format.unwrap_or(DocumentFormat::Json) })
+        Some(Input {
+            transform,
+            schema,
+            format: format.unwrap_or(DocumentFormat::Json),
+        })
     }
 
     fn output(&mut self, node: &Node, path: &str, stage: &str) -> Option<Output> {
@@ -157,46 +233,76 @@ impl Checker<'_> {
         let allowed: &[&str] = match form {
             OutputForm::None => &["format"],
             OutputForm::Binary => &["format", "max", "media_type"],
-            OutputForm::Json | OutputForm::Xml => {
-                &["format", "select", "jq", "schema", "schema_file", "merge", "max"]
-            }
+            OutputForm::Json | OutputForm::Xml => &[
+                "format",
+                "select",
+                "jq",
+                "schema",
+                "schema_file",
+                "merge",
+                "max",
+            ],
         };
         for key in OUTPUT_KEYS.iter().filter(|key| !allowed.contains(key)) {
             if let Some(entry) = fields.entry(key) {
-                let what = if DOCUMENT_KEYS.contains(key) { "a document (json or xml)" } else { "a binary output" };
-                let message = format!("{} is only for {what}", quoted(key));
-                self.report(Fault::new(entry.key_span, fields.at(key), message));
+                let message = format!(
+                    "{} does not go with the format `{}`",
+                    quoted(&entry.key),
+                    form.word()
+                );
+                self.report(Fault::new(entry.key_span, fields.at(&entry.key), message));
             }
         }
-        let most = if matches!(form, OutputForm::Binary) { MAX_BINARY_OUTPUT } else { MAX_DOCUMENT_OUTPUT };
-        let max = fields.may(self, "max", |checker, node, path| checker.size_bytes(node, path, 1, most));
+        let most = if matches!(form, OutputForm::Binary) {
+            MAX_BINARY_OUTPUT
+        } else {
+            MAX_DOCUMENT_OUTPUT
+        };
+        let max = fields.may(self, "max", |checker, node, path| {
+            checker.size_bytes(node, path, 1, most)
+        });
         match form {
             OutputForm::None => Some(Output::None),
             OutputForm::Binary => Some(Output::Binary {
-                media_type: fields.may(self, "media_type", Self::media_type).unwrap_or_else(octets),
+                media_type: fields
+                    .may(self, "media_type", Self::media_type)
+                    .unwrap_or_else(octets),
                 max_bytes: max.unwrap_or(DEFAULT_BINARY_OUTPUT),
             }),
             OutputForm::Json | OutputForm::Xml => {
                 let transform = self.transform(&fields);
                 let schema = self.schema_of(&fields);
-                let merge = fields.may(self, "merge", |checker, node, path| checker.merge(node, path, stage));
+                let merge = fields.may(self, "merge", |checker, node, path| {
+                    checker.merge(node, path, stage)
+                });
                 let merge = merge.unwrap_or_else(|| default_merge(stage));
                 let max_bytes = max.unwrap_or(DEFAULT_DOCUMENT_OUTPUT);
                 Some(match form {
-                    OutputForm::Xml => Output::Xml { schema, transform, merge, max_bytes },
-                    _ => Output::Json { schema, transform, merge, max_bytes },
+                    OutputForm::Xml => Output::Xml {
+                        schema,
+                        transform,
+                        merge,
+                        max_bytes,
+                    },
+                    _ => Output::Json {
+                        schema,
+                        transform,
+                        merge,
+                        max_bytes,
+                    },
                 })
             }
         }
     }
 
     fn output_form(&mut self, node: &Node, path: &str) -> Option<OutputForm> {
-        let words = [
-            ("none", OutputForm::None),
-            ("json", OutputForm::Json),
-            ("xml", OutputForm::Xml),
-            ("binary", OutputForm::Binary),
+        let forms = [
+            OutputForm::None,
+            OutputForm::Json,
+            OutputForm::Xml,
+            OutputForm::Binary,
         ];
+        let words = forms.map(|form| (form.word(), form));
         self.word(node, path, "a format of an output", &words)
     }
 
@@ -206,13 +312,21 @@ impl Checker<'_> {
         let is_word = |word: &str| {
             !word.is_empty()
                 && word.len() <= 100
-                && word.chars().all(|c| c.is_ascii_alphanumeric() || "!#$&-^_.+".contains(c))
+                && word
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || "!#$&-^_.+".contains(c))
         };
-        if text.split_once('/').is_some_and(|(kind, subtype)| is_word(kind) && is_word(subtype)) {
+        if text
+            .split_once('/')
+            .is_some_and(|(kind, subtype)| is_word(kind) && is_word(subtype))
+        {
             return Some(text);
         }
         let message = format!("{} is not a media type", quoted(&text));
-        self.report(Fault::new(node.span, path, message).expecting("for example `application/gzip`"));
+        self.report(
+            Fault::new(node.span, path, message)
+                .expecting("a media type such as `application/gzip`"),
+        );
         None
     }
 
@@ -247,8 +361,14 @@ impl Checker<'_> {
 
     fn merge_keeps_device(&mut self, node: &Node, path: &str, at: &str, how: MergeHow) {
         if at.is_empty() && how != MergeHow::Patch {
-            let fault = Fault::new(node.span, path, "this would throw away the whole document, device included");
-            self.report(fault.suggesting("merge with `how: patch`, or at a place such as `/facts`"));
+            let fault = Fault::new(
+                node.span,
+                path,
+                "this would throw away the whole document, device included",
+            );
+            self.report(
+                fault.suggesting("merge with `how: patch`, or at a place such as `/facts`"),
+            );
         }
     }
 
@@ -258,8 +378,12 @@ impl Checker<'_> {
             Ok(_) => Some(text),
             Err(why) => {
                 let message = format!("{} is not a JSON Pointer: {why}", quoted(&text));
-                let mut fault = Fault::new(node.span, path, message).expecting("for example `/facts/disks`");
-                let mended = format!("/{}", text.trim_start_matches(['$', '.', '/']).replace('.', "/"));
+                let mut fault = Fault::new(node.span, path, message)
+                    .expecting("a pointer such as `/facts/disks`");
+                let mended = format!(
+                    "/{}",
+                    text.trim_start_matches(['$', '.', '/']).replace('.', "/")
+                );
                 if !text.starts_with('/') && pointer_steps(&mended).is_ok() {
                     fault = fault.suggesting(format!("did you mean `{mended}`?"));
                 }
@@ -273,7 +397,8 @@ impl Checker<'_> {
         if matches!(&node.content, Content::Scalar(scalar) if scalar.text == "derived") {
             return Some(Deadline::Derived);
         }
-        self.whole_seconds(node, path, 1, 86_400).map(Deadline::Seconds)
+        self.whole_seconds(node, path, 1, 86_400)
+            .map(Deadline::Seconds)
     }
 
     fn retry(&mut self, node: &Node, path: &str) -> Option<Vec<Retry>> {
@@ -281,17 +406,35 @@ impl Checker<'_> {
         let mut rows: Vec<Retry> = Vec::new();
         for (index, item) in items.iter().enumerate() {
             let path = format!("{path}[{index}]");
-            let Some(fields) = Fields::open(self, item, &path, &["on", "attempts", "backoff"]) else { continue };
-            let on = fields.need(self, "on", "the failures that it is for", Self::failure_kinds);
+            let Some(fields) = Fields::open(self, item, &path, &["on", "attempts", "backoff"])
+            else {
+                continue;
+            };
+            let on = fields.need(
+                self,
+                "on",
+                "the failures that it is for",
+                Self::failure_kinds,
+            );
             let on = on.unwrap_or_default();
-            if let Some(kind) = on.iter().find(|kind| rows.iter().any(|row| row.on.contains(kind))) {
-                let span = fields.entry("on").map_or(item.span, |entry| entry.value.span);
+            if let Some(kind) = on
+                .iter()
+                .find(|kind| rows.iter().any(|row| row.on.contains(kind)))
+            {
+                let span = fields
+                    .entry("on")
+                    .map_or(item.span, |entry| entry.value.span);
                 let message = format!("an earlier row already decides about `{}`", kind.word());
-                self.report(Fault::new(span, fields.at("on"), message).expecting("each failure in one row"));
+                self.report(
+                    Fault::new(span, fields.at("on"), message).expecting("each failure in one row"),
+                );
             }
-            let attempts = fields.need(self, "attempts", "tries in all, the first included", |checker, node, path| {
-                checker.count(node, path, 1, 20)
-            });
+            let attempts = fields.need(
+                self,
+                "attempts",
+                "the number of tries, the first included",
+                |checker, node, path| checker.count(node, path, 1, 20),
+            );
             let backoff = fields.may(self, "backoff", Self::backoff);
             rows.push(Retry {
                 on,
@@ -310,11 +453,16 @@ impl Checker<'_> {
             _ => self.list(node, path, "kinds of failure, such as `[exit, lost]`")?,
         };
         if items.is_empty() {
-            self.report(Fault::new(node.span, path, "no failure is named").expecting("such as `[exit, lost]`"));
+            self.report(
+                Fault::new(node.span, path, "no failure is named")
+                    .expecting("a list such as `[exit, lost]`"),
+            );
         }
         let mut kinds = Vec::new();
         for item in items {
-            let Some(kind) = self.word(item, path, "a kind of failure", &words) else { continue };
+            let Some(kind) = self.word(item, path, "a kind of failure", &words) else {
+                continue;
+            };
             if kinds.contains(&kind) {
                 let message = format!("`{}` is named twice", kind.word());
                 self.report(Fault::new(item.span, path, message));
@@ -326,26 +474,47 @@ impl Checker<'_> {
 
     fn backoff(&mut self, node: &Node, path: &str) -> Option<Backoff> {
         let fields = Fields::open(self, node, path, &["first", "factor", "max"])?;
-        let pause = |checker: &mut Self, node: &Node, path: &str| checker.seconds(node, path, 0.0, 86_400.0);
-        let first = fields.may(self, "first", pause).unwrap_or(DEFAULT_BACKOFF.first_s);
+        let pause = |checker: &mut Self, node: &Node, path: &str| {
+            checker.seconds(node, path, 0.0, 86_400.0)
+        };
+        let first = fields
+            .may(self, "first", pause)
+            .unwrap_or(DEFAULT_BACKOFF.first_s);
         let factor = fields
-            .may(self, "factor", |checker, node, path| checker.decimal(node, path, 1.0, 10.0))
+            .may(self, "factor", |checker, node, path| {
+                checker.decimal(node, path, 1.0, 10.0)
+            })
             .unwrap_or(DEFAULT_BACKOFF.factor);
         let max = fields.may(self, "max", pause);
         if let (Some(max), Some(entry)) = (max, fields.entry("max"))
             && max < first
         {
-            let fault = Fault::new(entry.value.span, fields.at("max"), "the longest pause is shorter than the first");
+            let fault = Fault::new(
+                entry.value.span,
+                fields.at("max"),
+                "the longest pause is shorter than the first",
+            );
             self.report(fault);
         }
-        Some(Backoff { first_s: first, factor, max_s: max.unwrap_or(DEFAULT_BACKOFF.max_s.max(first)) })
+        Some(Backoff {
+            first_s: first,
+            factor,
+            max_s: max.unwrap_or(DEFAULT_BACKOFF.max_s.max(first)),
+        })
     }
 }
 
-const DEFAULT_BACKOFF: Backoff = Backoff { first_s: 1.0, factor: 2.0, max_s: 60.0 };
+const DEFAULT_BACKOFF: Backoff = Backoff {
+    first_s: 1.0,
+    factor: 2.0,
+    max_s: 60.0,
+};
 
 fn default_resources() -> Resources {
-    let exactly = |value| Bounds { min: value, max: value };
+    let exactly = |value| Bounds {
+        min: value,
+        max: value,
+    };
     Resources {
         vcpus: exactly(1),
         memory_mib: exactly(256),
@@ -356,7 +525,10 @@ fn default_resources() -> Resources {
 }
 
 fn default_merge(stage: &str) -> Merge {
-    Merge { at: format!("/{stage}"), how: MergeHow::Replace }
+    Merge {
+        at: format!("/{stage}"),
+        how: MergeHow::Replace,
+    }
 }
 
 fn octets() -> String {
@@ -364,11 +536,25 @@ fn octets() -> String {
 }
 
 fn plain_output(form: OutputForm, stage: &str) -> Output {
-    let (schema, transform, merge, max_bytes) = (None, None, default_merge(stage), DEFAULT_DOCUMENT_OUTPUT);
+    let (schema, transform, merge, max_bytes) =
+        (None, None, default_merge(stage), DEFAULT_DOCUMENT_OUTPUT);
     match form {
         OutputForm::None => Output::None,
-        OutputForm::Json => Output::Json { schema, transform, merge, max_bytes },
-        OutputForm::Xml => Output::Xml { schema, transform, merge, max_bytes },
-        OutputForm::Binary => Output::Binary { media_type: octets(), max_bytes: DEFAULT_BINARY_OUTPUT },
+        OutputForm::Json => Output::Json {
+            schema,
+            transform,
+            merge,
+            max_bytes,
+        },
+        OutputForm::Xml => Output::Xml {
+            schema,
+            transform,
+            merge,
+            max_bytes,
+        },
+        OutputForm::Binary => Output::Binary {
+            media_type: octets(),
+            max_bytes: DEFAULT_BINARY_OUTPUT,
+        },
     }
 }

@@ -15,6 +15,18 @@ use super::fields::{Fields, list};
 /// Longest description, bytes.
 const MAX_PROSE_BYTES: usize = 4096;
 
+/// Words that other tools use for ours.
+const WORDS: [(&str, &str); 8] = [
+    ("timeout", "deadline"),
+    ("crash", "lost"),
+    ("overwrite", "replace"),
+    ("set", "replace"),
+    ("add", "append"),
+    ("merge", "patch"),
+    ("text", "binary"),
+    ("file", "binary"),
+];
+
 impl Checker<'_> {
     pub fn mismatch(&mut self, node: &Node, path: &str, expected: &str) {
         if node.content != Content::Refused {
@@ -53,7 +65,8 @@ impl Checker<'_> {
     }
 
     pub fn name_up_to(&mut self, node: &Node, path: &str, longest: usize) -> Option<String> {
-        let expected = format!("letters, digits, `.`, `_`, `-`; at most {longest}; first a letter or digit");
+        let expected =
+            format!("letters, digits, `.`, `_`, `-`; at most {longest}; first a letter or digit");
         let text = self.scalar_text(node, path, &expected)?;
         if is_plain_name(&text) && text.len() <= longest {
             return Some(text);
@@ -67,7 +80,13 @@ impl Checker<'_> {
         let mended: String = text
             .trim()
             .chars()
-            .map(|c| if c.is_whitespace() || c == '/' { '-' } else { c })
+            .map(|c| {
+                if c.is_whitespace() || c == '/' {
+                    '-'
+                } else {
+                    c
+                }
+            })
             .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
             .take(longest)
             .collect();
@@ -85,10 +104,19 @@ impl Checker<'_> {
                 return Some(value);
             }
             if scalar.is_old_boolean() {
-                let yes = matches!(scalar.text.to_ascii_lowercase().as_str(), "yes" | "on" | "y");
+                let yes = matches!(
+                    scalar.text.to_ascii_lowercase().as_str(),
+                    "yes" | "on" | "y"
+                );
                 let message = format!("{} is text, not a boolean", quoted(&scalar.text));
                 let fault = Fault::new(node.span, path, message).expecting("true or false");
                 self.report(fault.suggesting(format!("write `{yes}`")));
+                return None;
+            }
+            if !scalar.plain && matches!(scalar.text.as_str(), "true" | "false") {
+                let fault = Fault::new(node.span, path, "this is text, because of its quotes");
+                let fault = fault.expecting("true or false");
+                self.report(fault.suggesting(format!("write `{}` without quotes", scalar.text)));
                 return None;
             }
         }
@@ -104,8 +132,8 @@ impl Checker<'_> {
             return None;
         };
         match scalar.meaning() {
-            Meaning::Number(number) if number.as_u64().is_some_and(|n| (least..=most).contains(&n)) => {
-                number.as_u64()
+            Meaning::Number(number) if number.as_u64().is_some() => {
+                self.within(node, path, &expected, number.as_u64()?, least, most)
             }
             Meaning::Doubtful(why) => {
                 let message = format!("{} is not a clear number: {why}", quoted(&scalar.text));
@@ -128,9 +156,9 @@ impl Checker<'_> {
         let expected = format!("a number from {least} to {most}");
         if let Content::Scalar(scalar) = &node.content
             && let Meaning::Number(number) = scalar.meaning()
-            && let Some(value) = number.as_f64().filter(|value| (least..=most).contains(value))
+            && let Some(value) = number.as_f64()
         {
-            return Some(value);
+            return self.within(node, path, &expected, value, least, most);
         }
         self.mismatch(node, path, &expected);
         None
@@ -152,7 +180,11 @@ impl Checker<'_> {
         }
         let message = format!("{} is not {what}", quoted(&text));
         let mut fault = Fault::new(node.span, path, message).expecting(expected);
-        if let Some(near) = nearest(&text, names) {
+        let synonym = WORDS
+            .iter()
+            .find(|(theirs, ours)| *theirs == text && names.contains(ours));
+        if let Some(near) = nearest(&text, names.iter().copied()).or(synonym.map(|(_, ours)| *ours))
+        {
             fault = fault.suggesting(format!("did you mean `{near}`?"));
         }
         self.report(fault);
@@ -197,7 +229,8 @@ impl Checker<'_> {
 
     /// Whole seconds, rounded up.
     pub fn whole_seconds(&mut self, node: &Node, path: &str, least: u32, most: u32) -> Option<u64> {
-        self.seconds(node, path, least.into(), most.into()).map(|seconds| seconds.ceil() as u64)
+        self.seconds(node, path, least.into(), most.into())
+            .map(|seconds| seconds.ceil() as u64)
     }
 
     fn within<T: PartialOrd>(
@@ -216,8 +249,14 @@ impl Checker<'_> {
             Content::Scalar(scalar) => quoted(&scalar.text),
             _ => "this".into(),
         };
-        let problem = if value < least { "too small" } else { "too large" };
-        self.report(Fault::new(node.span, path, format!("{text} is {problem}")).expecting(expected));
+        let problem = if value < least {
+            "too small"
+        } else {
+            "too large"
+        };
+        self.report(
+            Fault::new(node.span, path, format!("{text} is {problem}")).expecting(expected),
+        );
         None
     }
 
@@ -228,15 +267,28 @@ impl Checker<'_> {
         path: &str,
         decode: impl Fn(&mut Self, &Node, &str) -> Option<u64>,
     ) -> Option<Bounds> {
+        if let Content::List(_) = node.content {
+            self.mismatch(node, path, "one value, or `{ min: …, max: … }`");
+            return None;
+        }
         if !matches!(node.content, Content::Map(_)) {
-            return decode(self, node, path).map(|value| Bounds { min: value, max: value });
+            return decode(self, node, path).map(|value| Bounds {
+                min: value,
+                max: value,
+            });
         }
         let fields = Fields::open(self, node, path, &["min", "max"])?;
-        let min = fields.need(self, "min", "the least", |checker, node, path| decode(checker, node, path));
-        let max = fields.need(self, "max", "the most", |checker, node, path| decode(checker, node, path));
+        let min = fields.need(self, "min", "the lower bound", |checker, node, path| {
+            decode(checker, node, path)
+        });
+        let max = fields.need(self, "max", "the upper bound", |checker, node, path| {
+            decode(checker, node, path)
+        });
         let (min, max) = (min?, max?);
         if min > max {
-            let span = fields.entry("min").map_or(node.span, |entry| entry.value.span);
+            let span = fields
+                .entry("min")
+                .map_or(node.span, |entry| entry.value.span);
             let fault = Fault::new(span, path, "`min` is larger than `max`");
             self.report(fault.suggesting("swap them"));
             return None;

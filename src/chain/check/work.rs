@@ -23,7 +23,8 @@ impl Checker<'_> {
             return None;
         }
         if WORK_KEYS.iter().all(|key| fields.entry(key).is_none()) {
-            fields.missing(self, "run", "the work: `command`, `run` (a script here) or `script` (a file)");
+            let fault = Fault::new(fields.start(), fields.path(), "there is no work");
+            self.report(fault.expecting("`command`, `run` (a script here) or `script` (a file)"));
         }
         command.or(run).or(script)
     }
@@ -33,10 +34,14 @@ impl Checker<'_> {
         self.work(&fields)
     }
 
-    fn at_most_one(&mut self, fields: &Fields<'_>, keys: &[&str]) -> bool {
+    fn at_most_one(&mut self, fields: &Fields<'_>, keys: &[&'static str]) -> bool {
         let present: Vec<_> = keys.iter().filter_map(|key| fields.entry(key)).collect();
         if let [first, .., last] = present.as_slice() {
-            let message = format!("both {} and {} are given", quoted(&first.key), quoted(&last.key));
+            let message = format!(
+                "both {} and {} are given",
+                quoted(&first.key),
+                quoted(&last.key)
+            );
             let fault = Fault::new(last.key_span, fields.at(&last.key), message);
             self.report(fault.expecting("one of them"));
         }
@@ -46,12 +51,20 @@ impl Checker<'_> {
     /// Program and arguments; no shell splits or expands them.
     fn command(&mut self, node: &Node, path: &str) -> Option<Work> {
         if let Content::Scalar(scalar) = &node.content {
-            let fault = Fault::new(node.span, path, "a command is a list: program, then arguments");
+            let fault = Fault::new(
+                node.span,
+                path,
+                "a command is a list: program, then arguments",
+            );
             let line = scalar.text.lines().next().unwrap_or_default();
-            self.report(fault.expecting("such as `[sh, -c, \"…\"]`").suggesting(format!(
-                "for a line of shell write `run: {}`",
-                line.chars().take(50).collect::<String>()
-            )));
+            self.report(
+                fault
+                    .expecting("a list such as `[sh, -c, \"…\"]`")
+                    .suggesting(format!(
+                        "for a line of shell write `run: {}`",
+                        line.chars().take(50).collect::<String>()
+                    )),
+            );
             return None;
         }
         let items = self.list(node, path, "a list: program, then arguments")?;
@@ -61,7 +74,9 @@ impl Checker<'_> {
         }
         if items.len() > MAX_ARGUMENTS {
             let message = format!("the command has {} arguments", items.len());
-            self.report(Fault::new(node.span, path, message).expecting(format!("at most {MAX_ARGUMENTS}")));
+            self.report(
+                Fault::new(node.span, path, message).expecting(format!("at most {MAX_ARGUMENTS}")),
+            );
         }
         let mut argv = Vec::new();
         for (index, item) in items.iter().enumerate() {
@@ -71,8 +86,16 @@ impl Checker<'_> {
                 self.report(Fault::new(item.span, &path, "the program's name is empty"));
             }
             if text.len() > MAX_ARGUMENT_BYTES {
-                let fault = Fault::new(item.span, &path, format!("the argument has {} bytes", text.len()));
-                self.report(fault.expecting("at most 64 KiB").suggesting("put it into a script or the input"));
+                let fault = Fault::new(
+                    item.span,
+                    &path,
+                    format!("the argument has {} bytes", text.len()),
+                );
+                self.report(
+                    fault
+                        .expecting("at most 64 KiB")
+                        .suggesting("put it into a script or the input"),
+                );
             }
             argv.push(text);
         }
@@ -88,21 +111,34 @@ impl Checker<'_> {
     fn script_file(&mut self, node: &Node, path: &str) -> Option<Work> {
         let (file, text) = self.file_text(node, path)?;
         self.script_text(&text, node.span, path);
-        Some(Work::Script { text, file: Some(file) })
+        Some(Work::Script {
+            text,
+            file: Some(file),
+        })
     }
 
     fn script_text(&mut self, text: &str, span: Span, path: &str) {
         if text.trim().is_empty() {
-            self.report(Fault::new(span, path, "the script is empty").expecting("at least one command"));
+            self.report(
+                Fault::new(span, path, "the script is empty").expecting("at least one command"),
+            );
         }
         if text.len() as u64 > MAX_FILE_BYTES {
             let message = format!("the script has {} bytes", text.len());
             self.report(Fault::new(span, path, message).expecting("at most 256 KiB"));
         }
         if text.contains('\0') {
-            self.report(Fault::new(span, path, "the script contains a NUL character"));
+            self.report(Fault::new(
+                span,
+                path,
+                "the script contains a NUL character",
+            ));
         }
-        if text.lines().next().is_some_and(|line| line.starts_with("#!") && line.ends_with('\r')) {
+        if text
+            .lines()
+            .next()
+            .is_some_and(|line| line.starts_with("#!") && line.ends_with('\r'))
+        {
             // The guest would look for an interpreter whose name ends in a carriage return.
             self.report(
                 Fault::new(span, path, "the script has Windows line ends")
@@ -120,11 +156,14 @@ impl Checker<'_> {
                 let mut fault = Fault::new(node.span, path, message);
                 match refusal {
                     FileRefusal::Name | FileRefusal::Outside => {
-                        fault = fault.expecting("a file in the chain file's folder, such as `scripts/facts.sh`");
+                        fault = fault.expecting(
+                            "a file in the chain file's folder, such as `scripts/facts.sh`",
+                        );
                     }
                     FileRefusal::Missing => {
                         let names = self.files.names();
-                        let near = nearest(&name, names.iter().map(String::as_str)).map(str::to_owned);
+                        let near =
+                            nearest(&name, names.iter().map(String::as_str)).map(str::to_owned);
                         if let Some(near) = near {
                             fault = fault.suggesting(format!("did you mean `{near}`?"));
                         }
@@ -188,7 +227,9 @@ impl Checker<'_> {
             && scalar.text.ends_with(".json")
         {
             let fault = Fault::new(node.span, path, "a schema is written here as a mapping");
-            self.report(fault.suggesting(format!("for a file write `schema_file: {}`", scalar.text)));
+            self.report(
+                fault.suggesting(format!("for a file write `schema_file: {}`", scalar.text)),
+            );
             return None;
         }
         let before = self.faults.len();
@@ -213,7 +254,9 @@ impl Checker<'_> {
             if reading.faults.is_empty() {
                 for mistake in schema::mistakes(&found) {
                     let (place, _) = locate(tree, "", &mistake.pointer);
-                    reading.faults.push(Fault::new(place.span, "", mistake.message));
+                    reading
+                        .faults
+                        .push(Fault::new(place.span, "", mistake.message));
                 }
             }
             value = Some(found);
@@ -221,7 +264,8 @@ impl Checker<'_> {
         for fault in reading.faults {
             // The report shows the chain file; the other file's place goes into the words.
             let message = format!("{}, line {}: {}", quoted(&name), fault.line, fault.message);
-            let moved = Fault::new(node.span, path, message).expecting("a JSON Schema, draft 2020-12");
+            let moved =
+                Fault::new(node.span, path, message).expecting("a JSON Schema, draft 2020-12");
             self.report(match fault.suggestion {
                 Some(suggestion) => moved.suggesting(suggestion),
                 None => moved,
@@ -248,7 +292,13 @@ fn locate<'n>(root: &'n Node, path: &str, pointer: &str) -> (&'n Node, String) {
         let step = step.replace("~1", "/").replace("~0", "~");
         match &node.content {
             Content::List(items) => {
-                let Some(item) = step.parse::<usize>().ok().and_then(|index| items.get(index)) else { break };
+                let Some(item) = step
+                    .parse::<usize>()
+                    .ok()
+                    .and_then(|index| items.get(index))
+                else {
+                    break;
+                };
                 path.push_str(&format!("[{step}]"));
                 node = item;
             }

@@ -24,9 +24,32 @@ const MAX_GROWTH: f64 = 4096.0;
 const MAX_WORK: f64 = (64 << 20) as f64;
 
 const FUNCTIONS: [&str; 26] = [
-    "abs", "avg", "ceil", "contains", "ends_with", "floor", "join", "keys", "length", "map", "max",
-    "max_by", "merge", "min", "min_by", "not_null", "reverse", "sort", "sort_by", "starts_with",
-    "sum", "to_array", "to_number", "to_string", "type", "values",
+    "abs",
+    "avg",
+    "ceil",
+    "contains",
+    "ends_with",
+    "floor",
+    "join",
+    "keys",
+    "length",
+    "map",
+    "max",
+    "max_by",
+    "merge",
+    "min",
+    "min_by",
+    "not_null",
+    "reverse",
+    "sort",
+    "sort_by",
+    "starts_with",
+    "sum",
+    "to_array",
+    "to_number",
+    "to_string",
+    "type",
+    "values",
 ];
 
 pub fn check(expression: &str) -> Result<(), TransformError> {
@@ -53,7 +76,9 @@ pub fn apply(expression: &str, input: &Value) -> Result<Value, TransformError> {
                 "the expression could build more than 64 MiB out of this document".into(),
             ));
         }
-        let result = compiled.search(input).map_err(|error| TransformError::Evaluation(explain(&error)))?;
+        let result = compiled
+            .search(input)
+            .map_err(|error| TransformError::Evaluation(explain(&error)))?;
         let mut room = document::MAX_BYTES;
         to_value(&result, 0, &mut room)
     })
@@ -78,7 +103,10 @@ fn on_a_roomy_stack<T: Send>(
 /// Results share their parts, so a small one may be enormous once written out: count while copying.
 fn to_value(found: &Variable, depth: usize, room: &mut usize) -> Result<Value, TransformError> {
     if depth > document::MAX_DEPTH {
-        let message = format!("the result is nested deeper than {} levels", document::MAX_DEPTH);
+        let message = format!(
+            "the result is nested deeper than {} levels",
+            document::MAX_DEPTH
+        );
         return Err(TransformError::Limit(message));
     }
     let own = match found {
@@ -96,7 +124,10 @@ fn to_value(found: &Variable, depth: usize, room: &mut usize) -> Result<Value, T
         Variable::Number(number) => Value::Number(number.clone()),
         Variable::String(text) => Value::String(text.clone()),
         Variable::Array(items) => Value::Array(
-            items.iter().map(|item| to_value(item, depth + 1, room)).collect::<Result<_, _>>()?,
+            items
+                .iter()
+                .map(|item| to_value(item, depth + 1, room))
+                .collect::<Result<_, _>>()?,
         ),
         Variable::Object(members) => Value::Object(
             members
@@ -105,7 +136,9 @@ fn to_value(found: &Variable, depth: usize, room: &mut usize) -> Result<Value, T
                 .collect::<Result<_, TransformError>>()?,
         ),
         Variable::Expref(_) => {
-            return Err(TransformError::Evaluation("the result is an expression (`&…`)".into()));
+            return Err(TransformError::Evaluation(
+                "the result is an expression (`&…`)".into(),
+            ));
         }
     })
 }
@@ -122,22 +155,35 @@ fn growth(ast: &Ast) -> f64 {
         | Ast::Slice { .. }
         | Ast::Literal { .. } => 1.0,
         Ast::Expref { ast, .. } => growth(ast),
-        Ast::Not { node, .. } | Ast::Flatten { node, .. } | Ast::ObjectValues { node, .. } => growth(node),
+        Ast::Not { node, .. } | Ast::Flatten { node, .. } | Ast::ObjectValues { node, .. } => {
+            growth(node)
+        }
         Ast::Comparison { lhs, rhs, .. } | Ast::And { lhs, rhs, .. } | Ast::Or { lhs, rhs, .. } => {
             growth(lhs).max(growth(rhs))
         }
-        Ast::Condition { predicate, then, .. } => growth(predicate).max(growth(then)),
-        Ast::Subexpr { lhs, rhs, .. } | Ast::Projection { lhs, rhs, .. } => growth(lhs) * growth(rhs),
+        Ast::Condition {
+            predicate, then, ..
+        } => growth(predicate).max(growth(then)),
+        Ast::Subexpr { lhs, rhs, .. } | Ast::Projection { lhs, rhs, .. } => {
+            growth(lhs) * growth(rhs)
+        }
         Ast::MultiList { elements, .. } => 1.0 + together(elements.iter()),
         Ast::MultiHash { elements, .. } => {
             1.0 + together(elements.iter().map(|KeyValuePair { value, .. }| value))
         }
         Ast::Function { name, args, .. } => {
-            let by_expression: f64 =
-                args.iter().filter(|arg| matches!(arg, Ast::Expref { .. })).map(growth).product();
+            let by_expression: f64 = args
+                .iter()
+                .filter(|arg| matches!(arg, Ast::Expref { .. }))
+                .map(growth)
+                .product();
             let values = args.iter().filter(|arg| !matches!(arg, Ast::Expref { .. }));
             // Writing text inside text doubles its escapes.
-            let own = if matches!(name.as_str(), "to_string" | "to_array") { 2.0 } else { 1.0 };
+            let own = if matches!(name.as_str(), "to_string" | "to_array") {
+                2.0
+            } else {
+                1.0
+            };
             own * by_expression * together(values).max(1.0)
         }
     }
@@ -197,7 +243,9 @@ fn children(ast: &Ast) -> Vec<&Ast> {
         | Ast::Or { lhs, rhs, .. }
         | Ast::Subexpr { lhs, rhs, .. }
         | Ast::Projection { lhs, rhs, .. } => vec![lhs, rhs],
-        Ast::Condition { predicate, then, .. } => vec![predicate, then],
+        Ast::Condition {
+            predicate, then, ..
+        } => vec![predicate, then],
         Ast::MultiList { elements, .. } => elements.iter().collect(),
         Ast::MultiHash { elements, .. } => elements.iter().map(|pair| &pair.value).collect(),
         Ast::Function { args, .. } => args.iter().collect(),
@@ -206,7 +254,10 @@ fn children(ast: &Ast) -> Vec<&Ast> {
 
 fn syntax_error(error: &JmespathError) -> TransformError {
     // The parser counts characters in some places and bytes in others: only trust what cannot differ.
-    let offset = error.expression.is_ascii().then_some(error.offset.min(error.expression.len()));
+    let offset = error
+        .expression
+        .is_ascii()
+        .then_some(error.offset.min(error.expression.len()));
     TransformError::Expression {
         message: explain(error),
         offset,

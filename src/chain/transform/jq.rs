@@ -17,7 +17,6 @@ use tokio::process::Command;
 
 use super::TransformError;
 use crate::chain::document;
-use crate::chain::faults::quoted;
 
 const CPU_SECONDS: u64 = 5;
 const ADDRESS_SPACE_BYTES: u64 = 512 << 20;
@@ -39,13 +38,17 @@ pub fn check(expression: &str) -> Result<(), TransformError> {
                 return Err(TransformError::Expression {
                     message: format!("`{word}` is not available: a transform reads no files"),
                     offset: Some(at),
-                    suggestion: Some(format!("for a member of that name write `.{word}` or `\"{word}\"`")),
+                    suggestion: Some(format!(
+                        "for a member of that name write `.{word}` or `\"{word}\"`"
+                    )),
                 });
             }
         }
     }
     if expression.contains('\0') {
-        return Err(super::expression_error("the expression contains a NUL character"));
+        return Err(super::expression_error(
+            "the expression contains a NUL character",
+        ));
     }
     Ok(())
 }
@@ -68,14 +71,20 @@ pub async fn apply(expression: &str, input: &Value) -> Result<Value, TransformEr
     unsafe {
         command.pre_exec(|| {
             setrlimit(Resource::RLIMIT_CPU, CPU_SECONDS, CPU_SECONDS)?;
-            setrlimit(Resource::RLIMIT_AS, ADDRESS_SPACE_BYTES, ADDRESS_SPACE_BYTES)?;
+            setrlimit(
+                Resource::RLIMIT_AS,
+                ADDRESS_SPACE_BYTES,
+                ADDRESS_SPACE_BYTES,
+            )?;
             setrlimit(Resource::RLIMIT_FSIZE, 0, 0)?;
             setrlimit(Resource::RLIMIT_NOFILE, OPEN_FILES, OPEN_FILES)?;
             setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
             Ok(())
         });
     }
-    let mut child = command.spawn().map_err(|error| TransformError::Host(error.to_string()))?;
+    let mut child = command
+        .spawn()
+        .map_err(|error| TransformError::Host(error.to_string()))?;
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let bytes = input.to_string().into_bytes();
     let talk = async {
@@ -85,13 +94,20 @@ pub async fn apply(expression: &str, input: &Value) -> Result<Value, TransformEr
                 let _ = stdin.write_all(&bytes).await;
             }
         };
-        let (_, out, err) = tokio::join!(feed, read_up_to(stdout, MAX_OUTPUT_BYTES), read_up_to(stderr, MAX_ERROR_BYTES));
+        let (_, out, err) = tokio::join!(
+            feed,
+            read_up_to(stdout, MAX_OUTPUT_BYTES),
+            read_up_to(stderr, MAX_ERROR_BYTES)
+        );
         let out = out?;
         let err = err.unwrap_or_default();
         if out.len() as u64 > MAX_OUTPUT_BYTES {
             return Err(TransformError::Limit("jq wrote more than 16 MiB".into()));
         }
-        let status = child.wait().await.map_err(|error| TransformError::Host(error.to_string()))?;
+        let status = child
+            .wait()
+            .await
+            .map_err(|error| TransformError::Host(error.to_string()))?;
         Ok((status, out, err))
     };
     let outcome = tokio::time::timeout(DEADLINE, talk).await;
@@ -103,17 +119,25 @@ pub async fn apply(expression: &str, input: &Value) -> Result<Value, TransformEr
         }
         Err(_) => {
             let _ = child.kill().await;
-            Err(TransformError::Limit(format!("jq did not end within {} s", DEADLINE.as_secs())))
+            Err(TransformError::Limit(format!(
+                "jq did not end within {} s",
+                DEADLINE.as_secs()
+            )))
         }
     }
 }
 
 /// Reads to the end, or to one byte more than `limit`; then the pipe is closed.
-async fn read_up_to(pipe: Option<impl AsyncRead + Unpin>, limit: u64) -> Result<Vec<u8>, TransformError> {
+async fn read_up_to(
+    pipe: Option<impl AsyncRead + Unpin>,
+    limit: u64,
+) -> Result<Vec<u8>, TransformError> {
     let mut bytes = Vec::new();
     if let Some(pipe) = pipe {
         let mut pipe = pipe.take(limit + 1);
-        pipe.read_to_end(&mut bytes).await.map_err(|error| TransformError::Host(error.to_string()))?;
+        pipe.read_to_end(&mut bytes)
+            .await
+            .map_err(|error| TransformError::Host(error.to_string()))?;
     }
     Ok(bytes)
 }
@@ -138,25 +162,39 @@ fn conclude(status: ExitStatus, out: &[u8], err: &[u8]) -> Result<Value, Transfo
     let mut values = serde_json::Deserializer::from_slice(out).into_iter::<serde::de::IgnoredAny>();
     let count = values.by_ref().take(2).filter(Result::is_ok).count();
     match count {
-        1 if out.len() > document::MAX_BYTES => {
-            Err(TransformError::Limit("the result is larger than 4 MiB".into()))
-        }
+        1 if out.len() > document::MAX_BYTES => Err(TransformError::Limit(
+            "the result is larger than 4 MiB".into(),
+        )),
         1 => document::parse_json(out).map_err(TransformError::Evaluation),
-        0 => Err(TransformError::Evaluation("jq gave no result (`empty`); exactly one is needed".into())),
+        0 => Err(TransformError::Evaluation(
+            "jq gave no result (`empty`); exactly one is needed".into(),
+        )),
         _ => Err(TransformError::Evaluation(
             "jq gave several results; put the expression into `[…]` to make one list".into(),
         )),
     }
 }
 
-fn cut(text: &str) -> String {
-    quoted(&text.chars().filter(|c| !c.is_control()).take(58).collect::<String>())
+/// The first line of what jq said, without its advice about shells, of which there is none.
+fn cut(said: &str) -> String {
+    let line = said.lines().next().unwrap_or_default();
+    let line = line
+        .replace("(Unix shell quoting issues?)", "")
+        .replace(" at <top-level>", "");
+    let line = line
+        .trim_start_matches("error: ")
+        .replace("error (at <stdin>:0): ", "");
+    line.chars().filter(|c| !c.is_control()).take(200).collect()
 }
 
 /// By hand, because the child's environment, and with it its search path, is empty.
 fn find_jq() -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).filter(|folder| folder.is_absolute()).map(|folder| folder.join("jq")).find(|file| {
-        file.metadata().is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
-    })
+    std::env::split_paths(&path)
+        .filter(|folder| folder.is_absolute())
+        .map(|folder| folder.join("jq"))
+        .find(|file| {
+            file.metadata()
+                .is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+        })
 }
