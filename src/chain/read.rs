@@ -1,6 +1,7 @@
 //! Bytes become a tree in which everything knows its place.
 //!
-//! YAML 1.2 (core schema) and JSON are read by the same reader, on the events of `saphyr-parser`.
+//! YAML 1.2 (core schema) and JSON are read into the same tree: YAML by the events of
+//! `saphyr-parser`, text that is JSON as a whole by a scanner of its own.
 //! What makes YAML dangerous or surprising is refused instead of interpreted: aliases, anchors,
 //! tags, merge keys, several documents, duplicate keys, bombs of any kind. Nothing is expanded and
 //! nothing recurses, so a refusal costs no more than reading as far as the offending place.
@@ -8,7 +9,8 @@
 //! What the tree *means* is left to [`super::check`]; scalars keep their text, because whether
 //! `0755` is a number or a string depends on where it stands.
 
-use std::borrow::Cow;
+mod json;
+
 use std::collections::HashMap;
 use std::ops::Range;
 
@@ -39,6 +41,14 @@ pub struct Span {
 impl Span {
     pub fn bytes(&self) -> Range<usize> {
         self.start..self.end
+    }
+
+    fn moved(self, bytes: usize) -> Self {
+        Self {
+            start: self.start + bytes,
+            end: self.end + bytes,
+            ..self
+        }
     }
 }
 
@@ -112,7 +122,11 @@ fn read_text(text: &str) -> Reading {
         );
     }
     let mut builder = Builder::new(text);
-    let outcome = builder.run();
+    let outcome = if json::is_json(text) {
+        json::build(&mut builder, text)
+    } else {
+        builder.run()
+    };
     if let Err(fault) = outcome {
         builder.faults.push(fault);
         builder.root = None;
@@ -172,6 +186,17 @@ enum Open {
     },
 }
 
+impl Open {
+    fn map(span: Span) -> Self {
+        Self::Map {
+            span,
+            entries: Vec::new(),
+            seen: HashMap::new(),
+            key: None,
+        }
+    }
+}
+
 struct Key {
     text: String,
     span: Span,
@@ -226,7 +251,7 @@ impl<'a> Builder<'a> {
                 }
                 Event::Scalar(text, style, anchor, tag) => {
                     self.refuse_extras(span, anchor, tag.is_some());
-                    self.take_scalar(span, text, style)?;
+                    self.take_scalar(span, &text, style == ScalarStyle::Plain)?;
                 }
                 Event::SequenceStart(anchor, tag) => {
                     self.refuse_extras(span, anchor, tag.is_some());
@@ -234,13 +259,7 @@ impl<'a> Builder<'a> {
                 }
                 Event::MappingStart(anchor, tag) => {
                     self.refuse_extras(span, anchor, tag.is_some());
-                    let open = Open::Map {
-                        span,
-                        entries: Vec::new(),
-                        seen: HashMap::new(),
-                        key: None,
-                    };
-                    self.push(open, span)?;
+                    self.push(Open::map(span), span)?;
                 }
                 Event::SequenceEnd | Event::MappingEnd => self.close(span)?,
             }
@@ -279,12 +298,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn take_scalar(
-        &mut self,
-        span: Span,
-        text: Cow<'_, str>,
-        style: ScalarStyle,
-    ) -> Result<(), Fault> {
+    fn take_scalar(&mut self, span: Span, text: &str, plain: bool) -> Result<(), Fault> {
         // Escapes such as "\0" bring in what the check of the raw text could not see.
         if let Some(c) = text.chars().find(|c| is_forbidden(1, *c)) {
             let message = format!("this text contains the character U+{:04X}", c as u32);
@@ -296,8 +310,8 @@ impl<'a> Builder<'a> {
             });
         }
         let scalar = Scalar {
-            text: text.into_owned(),
-            plain: style == ScalarStyle::Plain,
+            text: text.to_owned(),
+            plain,
         };
         self.take(Node {
             span,
@@ -380,21 +394,37 @@ impl<'a> Builder<'a> {
 
     fn syntax_fault(&self, error: &saphyr_parser::ScanError) -> Fault {
         let marker = *error.marker();
-        let span = self.span(marker, marker);
-        let fault = Fault::new(span, "", format!("not readable: {}", error.info()))
-            .expecting("YAML 1.2 or JSON");
-        let line = self
-            .source
-            .lines()
-            .nth(span.line.saturating_sub(1))
-            .unwrap_or("");
-        if line.trim_start_matches(' ').starts_with('\t') {
+        let mut span = self.span(marker, marker);
+        let text_end = self.source.trim_end().len();
+        if span.start > text_end + self.skipped {
+            span = span_at(self.source, text_end).moved(self.skipped);
+        }
+        let info = error.info();
+        if info.contains("recursion limit") {
+            let message = format!("nested deeper than {MAX_DEPTH} levels");
+            return Fault::new(span, "", message).expecting("a flatter file");
+        }
+        let fault =
+            Fault::new(span, "", format!("not readable: {info}")).expecting("YAML 1.2 or JSON");
+        let line_start = self.source[..span.start - self.skipped]
+            .rfind('\n')
+            .map_or(0, |at| at + 1);
+        let line = self.source[line_start..].trim_start_matches(' ');
+        if line.starts_with('\t') {
             return fault.suggesting("indent with spaces; YAML does not accept tabs");
         }
-        if error.info().contains("unknown anchor") {
+        if info.contains("unknown anchor") {
             return fault.suggesting("aliases are not supported; quote text that begins with `*`");
         }
-        if error.info().contains("mapping values are not allowed") {
+        if info.contains("parsing a flow") {
+            return fault.suggesting(
+                "between `{ }` and `[ ]`, quote text that contains a bracket or a comma",
+            );
+        }
+        if info.contains("unexpected character") {
+            return fault.suggesting("quote text that begins with a special character");
+        }
+        if info.contains("mapping values are not allowed") {
             return fault.suggesting("quote text that contains `: `, and check the indentation");
         }
         fault

@@ -291,7 +291,10 @@ fn check_words(text: &str) -> Result<(), TriggerError> {
         return Err(TriggerError::Unknown {
             what,
             name: quoted(name),
-            suggestion: match nearest(name, known.iter().copied()) {
+            suggestion: match synonym(name)
+                .filter(|word| known.contains(word))
+                .or(nearest(name, known.iter().copied()))
+            {
                 Some(near) => Some(format!("did you mean `{near}`?")),
                 None if known.is_empty() => Some("use a filter: `value | length`".into()),
                 None => Some(format!("there are: {}", known.join(", "))),
@@ -300,6 +303,18 @@ fn check_words(text: &str) -> Result<(), TriggerError> {
         });
     }
     Ok(())
+}
+
+/// Words of Jinja, Ansible and Python for what has another name here.
+fn synonym(name: &str) -> Option<&'static str> {
+    match name {
+        "len" | "count" | "size" => Some("length"),
+        "d" => Some("default"),
+        "startswith" => Some("startingwith"),
+        "endswith" => Some("endingwith"),
+        "null" | "empty" => Some("none"),
+        _ => None,
+    }
 }
 
 /// `device.is`: a member that happens to be called like an operator.

@@ -8,6 +8,8 @@ pub struct Fields<'n> {
     span: Span,
     path: String,
     entries: &'n [Entry],
+    /// Unknown keys, each with the known one that was probably meant.
+    meant: Vec<(&'static str, &'n Entry)>,
 }
 
 /// Words that other tools use for ours.
@@ -46,7 +48,7 @@ impl<'n> Fields<'n> {
         checker: &mut Checker<'_>,
         node: &'n Node,
         path: &str,
-        known: &[&str],
+        known: &[&'static str],
     ) -> Option<Self> {
         let entries = match &node.content {
             Content::Map(entries) => entries,
@@ -58,10 +60,11 @@ impl<'n> Fields<'n> {
                 return None;
             }
         };
-        let fields = Self {
+        let mut fields = Self {
             span: node.span,
             path: path.to_owned(),
             entries,
+            meant: Vec::new(),
         };
         for entry in entries
             .iter()
@@ -69,16 +72,25 @@ impl<'n> Fields<'n> {
         {
             let message = format!("there is no key {} here", quoted(&entry.key));
             let fault = Fault::new(entry.key_span, fields.at(&entry.key), message);
-            let synonym = SYNONYMS
-                .iter()
-                .find(|(theirs, ours)| *theirs == entry.key.to_lowercase() && known.contains(ours));
-            let near = nearest(&entry.key, known.iter().copied());
-            checker.report(match near.or(synonym.map(|(_, ours)| *ours)) {
-                Some(near) => fault.suggesting(format!("did you mean `{near}`?")),
+            checker.report(match fields.probably(&entry.key, known) {
+                Some(near) => {
+                    fields.meant.push((near, entry));
+                    fault.suggesting(format!("did you mean `{near}`?"))
+                }
                 None => fault.suggesting(format!("the keys are {}", list(known))),
             });
         }
         Some(fields)
+    }
+
+    /// The known key that was probably meant, unless it is there besides.
+    fn probably(&self, word: &str, known: &[&'static str]) -> Option<&'static str> {
+        let synonym = SYNONYMS
+            .iter()
+            .find(|(theirs, ours)| *theirs == word.to_lowercase() && known.contains(ours));
+        nearest(word, known.iter().copied())
+            .or(synonym.map(|(_, ours)| *ours))
+            .filter(|near| self.entry(near).is_none())
     }
 
     pub fn at(&self, key: &str) -> String {
@@ -89,8 +101,19 @@ impl<'n> Fields<'n> {
         }
     }
 
+    /// The entry of this key, or the one that was probably meant as it: that has had its fault, and
+    /// its value deserves to be looked at all the same.
     pub fn entry(&self, key: &str) -> Option<&'n Entry> {
-        self.entries.iter().find(|entry| entry.key == key)
+        let meant = || {
+            self.meant
+                .iter()
+                .find(|(near, _)| *near == key)
+                .map(|(_, entry)| *entry)
+        };
+        self.entries
+            .iter()
+            .find(|entry| entry.key == key)
+            .or_else(meant)
     }
 
     /// The value of an optional key.
@@ -101,7 +124,7 @@ impl<'n> Fields<'n> {
         decode: impl FnOnce(&mut Checker<'c>, &'n Node, &str) -> Option<T>,
     ) -> Option<T> {
         let entry = self.entry(key)?;
-        let path = self.at(key);
+        let path = self.at(&entry.key);
         if entry.value.is_null() {
             let fault = Fault::new(
                 entry.key_span,
@@ -130,28 +153,24 @@ impl<'n> Fields<'n> {
     }
 
     pub fn missing(&self, checker: &mut Checker<'_>, key: &str, what: &str) {
-        // A key that was merely mistyped has had its fault.
-        let mistyped = self.entries.iter().any(|entry| {
-            nearest(&entry.key, [key]).is_some()
-                || SYNONYMS.contains(&(entry.key.to_lowercase().as_str(), key))
-        });
-        if mistyped {
-            return;
-        }
-        let span = self
-            .entries
-            .first()
-            .map_or(self.span, |entry| entry.key_span);
+        let span = self.start();
         let fault = Fault::new(
             span,
-            self.path.clone(),
+            self.at(key),
             format!("the key {} is missing", quoted(key)),
         );
         checker.report(fault.expecting(what));
     }
 
-    pub fn span(&self) -> Span {
-        self.span
+    /// Where the mapping begins, for what is missing in it.
+    pub fn start(&self) -> Span {
+        self.entries
+            .first()
+            .map_or(self.span, |entry| entry.key_span)
+    }
+
+    pub fn path(&self) -> &str {
+        &self.path
     }
 }
 

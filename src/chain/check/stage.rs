@@ -40,8 +40,6 @@ const OUTPUT_KEYS: &[&str] = &[
     "max",
     "media_type",
 ];
-/// What a binary output has no use for.
-const DOCUMENT_KEYS: [&str; 5] = ["select", "jq", "schema", "schema_file", "merge"];
 
 /// Output sizes, bytes: documents travel through the agent as text, artefacts as they are.
 const MAX_DOCUMENT_OUTPUT: u64 = 16 << 20;
@@ -64,6 +62,17 @@ enum OutputForm {
     Json,
     Xml,
     Binary,
+}
+
+impl OutputForm {
+    fn word(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Json => "json",
+            Self::Xml => "xml",
+            Self::Binary => "binary",
+        }
+    }
 }
 
 impl Checker<'_> {
@@ -101,7 +110,7 @@ impl Checker<'_> {
             .filter(|_| handoff_disk);
         let name_span = fields
             .entry("name")
-            .map_or(fields.span(), |entry| entry.value.span);
+            .map_or(fields.start(), |entry| entry.value.span);
         let stage = Stage {
             name,
             kind: kind.unwrap_or(StageKind::Custom),
@@ -236,13 +245,12 @@ impl Checker<'_> {
         };
         for key in OUTPUT_KEYS.iter().filter(|key| !allowed.contains(key)) {
             if let Some(entry) = fields.entry(key) {
-                let what = if DOCUMENT_KEYS.contains(key) {
-                    "a document (json or xml)"
-                } else {
-                    "a binary output"
-                };
-                let message = format!("{} is only for {what}", quoted(key));
-                self.report(Fault::new(entry.key_span, fields.at(key), message));
+                let message = format!(
+                    "{} does not go with the format `{}`",
+                    quoted(&entry.key),
+                    form.word()
+                );
+                self.report(Fault::new(entry.key_span, fields.at(&entry.key), message));
             }
         }
         let most = if matches!(form, OutputForm::Binary) {
@@ -288,12 +296,13 @@ impl Checker<'_> {
     }
 
     fn output_form(&mut self, node: &Node, path: &str) -> Option<OutputForm> {
-        let words = [
-            ("none", OutputForm::None),
-            ("json", OutputForm::Json),
-            ("xml", OutputForm::Xml),
-            ("binary", OutputForm::Binary),
+        let forms = [
+            OutputForm::None,
+            OutputForm::Json,
+            OutputForm::Xml,
+            OutputForm::Binary,
         ];
+        let words = forms.map(|form| (form.word(), form));
         self.word(node, path, "a format of an output", &words)
     }
 
@@ -315,7 +324,8 @@ impl Checker<'_> {
         }
         let message = format!("{} is not a media type", quoted(&text));
         self.report(
-            Fault::new(node.span, path, message).expecting("for example `application/gzip`"),
+            Fault::new(node.span, path, message)
+                .expecting("a media type such as `application/gzip`"),
         );
         None
     }
@@ -368,8 +378,8 @@ impl Checker<'_> {
             Ok(_) => Some(text),
             Err(why) => {
                 let message = format!("{} is not a JSON Pointer: {why}", quoted(&text));
-                let mut fault =
-                    Fault::new(node.span, path, message).expecting("for example `/facts/disks`");
+                let mut fault = Fault::new(node.span, path, message)
+                    .expecting("a pointer such as `/facts/disks`");
                 let mended = format!(
                     "/{}",
                     text.trim_start_matches(['$', '.', '/']).replace('.', "/")
@@ -422,7 +432,7 @@ impl Checker<'_> {
             let attempts = fields.need(
                 self,
                 "attempts",
-                "tries in all, the first included",
+                "the number of tries, the first included",
                 |checker, node, path| checker.count(node, path, 1, 20),
             );
             let backoff = fields.may(self, "backoff", Self::backoff);
@@ -445,7 +455,7 @@ impl Checker<'_> {
         if items.is_empty() {
             self.report(
                 Fault::new(node.span, path, "no failure is named")
-                    .expecting("such as `[exit, lost]`"),
+                    .expecting("a list such as `[exit, lost]`"),
             );
         }
         let mut kinds = Vec::new();

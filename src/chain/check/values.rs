@@ -15,6 +15,18 @@ use super::fields::{Fields, list};
 /// Longest description, bytes.
 const MAX_PROSE_BYTES: usize = 4096;
 
+/// Words that other tools use for ours.
+const WORDS: [(&str, &str); 8] = [
+    ("timeout", "deadline"),
+    ("crash", "lost"),
+    ("overwrite", "replace"),
+    ("set", "replace"),
+    ("add", "append"),
+    ("merge", "patch"),
+    ("text", "binary"),
+    ("file", "binary"),
+];
+
 impl Checker<'_> {
     pub fn mismatch(&mut self, node: &Node, path: &str, expected: &str) {
         if node.content != Content::Refused {
@@ -101,6 +113,12 @@ impl Checker<'_> {
                 self.report(fault.suggesting(format!("write `{yes}`")));
                 return None;
             }
+            if !scalar.plain && matches!(scalar.text.as_str(), "true" | "false") {
+                let fault = Fault::new(node.span, path, "this is text, because of its quotes");
+                let fault = fault.expecting("true or false");
+                self.report(fault.suggesting(format!("write `{}` without quotes", scalar.text)));
+                return None;
+            }
         }
         self.mismatch(node, path, "true or false");
         None
@@ -114,10 +132,8 @@ impl Checker<'_> {
             return None;
         };
         match scalar.meaning() {
-            Meaning::Number(number)
-                if number.as_u64().is_some_and(|n| (least..=most).contains(&n)) =>
-            {
-                number.as_u64()
+            Meaning::Number(number) if number.as_u64().is_some() => {
+                self.within(node, path, &expected, number.as_u64()?, least, most)
             }
             Meaning::Doubtful(why) => {
                 let message = format!("{} is not a clear number: {why}", quoted(&scalar.text));
@@ -140,11 +156,9 @@ impl Checker<'_> {
         let expected = format!("a number from {least} to {most}");
         if let Content::Scalar(scalar) = &node.content
             && let Meaning::Number(number) = scalar.meaning()
-            && let Some(value) = number
-                .as_f64()
-                .filter(|value| (least..=most).contains(value))
+            && let Some(value) = number.as_f64()
         {
-            return Some(value);
+            return self.within(node, path, &expected, value, least, most);
         }
         self.mismatch(node, path, &expected);
         None
@@ -166,7 +180,11 @@ impl Checker<'_> {
         }
         let message = format!("{} is not {what}", quoted(&text));
         let mut fault = Fault::new(node.span, path, message).expecting(expected);
-        if let Some(near) = nearest(&text, names) {
+        let synonym = WORDS
+            .iter()
+            .find(|(theirs, ours)| *theirs == text && names.contains(ours));
+        if let Some(near) = nearest(&text, names.iter().copied()).or(synonym.map(|(_, ours)| *ours))
+        {
             fault = fault.suggesting(format!("did you mean `{near}`?"));
         }
         self.report(fault);
@@ -249,6 +267,10 @@ impl Checker<'_> {
         path: &str,
         decode: impl Fn(&mut Self, &Node, &str) -> Option<u64>,
     ) -> Option<Bounds> {
+        if let Content::List(_) = node.content {
+            self.mismatch(node, path, "one value, or `{ min: …, max: … }`");
+            return None;
+        }
         if !matches!(node.content, Content::Map(_)) {
             return decode(self, node, path).map(|value| Bounds {
                 min: value,
@@ -256,10 +278,10 @@ impl Checker<'_> {
             });
         }
         let fields = Fields::open(self, node, path, &["min", "max"])?;
-        let min = fields.need(self, "min", "the least", |checker, node, path| {
+        let min = fields.need(self, "min", "the lower bound", |checker, node, path| {
             decode(checker, node, path)
         });
-        let max = fields.need(self, "max", "the most", |checker, node, path| {
+        let max = fields.need(self, "max", "the upper bound", |checker, node, path| {
             decode(checker, node, path)
         });
         let (min, max) = (min?, max?);

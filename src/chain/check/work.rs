@@ -23,11 +23,8 @@ impl Checker<'_> {
             return None;
         }
         if WORK_KEYS.iter().all(|key| fields.entry(key).is_none()) {
-            fields.missing(
-                self,
-                "run",
-                "the work: `command`, `run` (a script here) or `script` (a file)",
-            );
+            let fault = Fault::new(fields.start(), fields.path(), "there is no work");
+            self.report(fault.expecting("`command`, `run` (a script here) or `script` (a file)"));
         }
         command.or(run).or(script)
     }
@@ -37,7 +34,7 @@ impl Checker<'_> {
         self.work(&fields)
     }
 
-    fn at_most_one(&mut self, fields: &Fields<'_>, keys: &[&str]) -> bool {
+    fn at_most_one(&mut self, fields: &Fields<'_>, keys: &[&'static str]) -> bool {
         let present: Vec<_> = keys.iter().filter_map(|key| fields.entry(key)).collect();
         if let [first, .., last] = present.as_slice() {
             let message = format!(
@@ -62,7 +59,7 @@ impl Checker<'_> {
             let line = scalar.text.lines().next().unwrap_or_default();
             self.report(
                 fault
-                    .expecting("such as `[sh, -c, \"…\"]`")
+                    .expecting("a list such as `[sh, -c, \"…\"]`")
                     .suggesting(format!(
                         "for a line of shell write `run: {}`",
                         line.chars().take(50).collect::<String>()

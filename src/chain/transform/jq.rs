@@ -17,7 +17,6 @@ use tokio::process::Command;
 
 use super::TransformError;
 use crate::chain::document;
-use crate::chain::faults::quoted;
 
 const CPU_SECONDS: u64 = 5;
 const ADDRESS_SPACE_BYTES: u64 = 512 << 20;
@@ -176,14 +175,16 @@ fn conclude(status: ExitStatus, out: &[u8], err: &[u8]) -> Result<Value, Transfo
     }
 }
 
-fn cut(text: &str) -> String {
-    quoted(
-        &text
-            .chars()
-            .filter(|c| !c.is_control())
-            .take(58)
-            .collect::<String>(),
-    )
+/// The first line of what jq said, without its advice about shells, of which there is none.
+fn cut(said: &str) -> String {
+    let line = said.lines().next().unwrap_or_default();
+    let line = line
+        .replace("(Unix shell quoting issues?)", "")
+        .replace(" at <top-level>", "");
+    let line = line
+        .trim_start_matches("error: ")
+        .replace("error (at <stdin>:0): ", "");
+    line.chars().filter(|c| !c.is_control()).take(200).collect()
 }
 
 /// By hand, because the child's environment, and with it its search path, is empty.
