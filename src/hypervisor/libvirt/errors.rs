@@ -61,15 +61,20 @@ pub fn about(id: MachineId) -> impl Fn(Error) -> HvError {
 pub fn of_agent(id: MachineId, deadline: Duration, error: &Error) -> HvError {
     use ErrorNumber::*;
     let said = error.message();
-    if is_no_domain(error) || is_not_running(error) {
+    if is_no_domain(error) {
         return HvError::NoSuchMachine(id);
+    }
+    // Paused, or just stopped, which the next call then says.
+    if is_not_running(error) {
+        return HvError::AgentAbsent(id);
     }
     let code = error.code();
     if code.is_known_and(|code| code == AgentCommandTimeout) {
         return HvError::AgentTimeout(id, deadline);
     }
     if code.is_known_and(|code| matches!(code, AgentUnresponsive | AgentUnsynced)) {
-        return if said.contains("timed out") { HvError::AgentTimeout(id, deadline) } else { HvError::AgentAbsent(id) };
+        let silent = said.contains("timed out") || said.contains("respond to synchronization");
+        return if silent { HvError::AgentTimeout(id, deadline) } else { HvError::AgentAbsent(id) };
     }
     if code.is_known_and(|code| code == AgentCommandFailed) || said.contains("agent command") {
         return HvError::Agent(said.trim().to_owned());
@@ -106,6 +111,11 @@ fn is_connection_lost(error: &Error) -> bool {
 
 pub fn says_no_space(text: &str) -> bool {
     text.contains("No space left on device") || text.contains("Disk quota exceeded")
+}
+
+/// libvirt sets limits by running tc(8), and passes its complaint on.
+pub fn says_no_shaping(text: &str) -> bool {
+    text.contains("(tc ") || text.contains("/tc ")
 }
 
 fn says_no_memory(text: &str) -> bool {
