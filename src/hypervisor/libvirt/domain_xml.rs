@@ -82,6 +82,10 @@ impl DomainPlan<'_> {
         xml.finish()
     }
 
+    pub fn limits_network(&self) -> bool {
+        self.nic.is_some() && self.network_kbytes_per_s.is_some()
+    }
+
     fn domain_type(&self) -> &'static str {
         match self.accelerator {
             Accelerator::Kvm => "kvm",
