@@ -169,7 +169,11 @@ impl Libvirt {
             NetworkLimit::Required => Err(HvError::Refused(why)),
             NetworkLimit::WherePossible => {
                 tracing::warn!(machine = %plan.id, why, "started without its network limit");
-                self.create(&DomainPlan { network_kbytes_per_s: None, ..plan }).await
+                self.create(&DomainPlan {
+                    network_kbytes_per_s: None,
+                    ..plan
+                })
+                .await
             }
         }
     }
