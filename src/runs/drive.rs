@@ -14,13 +14,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::act::{self, Order};
+use super::fault::Window;
 use super::plan::{self, Action, Outcome, Request};
 use super::services::{Live, Services};
 use super::view::View;
 use crate::store::{StoreError, events, journal, runs, times};
 use crate::vocab::machine::MachineState;
 use crate::vocab::run::{Progress, Purpose};
-use crate::vocab::{MachineId, RunId, Timestamp};
+use crate::vocab::{RunId, Timestamp};
 
 /// What a run's driver is told.
 pub enum Message {
@@ -107,15 +108,10 @@ struct Driver {
     active: Arc<AtomicBool>,
     changed: Box<dyn Fn() + Send + Sync>,
     tasks: JoinSet<(Action, Outcome)>,
-    under_way: HashMap<Action, UnderWay>,
+    under_way: HashMap<Action, CancellationToken>,
     /// Answers to give once the next turn is stored.
     answers: Vec<(oneshot::Sender<Result<(), String>>, Result<(), String>)>,
     admitted: Vec<oneshot::Sender<()>>,
-}
-
-struct UnderWay {
-    cancel: CancellationToken,
-    machine: Option<MachineId>,
 }
 
 impl Driver {
@@ -132,14 +128,11 @@ impl Driver {
                 tracing::error!(%error, "another owner has this run; letting go of it");
                 return;
             }
-            #[cfg(feature = "fault-points")]
             for (action, _) in &done {
-                super::fault::point(
-                    self.services.fault.as_ref(),
-                    action.word(),
-                    super::fault::Window::Stored,
-                )
-                .await;
+                self.services
+                    .faults
+                    .point(action.word(), Window::Stored)
+                    .await;
             }
             self.announce();
             for action in begin {
@@ -163,9 +156,9 @@ impl Driver {
     /// What is due and not yet under way; what is under way and not due any more is cancelled.
     fn choose(&self, now: Timestamp) -> Vec<Action> {
         let due = plan::due(&self.view, now);
-        for (action, under_way) in &self.under_way {
+        for (action, cancel) in &self.under_way {
             if !due.contains(action) {
-                under_way.cancel.cancel();
+                cancel.cancel();
             }
         }
         due.into_iter()
@@ -173,54 +166,23 @@ impl Driver {
             .collect()
     }
 
-    /// A machine is released only when nothing else is being done with it, and disks are removed
-    /// only when nothing else is being done at all.
     fn is_blocked(&self, action: Action) -> bool {
-        match action {
-            Action::Release(machine) => self
-                .under_way
-                .values()
-                .any(|other| other.machine == Some(machine)),
-            Action::RemoveDisks => !self.under_way.is_empty(),
-            Action::PrepareDisk(_) => self.under_way.keys().any(|other| {
-                matches!(
-                    other,
-                    Action::PrepareDisk(_) | Action::Attach(_) | Action::Detach(_)
-                )
-            }),
-            _ => false,
-        }
+        self.under_way
+            .keys()
+            .any(|other| plan::must_wait(&self.view, action, *other))
     }
 
     fn begin(&mut self, action: Action) {
         let order = Order::new(&self.view, action);
         let cancel = CancellationToken::new();
-        self.under_way.insert(
-            action,
-            UnderWay {
-                cancel: cancel.clone(),
-                machine: order.machine.as_ref().map(|machine| machine.id),
-            },
-        );
+        self.under_way.insert(action, cancel.clone());
         let services = self.services.clone();
         let span = tracing::debug_span!("act", %action);
         self.tasks.spawn(
             async move {
-                #[cfg(feature = "fault-points")]
-                super::fault::point(
-                    services.fault.as_ref(),
-                    action.word(),
-                    super::fault::Window::Before,
-                )
-                .await;
+                services.faults.point(action.word(), Window::Before).await;
                 let outcome = act::carry_out(&services, &order, &cancel).await;
-                #[cfg(feature = "fault-points")]
-                super::fault::point(
-                    services.fault.as_ref(),
-                    action.word(),
-                    super::fault::Window::After,
-                )
-                .await;
+                services.faults.point(action.word(), Window::After).await;
                 (action, outcome)
             }
             .instrument(span),

@@ -371,10 +371,9 @@ pub fn request(view: &mut View, request: Request, now: Timestamp) -> Result<(), 
         }
         Request::Retry { from, force } => retry(view, from.as_deref(), force, now),
         Request::MachineLost { machine, why } => {
-            let usable = view
-                .machine(machine)
-                .is_some_and(|machine| machine.state.is_usable());
-            if usable {
+            if view.machine(machine).is_some_and(|machine| {
+                !matches!(machine.state, MachineState::Releasing | MachineState::Gone)
+            }) {
                 view.release(machine);
                 fail_user_of(view, machine, Failure::new(FailureKind::Lost, why), now);
             }
@@ -816,6 +815,35 @@ fn due_for_attempt(view: &View, now: Timestamp) -> Option<Action> {
         Progress::Worked => Some(Action::Collect(attempt.id)),
         Progress::Collected => Some(Action::Detach(attempt.id)),
         _ => None,
+    }
+}
+
+/// Whether an action has to wait until another, of this run and under way, has ended: a machine is
+/// released only when nothing else is done with it, and one at a time touches the handoff disk.
+pub fn must_wait(view: &View, action: Action, other: Action) -> bool {
+    match action {
+        Action::Release(machine) => machine_of(view, other) == Some(machine),
+        Action::RemoveDisks => true,
+        Action::PrepareDisk(_) | Action::Attach(_) | Action::Detach(_) => {
+            matches!(
+                other,
+                Action::PrepareDisk(_) | Action::Attach(_) | Action::Detach(_)
+            )
+        }
+        _ => false,
+    }
+}
+
+fn machine_of(view: &View, action: Action) -> Option<MachineId> {
+    match action {
+        Action::MakeMachine(id) | Action::Release(id) => Some(id),
+        Action::PrepareDisk(id)
+        | Action::Attach(id)
+        | Action::Start(id)
+        | Action::Watch(id)
+        | Action::Collect(id)
+        | Action::Detach(id) => view.attempt(id).and_then(|attempt| attempt.machine),
+        Action::RemoveDisks => None,
     }
 }
 

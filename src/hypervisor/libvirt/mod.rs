@@ -1,1 +1,341 @@
-//! stub
+//! Machines for real: libvirt with QEMU on this host.
+//!
+//! ```text
+//!                       ┌ bridge: a named thread per call, bounded, with a deadline
+//! Hypervisor ─▶ Libvirt ┤ control link ──▶ machines, devices       (ask, create, destroy, attach)
+//!                       │ guest links  ──▶ guests                  (agent, detach: a guest may hang)
+//!                       │ disks ──▶ qemu-img, cp                   consoles ──▶ files
+//!                       └ events ◀── libvirt's event loop
+//! ```
+//!
+//! What is sent to libvirt is built in [`domain_xml`] and checked again in [`xml_audit`]; what it
+//! says is read in [`read_xml`]; its errors become ours in [`errors`]. The files of machines are
+//! local, so only a libvirt of this host can be used. To find out how it behaves for real, run
+//! `tests/libvirt` in the lab.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::broadcast;
+use tokio::time::Instant;
+
+use self::bridge::Bridge;
+use self::connection::{Call, Keeper, Link};
+use self::disks::Disks;
+use self::domain_xml::DomainPlan;
+use self::guests::Guests;
+use self::probe::Verdict;
+use self::reach::QemuUser;
+use self::turns::Turns;
+use super::{
+    AttachedDisk, DiskOrder, HostFacts, HvError, Hypervisor, MachineEvent, MachineSpec,
+    MachineUsage, SeenMachine,
+};
+use crate::vocab::MachineId;
+
+mod bridge;
+mod connection;
+mod consoles;
+mod devices;
+mod disks;
+mod domain_xml;
+mod errors;
+mod events;
+mod ffi;
+mod guests;
+mod machines;
+mod probe;
+mod reach;
+mod read_xml;
+mod settings;
+mod turns;
+mod xml_audit;
+
+pub use self::settings::{AcceleratorChoice, Folders, LibvirtSettings, ProbeImage};
+
+/// 0.1–2.5 s normally; the longest is the first one after libvirtd started.
+const CREATE: Call = Call::change("create", Duration::from_secs(90));
+/// libvirt gives a process 40 s to die of SIGKILL.
+const DESTROY: Call = Call::change("destroy", Duration::from_secs(60));
+
+/// The libvirt of this host.
+pub struct Libvirt {
+    settings: LibvirtSettings,
+    control: Arc<Link>,
+    guests: Guests,
+    disks: Disks,
+    channel: broadcast::Sender<MachineEvent>,
+    changes: Turns<MachineId>,
+    disk_turns: Turns<PathBuf>,
+    qemu_user: Option<QemuUser>,
+    verdict: OnceLock<Verdict>,
+    _keepers: Vec<Keeper>,
+}
+
+impl Libvirt {
+    /// Connects, checks that QEMU can reach our folders, and finds the accelerator, which takes up to
+    /// 20 s the first time after a boot. Errors: [`HvError::Unreachable`] when libvirt did not answer
+    /// within `connect_patience`, [`HvError::Refused`] when the settings cannot work.
+    pub async fn connect(settings: LibvirtSettings) -> Result<Arc<Self>, HvError> {
+        let folders = &settings.folders;
+        for folder in [&folders.disks, &folders.consoles, &folders.scratch]
+            .into_iter()
+            .chain(&folders.images)
+        {
+            if !folder.is_absolute() || !folder.is_dir() {
+                return Err(HvError::Refused(format!(
+                    "{} must be an absolute path to a folder",
+                    folder.display()
+                )));
+            }
+        }
+        let (channel, _) = broadcast::channel(events::CHANNEL_SIZE);
+        let bridge = Bridge::default();
+        let (control, keeper) = open_patiently(&settings, &bridge, &channel).await?;
+        let mut keepers = vec![keeper];
+        let mut guest_links = Vec::new();
+        for _ in 0..guests::GUEST_LINKS {
+            let (link, keeper) = Link::open(&settings.uri, bridge.clone(), None).await?;
+            guest_links.push(link);
+            keepers.push(keeper);
+        }
+        let (capabilities, qemu_version) = control
+            .call(Call::read("capabilities"), |connect| {
+                let asked = connect
+                    .capabilities()
+                    .and_then(|found| Ok((found, connect.hyp_version()?)));
+                asked.map_err(|error| errors::of(&error))
+            })
+            .await?;
+        let libvirt = Arc::new(Self {
+            guests: Guests::new(guest_links, settings.deployment),
+            disks: Disks::new(settings.folders.clone(), settings.qemu_img.clone()),
+            qemu_user: read_xml::read_qemu_user(&capabilities)
+                .map(|(uid, gid)| QemuUser { uid, gid }),
+            settings,
+            control,
+            channel,
+            changes: Turns::default(),
+            disk_turns: Turns::default(),
+            verdict: OnceLock::new(),
+            _keepers: keepers,
+        });
+        let folders = &libvirt.settings.folders;
+        let some_file = |folder: &PathBuf| folder.join("file");
+        libvirt
+            .check_reach(
+                [&folders.disks, &folders.consoles]
+                    .into_iter()
+                    .chain(&folders.images)
+                    .map(some_file),
+            )
+            .await?;
+        let verdict = libvirt.decide_accelerator(qemu_version).await?;
+        libvirt.verdict.set(verdict).expect("decided once");
+        Ok(libvirt)
+    }
+
+    fn verdict(&self) -> &Verdict {
+        self.verdict.get().expect("decided before anybody can ask")
+    }
+
+    async fn check_reach(&self, paths: impl IntoIterator<Item = PathBuf>) -> Result<(), HvError> {
+        let Some(user) = self.qemu_user else {
+            return Ok(());
+        };
+        let paths = paths.into_iter().collect();
+        let checked = tokio::task::spawn_blocking(move || user.check_reach(paths)).await;
+        checked.map_err(|error| HvError::Host(error.to_string()))?
+    }
+
+    /// Creates a domain from the plan, after its XML passed the audit.
+    async fn create(&self, plan: &DomainPlan<'_>) -> Result<(), HvError> {
+        let xml = plan.to_xml()?;
+        xml_audit::audit(&xml, &self.settings.folders)?;
+        let (id, tag) = (plan.id, plan.tag.clone());
+        self.control
+            .call(CREATE, move |connect| {
+                machines::create(connect, id, &tag, &xml)
+            })
+            .await
+    }
+
+    async fn destroy(&self, id: MachineId) -> Result<(), HvError> {
+        let deployment = self.settings.deployment;
+        self.control
+            .call(DESTROY, move |connect| {
+                machines::destroy(connect, id, deployment)
+            })
+            .await
+    }
+}
+
+/// A libvirtd that is being restarted is back within a second or two.
+async fn open_patiently(
+    settings: &LibvirtSettings,
+    bridge: &Bridge,
+    channel: &broadcast::Sender<MachineEvent>,
+) -> Result<(Arc<Link>, Keeper), HvError> {
+    let began = Instant::now();
+    loop {
+        match Link::open(&settings.uri, bridge.clone(), Some(channel.clone())).await {
+            Err(HvError::Unreachable(_)) if began.elapsed() < settings.connect_patience => {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+            other => return other,
+        }
+    }
+}
+
+#[async_trait]
+impl Hypervisor for Libvirt {
+    async fn host(&self) -> Result<HostFacts, HvError> {
+        let asked = self.control.call(Call::read("host"), |connect| {
+            let ask = || {
+                Ok((
+                    connect.lib_version()?,
+                    connect.hyp_version()?,
+                    connect.hostname()?,
+                    connect.node_info()?,
+                ))
+            };
+            ask().map_err(|error: virt::error::Error| errors::of(&error))
+        });
+        let (libvirt, qemu, host_name, node) = asked.await?;
+        Ok(HostFacts {
+            version: format!("libvirt {}, QEMU {}", dotted(libvirt), dotted(qemu)),
+            host_name,
+            cpus: node.cpus,
+            memory_mib: node.memory / 1024,
+            free_memory_mib: available_memory_mib(),
+            accelerator: self.verdict().accelerator,
+            accelerator_reason: self.verdict().reason.clone(),
+        })
+    }
+
+    async fn make_disk(&self, order: &DiskOrder) -> Result<(), HvError> {
+        self.disks.make(order).await
+    }
+
+    async fn remove_disk(&self, path: &Path) -> Result<(), HvError> {
+        self.disks.remove(path).await
+    }
+
+    async fn disks(&self) -> Result<Vec<PathBuf>, HvError> {
+        self.disks.list().await
+    }
+
+    async fn start_machine(&self, spec: &MachineSpec) -> Result<(), HvError> {
+        let _turn = self.changes.take(&spec.id).await;
+        if spec.tag.deployment != self.settings.deployment {
+            return Err(HvError::Refused(
+                "the tag names another deployment".to_owned(),
+            ));
+        }
+        self.check_reach([&spec.kernel, &spec.initrd, &spec.root_disk].map(PathBuf::clone))
+            .await?;
+        let console = consoles::prepare(&self.settings.folders.consoles, spec.id)?;
+        let plan = DomainPlan {
+            id: spec.id,
+            name: &spec.name,
+            tag: &spec.tag,
+            accelerator: self.verdict().accelerator,
+            vcpus: spec.size.vcpus,
+            memory_mib: spec.size.memory_mib,
+            kernel: &spec.kernel,
+            initrd: &spec.initrd,
+            cmdline: &spec.cmdline,
+            root_disk: Some(&spec.root_disk),
+            disk_iops: self.settings.disk_iops,
+            nic: spec.nic.as_ref(),
+            network_kbytes_per_s: spec.size.network_kbytes_per_s,
+            console: &console,
+            skip_cpu_feature_check: self.settings.skip_cpu_feature_check,
+        };
+        self.create(&plan).await
+    }
+
+    async fn destroy_machine(&self, id: MachineId) -> Result<(), HvError> {
+        // Not in turn with other changes: ending a machine is how a hanging change ends.
+        self.destroy(id).await
+    }
+
+    async fn machines(&self) -> Result<Vec<SeenMachine>, HvError> {
+        self.control
+            .call(Call::read("machines"), machines::list)
+            .await
+    }
+
+    async fn machine(&self, id: MachineId) -> Result<Option<SeenMachine>, HvError> {
+        self.control
+            .call(Call::read("machine"), move |connect| {
+                machines::see(connect, id)
+            })
+            .await
+    }
+
+    async fn attach_disk(&self, id: MachineId, disk: &AttachedDisk) -> Result<(), HvError> {
+        self.attach(id, disk).await
+    }
+
+    async fn detach_disk(&self, id: MachineId, disk: &AttachedDisk) -> Result<(), HvError> {
+        self.detach(id, disk).await
+    }
+
+    async fn agent(
+        &self,
+        id: MachineId,
+        command: &str,
+        deadline: Duration,
+    ) -> Result<String, HvError> {
+        self.guests.agent(id, command, deadline).await
+    }
+
+    async fn usage(&self, id: MachineId) -> Result<MachineUsage, HvError> {
+        self.control
+            .call(Call::read("usage"), move |connect| {
+                machines::usage(connect, id)
+            })
+            .await
+    }
+
+    async fn console_tail(&self, id: MachineId, max_bytes: usize) -> Result<Vec<u8>, HvError> {
+        let path = consoles::path_of(&self.settings.folders.consoles, id);
+        consoles::tail(&path, max_bytes).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => HvError::NoSuchMachine(id),
+            _ => disks::io_error(&path, &error),
+        })
+    }
+
+    fn events(&self) -> broadcast::Receiver<MachineEvent> {
+        self.channel.subscribe()
+    }
+}
+
+/// libvirt writes versions as major × 1,000,000 + minor × 1,000 + release.
+fn dotted(version: u32) -> String {
+    format!(
+        "{}.{}.{}",
+        version / 1_000_000,
+        version / 1_000 % 1_000,
+        version % 1_000
+    )
+}
+
+/// `MemAvailable` of this host: what could be used without swapping. libvirt's own "free memory"
+/// leaves out the page cache, and would refuse machines on every host that has read a few files.
+fn available_memory_mib() -> u64 {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"))
+        .unwrap_or_default();
+    line.trim()
+        .trim_end_matches("kB")
+        .trim()
+        .parse::<u64>()
+        .unwrap_or(0)
+        / 1024
+}

@@ -99,14 +99,14 @@ pub async fn carry_out(services: &Services, order: &Order, cancel: &Cancellation
             Action::RemoveDisks => disk::remove(services, order).await,
         }
     };
-    // Making and releasing look at the token themselves, between their steps, so that a call to the
-    // host is never left half way.
+    // Following a guest may be dropped at any moment. Whatever changes the host is not: making and
+    // releasing look at the token themselves between their steps, the others have short deadlines.
     let result = match order.action {
-        Action::MakeMachine(_) | Action::Release(_) | Action::RemoveDisks => work.await,
-        _ => tokio::select! {
+        Action::Start(_) | Action::Watch(_) | Action::Collect(_) => tokio::select! {
             result = work => result,
             () = cancel.cancelled() => return Outcome::Cancelled,
         },
+        _ => work.await,
     };
     result.unwrap_or_else(Outcome::Failed)
 }

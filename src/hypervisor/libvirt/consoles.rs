@@ -1,0 +1,91 @@
+//! Serial consoles: one log file per machine, named by its id.
+//!
+//! A log stays when its machine is destroyed, because that is when people want to read it. Making a
+//! new one removes what is old or too much.
+
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use super::disks::io_error;
+use crate::hypervisor::HvError;
+use crate::vocab::MachineId;
+
+const KEPT_LOGS: usize = 500;
+const KEPT_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
+
+pub fn path_of(folder: &Path, id: MachineId) -> PathBuf {
+    folder.join(format!("{id}.log"))
+}
+
+/// Makes the empty log, so that it belongs to us and a folder that cannot be written is said clearly.
+pub fn prepare(folder: &Path, id: MachineId) -> Result<PathBuf, HvError> {
+    let path = path_of(folder, id);
+    let opened = std::fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(&path);
+    opened.map_err(|error| io_error(&path, &error))?;
+    prune(folder, SystemTime::now());
+    Ok(path)
+}
+
+/// The last `max_bytes` of the log.
+pub fn tail(path: &Path, max_bytes: usize) -> std::io::Result<Vec<u8>> {
+    let mut file = std::fs::File::open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(max_bytes as u64)))?;
+    let mut bytes = Vec::new();
+    file.take(max_bytes as u64).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Best effort: a log that cannot be removed now is tried again at the next start of a machine. A
+/// removed log of a machine that still runs is lost, which takes 500 later machines or a week's silence.
+fn prune(folder: &Path, now: SystemTime) {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return;
+    };
+    let mut logs: Vec<(SystemTime, PathBuf)> = entries
+        .filter_map(|entry| {
+            let entry = entry.ok()?;
+            let changed = entry.metadata().ok()?.modified().ok()?;
+            Some((changed, entry.path()))
+        })
+        .collect();
+    logs.sort_by(|a, b| b.cmp(a));
+    for (index, (changed, path)) in logs.iter().enumerate() {
+        if index >= KEPT_LOGS || now.duration_since(*changed).is_ok_and(|age| age > KEPT_FOR) {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tail_is_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = prepare(folder.path(), MachineId::fresh()).unwrap();
+        std::fs::write(&path, b"one two three").unwrap();
+        assert_eq!(tail(&path, 5).unwrap(), b"three");
+        assert_eq!(tail(&path, 500).unwrap(), b"one two three");
+    }
+
+    #[test]
+    fn old_logs_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = prepare(folder.path(), MachineId::fresh()).unwrap();
+        prune(folder.path(), SystemTime::now());
+        assert!(path.exists());
+        prune(
+            folder.path(),
+            SystemTime::now() + KEPT_FOR + Duration::from_secs(60),
+        );
+        assert!(!path.exists());
+    }
+}

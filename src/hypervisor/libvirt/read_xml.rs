@@ -1,0 +1,165 @@
+//! What a domain's live XML says about it. libvirt wrote it, but guests and other programs had a say
+//! in its contents, so that nothing in it is taken on trust: what is not well-formed is not there.
+
+use std::path::{Path, PathBuf};
+
+use roxmltree::{Document, Node};
+
+use super::domain_xml::TAG_NAMESPACE;
+use crate::hypervisor::HvError;
+use crate::vocab::RunId;
+use crate::vocab::machine::Tag;
+
+/// The facts about a domain that we act on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DomainFacts {
+    pub tag: Option<Tag>,
+    pub disks: Vec<SeenDisk>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenDisk {
+    /// File that backs it; none for other kinds of source.
+    pub path: Option<PathBuf>,
+    /// Name within the domain, such as `vdb`.
+    pub target: String,
+    pub format: String,
+    pub serial: Option<String>,
+}
+
+impl DomainFacts {
+    /// Raw disks with a serial, which is how ours are attached.
+    pub fn attached(&self) -> Vec<PathBuf> {
+        self.disks
+            .iter()
+            .filter(|disk| disk.format == "raw" && disk.serial.is_some())
+            .filter_map(|disk| disk.path.clone())
+            .collect()
+    }
+
+    pub fn disk_at(&self, path: &Path) -> Option<&SeenDisk> {
+        self.disks
+            .iter()
+            .find(|disk| disk.path.as_deref() == Some(path))
+    }
+
+    /// The first of `vdb`, `vdc`, … `vdz` that is free.
+    pub fn free_target(&self) -> Option<String> {
+        ('b'..='z')
+            .map(|letter| format!("vd{letter}"))
+            .find(|name| self.disks.iter().all(|disk| disk.target != *name))
+    }
+}
+
+pub fn read(xml: &str) -> Result<DomainFacts, HvError> {
+    let document = Document::parse(xml)
+        .map_err(|error| HvError::Host(format!("libvirt's domain XML: {error}")))?;
+    let domain = document.root_element();
+    let tag = child(domain, "metadata").and_then(|metadata| {
+        metadata
+            .children()
+            .find(|node| node.has_tag_name((TAG_NAMESPACE, "machine")))
+            .and_then(read_tag)
+    });
+    let devices = child(domain, "devices");
+    let disks = devices
+        .iter()
+        .flat_map(|devices| devices.children())
+        .filter(|node| node.has_tag_name("disk"));
+    Ok(DomainFacts {
+        tag,
+        disks: disks.map(read_disk).collect(),
+    })
+}
+
+fn read_tag(node: Node) -> Option<Tag> {
+    let get = |name| node.attribute(name);
+    Some(Tag {
+        deployment: get("deployment")?.parse().ok()?,
+        run: RunId(get("run")?.parse().ok()?),
+        stage: get("stage")?.to_owned(),
+        serial: get("serial")?.parse().ok()?,
+        generation: get("generation")?.parse().ok()?,
+    })
+}
+
+fn read_disk(node: Node) -> SeenDisk {
+    let attribute = |element, name| child(node, element).and_then(|found| found.attribute(name));
+    SeenDisk {
+        path: attribute("source", "file").map(PathBuf::from),
+        target: attribute("target", "dev").unwrap_or_default().to_owned(),
+        format: attribute("driver", "type").unwrap_or_default().to_owned(),
+        serial: child(node, "serial")
+            .and_then(|serial| serial.text())
+            .map(str::to_owned),
+    }
+}
+
+fn child<'a, 'input>(node: Node<'a, 'input>, name: &str) -> Option<Node<'a, 'input>> {
+    node.children().find(|child| child.has_tag_name(name))
+}
+
+/// The user and group that libvirt runs QEMU as, from its capabilities; none where it does not say.
+pub fn read_qemu_user(capabilities: &str) -> Option<(u32, u32)> {
+    let document = Document::parse(capabilities).ok()?;
+    let models = document
+        .descendants()
+        .filter(|node| node.has_tag_name("secmodel"));
+    let dac = models
+        .into_iter()
+        .find(|model| child(*model, "model").and_then(|name| name.text()) == Some("dac"))?;
+    let (user, group) = child(dac, "baselabel")?.text()?.split_once(':')?;
+    Some((
+        user.trim_start_matches('+').parse().ok()?,
+        group.trim_start_matches('+').parse().ok()?,
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn domain(metadata: &str, devices: &str) -> DomainFacts {
+        read(&format!("<domain type='qemu' id='3'><name>x</name><metadata>{metadata}</metadata><devices>{devices}</devices></domain>"))
+            .unwrap()
+    }
+
+    #[test]
+    fn a_tag_is_read_back_or_is_not_there() {
+        let good = "<g:machine xmlns:g='https://greenroom.dev/domain/1' deployment='0193a3c0-0000-7000-8000-00000000d0d0' \
+                    run='7' stage='a&amp;b' serial='2' generation='-1'/>";
+        let tag = domain(good, "").tag.unwrap();
+        assert_eq!(
+            (tag.run, tag.stage.as_str(), tag.serial, tag.generation),
+            (RunId(7), "a&b", 2, -1)
+        );
+        assert_eq!(
+            domain(&good.replace("run='7'", "run='seven'"), "").tag,
+            None
+        );
+        assert_eq!(domain(&good.replace("domain/1", "domain/2"), "").tag, None);
+        assert_eq!(domain(&good.replace("serial='2'", ""), "").tag, None);
+        assert_eq!(domain("", "").tag, None);
+    }
+
+    #[test]
+    fn attached_disks_are_told_from_the_root_disk() {
+        let facts = domain(
+            "",
+            "<disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='/d/root.qcow2'/><target dev='vda'/></disk>
+             <disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='/d/h.raw'/><target dev='vdb'/><serial>handoff</serial></disk>
+             <disk type='block' device='disk'><driver name='qemu' type='raw'/><source dev='/dev/sdx'/><target dev='vdc'/></disk>",
+        );
+        assert_eq!(facts.attached(), [PathBuf::from("/d/h.raw")]);
+        assert_eq!(facts.disk_at(Path::new("/d/h.raw")).unwrap().target, "vdb");
+        assert_eq!(facts.free_target().as_deref(), Some("vdd"));
+    }
+
+    #[test]
+    fn the_user_of_qemu_is_found_in_the_capabilities() {
+        let capabilities = "<capabilities><host><secmodel><model>none</model></secmodel><secmodel><model>dac</model>\
+            <baselabel type='kvm'>+64055:+109</baselabel><baselabel type='qemu'>+64055:+109</baselabel></secmodel></host></capabilities>";
+        assert_eq!(read_qemu_user(capabilities), Some((64055, 109)));
+        assert_eq!(read_qemu_user("<capabilities/>"), None);
+    }
+}

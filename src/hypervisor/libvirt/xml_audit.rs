@@ -1,0 +1,195 @@
+//! Defence in depth: the domain XML that is about to be created is read again, by another parser,
+//! and compared with a list of everything that may be in it. A fault in the builder or in whoever
+//! fills a [`crate::hypervisor::MachineSpec`] ends here and not in a guest that reads the host.
+
+use std::path::Path;
+
+use roxmltree::{Document, Node};
+
+use super::settings::{Folders, Place};
+use crate::hypervisor::HvError;
+
+/// Every element by its path, with the attributes that it may have.
+const ALLOWED: &[(&str, &[&str])] = &[
+    ("domain", &["type"]),
+    ("domain/name", &[]),
+    ("domain/uuid", &[]),
+    ("domain/genid", &[]),
+    ("domain/title", &[]),
+    ("domain/description", &[]),
+    ("domain/metadata", &[]),
+    (
+        "domain/metadata/machine",
+        &["deployment", "run", "stage", "serial", "generation"],
+    ),
+    ("domain/memory", &["unit"]),
+    ("domain/vcpu", &["placement"]),
+    ("domain/os", &[]),
+    ("domain/os/type", &["arch", "machine"]),
+    ("domain/os/kernel", &[]),
+    ("domain/os/initrd", &[]),
+    ("domain/os/cmdline", &[]),
+    ("domain/features", &[]),
+    ("domain/features/acpi", &[]),
+    ("domain/features/apic", &[]),
+    ("domain/cpu", &["mode", "migratable"]),
+    ("domain/clock", &["offset"]),
+    ("domain/on_poweroff", &[]),
+    ("domain/on_reboot", &[]),
+    ("domain/on_crash", &[]),
+    ("domain/devices", &[]),
+    ("domain/devices/disk", &["type", "device"]),
+    (
+        "domain/devices/disk/driver",
+        &["name", "type", "discard", "cache"],
+    ),
+    ("domain/devices/disk/source", &["file"]),
+    ("domain/devices/disk/target", &["dev", "bus"]),
+    ("domain/devices/disk/iotune", &[]),
+    ("domain/devices/disk/iotune/total_iops_sec", &[]),
+    ("domain/devices/controller", &["type", "model"]),
+    ("domain/devices/channel", &["type"]),
+    ("domain/devices/channel/target", &["type", "name"]),
+    ("domain/devices/serial", &["type"]),
+    ("domain/devices/serial/source", &["path", "append"]),
+    ("domain/devices/serial/target", &["port"]),
+    ("domain/devices/interface", &["type"]),
+    ("domain/devices/interface/mac", &["address"]),
+    ("domain/devices/interface/source", &["network"]),
+    ("domain/devices/interface/model", &["type"]),
+    ("domain/devices/interface/bandwidth", &[]),
+    ("domain/devices/interface/bandwidth/inbound", &["average"]),
+    ("domain/devices/interface/bandwidth/outbound", &["average"]),
+    ("domain/devices/rng", &["model"]),
+    ("domain/devices/rng/backend", &["model"]),
+    ("domain/devices/memballoon", &["model"]),
+    ("domain/capabilities", &[]),
+    ("domain/capabilities/del", &["capability"]),
+];
+
+/// Passes, or says what does not belong there.
+pub fn audit(xml: &str, folders: &Folders) -> Result<(), HvError> {
+    let document = Document::parse(xml).map_err(|error| fault(&error.to_string()))?;
+    audit_element(document.root_element(), "", folders)
+}
+
+fn audit_element(node: Node, parent: &str, folders: &Folders) -> Result<(), HvError> {
+    let name = node.tag_name().name();
+    let path = if parent.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{parent}/{name}")
+    };
+    let Some((_, attributes)) = ALLOWED.iter().find(|(allowed, _)| *allowed == path) else {
+        return Err(fault(&format!("the element {path} is not expected")));
+    };
+    if let Some(strange) = node
+        .attributes()
+        .find(|attribute| !attributes.contains(&attribute.name()))
+    {
+        return Err(fault(&format!(
+            "the attribute {} of {path} is not expected",
+            strange.name()
+        )));
+    }
+    audit_values(node, &path, folders)?;
+    node.children()
+        .filter(Node::is_element)
+        .try_for_each(|child| audit_element(child, &path, folders))
+}
+
+/// Values that reach outside the machine: files, devices, kinds of device that stand for the host.
+fn audit_values(node: Node, path: &str, folders: &Folders) -> Result<(), HvError> {
+    let text = node.text().unwrap_or_default();
+    let is = |name: &str, wanted: &str| node.attribute(name) == Some(wanted);
+    let sound = match path {
+        "domain/os/kernel" | "domain/os/initrd" => {
+            return folders.check(Place::Image, Path::new(text));
+        }
+        "domain/devices/disk/source" => return folders.check(Place::Disk, file(node, "file")),
+        "domain/devices/serial/source" => return folders.check(Place::Console, file(node, "path")),
+        "domain" => is("type", "kvm") || is("type", "qemu"),
+        "domain/devices/disk" => is("type", "file") && is("device", "disk"),
+        "domain/devices/disk/driver" => is("name", "qemu") && is("type", "qcow2"),
+        "domain/devices/channel" => is("type", "unix"),
+        "domain/devices/serial" => is("type", "file"),
+        "domain/devices/interface" => is("type", "network"),
+        "domain/devices/rng/backend" => is("model", "random") && text == "/dev/urandom",
+        "domain/capabilities/del" => is("capability", "cpu-unavailable-features"),
+        _ => true,
+    };
+    if sound {
+        Ok(())
+    } else {
+        Err(fault(&format!("the value of {path} is not expected")))
+    }
+}
+
+fn file<'a>(node: Node<'a, '_>, attribute: &str) -> &'a Path {
+    Path::new(node.attribute(attribute).unwrap_or_default())
+}
+
+fn fault(what: &str) -> HvError {
+    HvError::Refused(format!("the machine's XML failed its own check: {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn folders() -> Folders {
+        Folders {
+            disks: PathBuf::from("/nowhere/disks"),
+            consoles: PathBuf::from("/nowhere/consoles"),
+            scratch: PathBuf::from("/nowhere/scratch"),
+            images: vec![PathBuf::from("/nowhere/images")],
+        }
+    }
+
+    fn refused(xml: &str) -> String {
+        audit(xml, &folders()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn strangers_are_named() {
+        let in_devices =
+            |inner: &str| format!("<domain type='qemu'><devices>{inner}</devices></domain>");
+        assert!(refused(&in_devices("<hostdev/>")).contains("domain/devices/hostdev"));
+        assert!(
+            refused(&in_devices("<disk type='block' device='disk'/>"))
+                .contains("domain/devices/disk")
+        );
+        assert!(
+            refused(&in_devices(
+                "<disk type='file' device='disk'><source file='/etc/shadow'/></disk>"
+            ))
+            .contains("/etc/shadow")
+        );
+        assert!(
+            refused(&in_devices(
+                "<rng model='virtio'><backend model='random'>/dev/sda</backend></rng>"
+            ))
+            .contains("rng")
+        );
+        assert!(
+            refused("<domain type='qemu'><os><kernel>/boot/vmlinuz</kernel></os></domain>")
+                .contains("/boot/vmlinuz")
+        );
+        assert!(
+            refused("<domain type='qemu'><commandline/></domain>").contains("domain/commandline")
+        );
+        assert!(
+            refused("<domain type='qemu'><seclabel type='none'/></domain>")
+                .contains("domain/seclabel")
+        );
+        audit(
+            &in_devices(
+                "<disk type='file' device='disk'><source file='/nowhere/disks/1/a'/></disk>",
+            ),
+            &folders(),
+        )
+        .unwrap();
+    }
+}

@@ -1,0 +1,68 @@
+//! Looking: rows, machines and files, each complete or an error.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use crate::hypervisor::SeenMachine;
+use crate::runs::services::Services;
+use crate::store::runs;
+use crate::vocab::machine::Machine;
+use crate::vocab::{Deployment, MachineId, RunId};
+
+/// Everything there is, at about one time.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    pub deployment: Deployment,
+    /// What the host has, ours and others'.
+    pub machines: Vec<SeenMachine>,
+    /// What the database has that is not gone. Read *after* the host was listed, so that a machine
+    /// made in between has its row.
+    pub rows: BTreeMap<MachineId, Machine>,
+    /// Files in the folder of disks.
+    pub disks: Vec<PathBuf>,
+    /// Runs that may have a handoff disk.
+    pub runs_with_disks: BTreeSet<RunId>,
+}
+
+impl Seen {
+    pub fn is_ours(&self, machine: &SeenMachine) -> bool {
+        machine
+            .tag
+            .as_ref()
+            .is_some_and(|tag| tag.deployment == self.deployment)
+    }
+}
+
+pub async fn observe(services: &Services) -> anyhow::Result<Seen> {
+    // Rows are written before what they describe is made, so listing first and reading rows second
+    // can miss a row's machine but never a machine's row.
+    let machines = services.hypervisor.machines().await?;
+    let disks = services.hypervisor.disks().await?;
+    let mut connection = services.store.read().await?;
+    let rows = runs::machine_alive(&mut connection).await?;
+    let mentioned: BTreeSet<RunId> = disks.iter().filter_map(|path| run_of(path)).collect();
+    let with_disks =
+        runs::run_with_disks(&mut connection, &mentioned.into_iter().collect::<Vec<_>>()).await?;
+    Ok(Seen {
+        deployment: services.deployment,
+        machines,
+        rows: rows
+            .into_iter()
+            .map(|machine| (machine.id, machine))
+            .collect(),
+        disks,
+        runs_with_disks: with_disks.into_iter().collect(),
+    })
+}
+
+/// Which machine a disk belongs to, by its name: `machine-<uuid>.…`.
+pub fn machine_of(path: &std::path::Path) -> Option<MachineId> {
+    let name = path.file_name()?.to_str()?;
+    name.strip_prefix("machine-")?.get(..36)?.parse().ok()
+}
+
+/// Which run a handoff disk or checkpoint belongs to, by its name: `run-<number>.…`.
+pub fn run_of(path: &std::path::Path) -> Option<RunId> {
+    let name = path.file_name()?.to_str()?;
+    name.strip_prefix("run-")?.split('.').next()?.parse().ok()
+}

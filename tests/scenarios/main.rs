@@ -1,0 +1,9 @@
+//! Stories of runs: the pure plan under every order of events, and the whole daemon on the simulated
+//! host, with crashes at every point.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod kill_sweep;
+mod plan;
+mod stories;
