@@ -99,7 +99,10 @@ impl Folders {
     /// lead out, so that no order can reach a file that is not ours.
     pub fn check(&self, place: Place, path: &Path) -> Result<(), HvError> {
         let refused = |why: &str| Err(HvError::Refused(format!("{}: {why}", path.display())));
-        let plain = path.components().skip(1).all(|part| matches!(part, std::path::Component::Normal(_)));
+        let plain = path
+            .components()
+            .skip(1)
+            .all(|part| matches!(part, std::path::Component::Normal(_)));
         if !path.is_absolute() || !plain || path.file_name().is_none() {
             return refused("not an absolute path to a file");
         }
@@ -108,7 +111,10 @@ impl Folders {
             Place::Console => vec![&self.consoles, &self.scratch],
             Place::Image => self.images.iter().map(PathBuf::as_path).collect(),
         };
-        let Some(root) = roots.into_iter().find(|root| path.starts_with(root) && path != *root) else {
+        let Some(root) = roots
+            .into_iter()
+            .find(|root| path.starts_with(root) && path != *root)
+        else {
             return refused(match place {
                 Place::Disk => "not in the folder for disks",
                 Place::Console => "not in the folder for consoles",
@@ -116,10 +122,14 @@ impl Folders {
             });
         };
         // The file itself may not exist yet; the nearest folder that exists decides.
-        let existing = path.ancestors().find(|ancestor| ancestor.symlink_metadata().is_ok());
+        let existing = path
+            .ancestors()
+            .find(|ancestor| ancestor.symlink_metadata().is_ok());
         let real = existing.and_then(|existing| existing.canonicalize().ok());
         match (real, root.canonicalize()) {
-            (Some(real), Ok(root)) if !real.starts_with(&root) => refused("a symbolic link leads out of its folder"),
+            (Some(real), Ok(root)) if !real.starts_with(&root) => {
+                refused("a symbolic link leads out of its folder")
+            }
             _ => Ok(()),
         }
     }
@@ -147,13 +157,25 @@ mod tests {
     fn paths_are_accepted_in_their_own_folder_only() {
         let root = tempfile::tempdir().unwrap();
         let folders = folders(root.path());
-        folders.check(Place::Disk, &folders.disks.join("7/root.qcow2")).unwrap();
-        folders.check(Place::Image, &root.path().join("more-images/kernel")).unwrap();
-        folders.check(Place::Disk, &root.path().join("images/kernel")).unwrap_err();
-        folders.check(Place::Disk, &folders.disks.join("../images/kernel")).unwrap_err();
+        folders
+            .check(Place::Disk, &folders.disks.join("7/root.qcow2"))
+            .unwrap();
+        folders
+            .check(Place::Image, &root.path().join("more-images/kernel"))
+            .unwrap();
+        folders
+            .check(Place::Disk, &root.path().join("images/kernel"))
+            .unwrap_err();
+        folders
+            .check(Place::Disk, &folders.disks.join("../images/kernel"))
+            .unwrap_err();
         folders.check(Place::Disk, &folders.disks).unwrap_err();
-        folders.check(Place::Image, Path::new("images/kernel")).unwrap_err();
-        folders.check(Place::Image, Path::new("/etc/shadow")).unwrap_err();
+        folders
+            .check(Place::Image, Path::new("images/kernel"))
+            .unwrap_err();
+        folders
+            .check(Place::Image, Path::new("/etc/shadow"))
+            .unwrap_err();
     }
 
     #[test]
@@ -161,7 +183,9 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let folders = folders(root.path());
         std::os::unix::fs::symlink("/etc", folders.disks.join("etc")).unwrap();
-        let error = folders.check(Place::Disk, &folders.disks.join("etc/hostname")).unwrap_err();
+        let error = folders
+            .check(Place::Disk, &folders.disks.join("etc/hostname"))
+            .unwrap_err();
         assert!(error.to_string().contains("leads out"), "{error}");
     }
 }
