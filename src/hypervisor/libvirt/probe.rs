@@ -17,7 +17,8 @@ use crate::hypervisor::HvError;
 use crate::vocab::machine::{Accelerator, Tag};
 use crate::vocab::{MachineId, RunId};
 
-/// With working KVM the tiny guest's agent answers within two seconds.
+/// The tiny guest boots in 4–6 s even when it is emulated; a KVM that does not run guests hangs in its
+/// first instructions.
 pub const PROBE_DEADLINE: Duration = Duration::from_secs(20);
 
 /// The kernel says one of these when it hands over to the first program of the initial ramdisk,
