@@ -17,8 +17,7 @@ use crate::hypervisor::HvError;
 use crate::vocab::machine::{Accelerator, Tag};
 use crate::vocab::{MachineId, RunId};
 
-/// The tiny guest boots in 4–6 s even when it is emulated; a KVM that does not run guests hangs in its
-/// first instructions.
+/// The tiny guest boots in 4–6 s even when it is emulated, so that KVM has several times what it needs.
 pub const PROBE_DEADLINE: Duration = Duration::from_secs(20);
 
 /// The kernel says one of these when it hands over to the first program of the initial ramdisk,
