@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use greenroom::hypervisor::libvirt::{AcceleratorChoice, Folders, Libvirt, LibvirtSettings, ProbeImage};
+use greenroom::hypervisor::libvirt::{
+    AcceleratorChoice, Folders, Libvirt, LibvirtSettings, ProbeImage,
+};
 use greenroom::hypervisor::{DiskOrder, HvError, Hypervisor, MachineSpec};
 use greenroom::vocab::machine::{Size, Tag};
 use greenroom::vocab::{Deployment, MachineId, RunId};
@@ -31,13 +33,18 @@ pub fn lab() -> Option<String> {
 
 /// Where a tiny image may be: kernel, initrd and disk.qcow2 in one folder.
 fn tiny() -> PathBuf {
-    let from = |variable: &str, rest: &str| std::env::var_os(variable).map(|base| PathBuf::from(base).join(rest));
+    let from = |variable: &str, rest: &str| {
+        std::env::var_os(variable).map(|base| PathBuf::from(base).join(rest))
+    };
     let candidates = [
         from("GREENROOM_TEST_IMAGE", ""),
         from("GREENROOM_STATE", "images/tiny"),
         from("GREENROOM_CACHE", "image-preview/tiny"),
     ];
-    let found = candidates.into_iter().flatten().find(|folder| folder.join("kernel").exists());
+    let found = candidates
+        .into_iter()
+        .flatten()
+        .find(|folder| folder.join("kernel").exists());
     found.expect("no tiny image: name its folder in GREENROOM_TEST_IMAGE")
 }
 
@@ -58,7 +65,12 @@ impl Yard {
     pub async fn with(settings: LibvirtSettings) -> Self {
         let root = settings.folders.disks.parent().unwrap().to_owned();
         let libvirt = Libvirt::connect(settings.clone()).await.unwrap();
-        let yard = Self { libvirt, settings, root, serial: AtomicU32::new(1) };
+        let yard = Self {
+            libvirt,
+            settings,
+            root,
+            serial: AtomicU32::new(1),
+        };
         yard.destroy_all().await;
         yard
     }
@@ -66,7 +78,10 @@ impl Yard {
     /// Also what an earlier run of the same test left when it failed.
     async fn destroy_all(&self) {
         for machine in self.libvirt.machines().await.unwrap() {
-            if machine.tag.is_some_and(|tag| tag.deployment == self.settings.deployment) {
+            if machine
+                .tag
+                .is_some_and(|tag| tag.deployment == self.settings.deployment)
+            {
                 self.libvirt.destroy_machine(machine.id).await.unwrap();
             }
         }
@@ -75,7 +90,9 @@ impl Yard {
     /// Fresh folders with a copy of the image in them: libvirt changes the owner of what it uses.
     pub fn settings(name: &str) -> Option<LibvirtSettings> {
         let uri = lab()?;
-        let state = PathBuf::from(std::env::var_os("GREENROOM_STATE").expect("GREENROOM_STATE is set in the lab"));
+        let state = PathBuf::from(
+            std::env::var_os("GREENROOM_STATE").expect("GREENROOM_STATE is set in the lab"),
+        );
         let root = state.join("libvirt-tests").join(name);
         let _ = std::fs::remove_dir_all(&root);
         let made = |name: &str| {
@@ -110,14 +127,24 @@ impl Yard {
     }
 
     pub fn tag(&self, serial: u32) -> Tag {
-        Tag { deployment: self.settings.deployment, run: RunId(1), stage: "try".to_owned(), serial, generation: 4 }
+        Tag {
+            deployment: self.settings.deployment,
+            run: RunId(1),
+            stage: "try".to_owned(),
+            serial,
+            generation: 4,
+        }
     }
 
     /// A machine that boots the tiny image, with its overlay made.
     pub async fn spec(&self) -> MachineSpec {
         let id = MachineId::fresh();
         let root_disk = self.disk(&format!("{id}.qcow2"));
-        let order = DiskOrder::Overlay { path: root_disk.clone(), base: self.image("disk.qcow2"), size_mib: 256 };
+        let order = DiskOrder::Overlay {
+            path: root_disk.clone(),
+            base: self.image("disk.qcow2"),
+            size_mib: 256,
+        };
         self.libvirt.make_disk(&order).await.unwrap();
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
         MachineSpec {
@@ -125,7 +152,12 @@ impl Yard {
             // Unique among all tests of the host.
             name: format!("gr-1-try-{}", &id.to_string()[24..]),
             tag: self.tag(serial),
-            size: Size { vcpus: 1, memory_mib: 256, disk_mib: 256, network_kbytes_per_s: None },
+            size: Size {
+                vcpus: 1,
+                memory_mib: 256,
+                disk_mib: 256,
+                network_kbytes_per_s: None,
+            },
             kernel: self.image("kernel"),
             initrd: self.image("initrd"),
             cmdline: "quiet cryptomgr.notests".to_owned(),
@@ -147,7 +179,9 @@ impl Yard {
         loop {
             match self.libvirt.agent(id, PING, Duration::from_secs(2)).await {
                 Ok(_) => return,
-                Err(error) if error.is_transient() && began.elapsed() < Duration::from_secs(120) => {
+                Err(error)
+                    if error.is_transient() && began.elapsed() < Duration::from_secs(120) =>
+                {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
                 Err(error) => panic!("no agent after {:?}: {error}", began.elapsed()),
@@ -158,18 +192,28 @@ impl Yard {
     /// Runs a shell line in the guest and gives what it printed.
     pub async fn shell(&self, id: MachineId, line: &str) -> String {
         let ask = |command: serde_json::Value| async move {
-            let reply = self.libvirt.agent(id, &command.to_string(), Duration::from_secs(20)).await?;
-            Ok::<serde_json::Value, HvError>(serde_json::from_str::<serde_json::Value>(&reply).unwrap()["return"].clone())
+            let reply = self
+                .libvirt
+                .agent(id, &command.to_string(), Duration::from_secs(20))
+                .await?;
+            Ok::<serde_json::Value, HvError>(
+                serde_json::from_str::<serde_json::Value>(&reply).unwrap()["return"].clone(),
+            )
         };
         let started = ask(serde_json::json!({"execute": "guest-exec", "arguments":
             {"path": "/bin/sh", "arg": ["-c", line], "capture-output": true}}));
         let pid = started.await.unwrap()["pid"].clone();
         loop {
-            let status = ask(serde_json::json!({"execute": "guest-exec-status", "arguments": {"pid": pid}})).await.unwrap();
+            let status =
+                ask(serde_json::json!({"execute": "guest-exec-status", "arguments": {"pid": pid}}))
+                    .await
+                    .unwrap();
             if status["exited"] == true {
                 use base64::Engine as _;
                 let text = status["out-data"].as_str().unwrap_or_default();
-                let bytes = base64::engine::general_purpose::STANDARD.decode(text).unwrap();
+                let bytes = base64::engine::general_purpose::STANDARD
+                    .decode(text)
+                    .unwrap();
                 return String::from_utf8(bytes).unwrap().trim().to_owned();
             }
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -28,7 +28,7 @@ pub const SPARE_PORTS: usize = 6;
 const LONGEST_SERIAL: usize = 20;
 
 /// Everything a domain is made from.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct DomainPlan<'a> {
     pub id: MachineId,
     pub name: &'a str,

@@ -27,8 +27,10 @@ pub fn of(error: &Error) -> HvError {
     if error.code().is_known_and(|code| code == NoMemory) || says_no_memory(&said) {
         return HvError::NoMemory(said);
     }
-    // QEMU's own lock on a disk image that another process has open for writing.
-    if said.contains("Is another process using the image") {
+    // QEMU's own lock on a disk image that another process has open for writing; a name that is taken.
+    if said.contains("Is another process using the image")
+        || said.contains("already exists with uuid")
+    {
         return HvError::Refused(said);
     }
     let refused = error.code().is_known_and(|code| {

@@ -20,7 +20,7 @@ pub struct LibvirtSettings {
     pub qemu_img: PathBuf,
     /// Leave out libvirt's check which CPU features QEMU could not provide: 466 of the 483 monitor
     /// round trips of a create, 411 ms against 173 ms (n=12, libvirt 11.3, QEMU 10.0, emulated). It
-    /// taints the domain as `custom-hypervisor-feature`, which has no other effect.
+    /// taints the domain as `custom-hypervisor-feature`; no other effect was seen.
     pub skip_cpu_feature_check: bool,
     /// Cap on the disk operations per second of each disk of a machine; none means no limit.
     pub disk_iops: Option<u64>,
