@@ -1,7 +1,61 @@
-//! Greenroom.
+//! Greenroom turns devices that boot from the network into what they are meant to be, by chains of
+//! short-lived virtual machines.
+//!
+//! # The picture
+//!
+//! ```text
+//!  people, scripts ──► cli ──► api (wire types, client) ──► web (routes on a Unix socket)
+//!                                                             │
+//!            chain file ──► chain: read → check → Chain       ▼
+//!                                         │            runs::submit  pins chain, images, sizes
+//!                                         └──────────────►    │
+//!                                                             ▼
+//!        reconcile: rows against the host            runs::dispatch   whose turn is it
+//!             │                                               │
+//!             │                                        runs::drive ◄─► runs::plan (pure)
+//!             │                                               │
+//!             ▼                                        runs::act: make, attach, start, watch,
+//!        hypervisor ◄──── engines (clone, copy) ◄─────        collect, detach, release
+//!        libvirt │ simulated                                  │
+//!                                                      store: rows, journal, artefacts
+//! ```
+//!
+//! # Start reading here
+//!
+//! 1. [`vocab`], the nouns: a few pages.
+//! 2. [`runs::plan`], what happens next in a run; [`runs::drive`], how it is made durable.
+//! 3. [`hypervisor::Hypervisor`], what is asked of a host.
+//! 4. [`chain::model`], what a chain file means.
+//! 5. [`daemon`], how it is put together.
+//!
+//! # Import rules
+//!
+//! `vocab` ← {`chain`, `clock`, `blocking`} ← {`store`, `hypervisor`, `images`} ← `engines` ← `runs` ← `reconcile` ← `web` ←
+//! `daemon`; `api` ← {`web`, `cli`}. An arrow means "is imported by"; nothing imports against it.
+//! `tests/layers.rs` holds this. One writer per row kind: `runs::drive` writes runs, attempts,
+//! machines and their journal; everyone else asks it.
+//!
+//! # Where to add …
+//!
+//! | a … | go to |
+//! |---|---|
+//! | stage kind | [`vocab::stage::StageKind`] |
+//! | engine | [`engines`]: a file with the same functions, a variant of [`vocab::machine::EngineKind`] |
+//! | predictor of sizes and durations | [`runs::pinned::stage_plan`] |
+//! | failure kind | [`vocab::failure::FailureKind`]; retry policies name its word |
+//! | action of a run | [`runs::plan::Action`], its file in [`runs::act`] |
+//! | transform language | [`chain::transform`], [`chain::model::Transform`] |
+//! | kind of host | [`hypervisor::Hypervisor`], then run `tests/hypervisor` on it |
+//! | base image | a folder in `images/` with `recipe.yaml`, `inputs` and `build` |
+//! | route or page | [`web`], with its wire types in [`api`] |
+//! | command | [`cli`], a file per group |
+
+pub mod api;
 pub mod blocking;
 pub mod chain;
+pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod daemon;
 pub mod engines;
 pub mod hypervisor;
@@ -10,3 +64,4 @@ pub mod reconcile;
 pub mod runs;
 pub mod store;
 pub mod vocab;
+pub mod web;

@@ -4,6 +4,9 @@
 # listed without root and without touching the host's apt.
 
 CACHE=${CACHE:-${GREENROOM_CACHE:-/var/cache/greenroom}/images}
+# Package lists have one home whatever CACHE a build was given, so that `inputs` and `build` read the same ones.
+LISTS_HOME=${GREENROOM_CACHE:-/var/cache/greenroom}/images
+if ! mkdir -p "$LISTS_HOME" 2>/dev/null || [[ ! -w $LISTS_HOME ]]; then LISTS_HOME=$CACHE; fi
 # Package lists older than this are fetched again, by `inputs` only: a build uses the lists that its inputs were read from.
 LISTS_MAX_AGE_DAYS=${LISTS_MAX_AGE_DAYS:-7}
 KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
@@ -43,7 +46,7 @@ write_sources() {
   printf 'deb [signed-by=%s] %s %s-security main\n' "$KEYRING" "${base%/}-security" "$suite"
 }
 
-apt_root() { printf '%s/apt-%s' "$CACHE" "$(debian_suite)"; }
+apt_root() { printf '%s/apt-%s' "$LISTS_HOME" "$(debian_suite)"; }
 
 # private_apt TOOL ARGUMENTS…: apt-get or apt-cache on the private view.
 private_apt() {
@@ -131,12 +134,13 @@ fetch() {
 # versions: reads lines of closure or alone, prints "package=version".
 versions() { awk '{print $2}' | sed 's/_[a-z0-9]*\.deb$//; s/_/=/; s/%3a/:/g; s/%2b/+/g' | sort -u; }
 
-# remembered KEY COMMAND…: COMMAND's output, computed once per state of the package lists.
+# remembered KEY COMMAND…: COMMAND's output, computed once per state of the package lists and of the recipe.
 remembered() {
   local key=$1 file
   shift
   file=$(apt_root)/inputs-$key
-  if [[ ! -e $file || $(apt_root)/fetched -nt $file || ${BASH_SOURCE[0]} -nt $file || $0 -nt $file ]]; then
+  if [[ ! -e $file || $(apt_root)/fetched -nt $file ]] ||
+    [[ -n $(find "$(dirname "$(readlink -f "$0")")" "$(dirname "${BASH_SOURCE[0]}")" -newer "$file" -print -quit) ]]; then
     "$@" >"$file.new"
     mv "$file.new" "$file"
   fi

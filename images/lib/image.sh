@@ -25,7 +25,7 @@ tool_versions() {
 
 # pack_initramfs FOLDER: a cpio archive on stdout, in sorted order, owned by root, with one time stamp.
 pack_initramfs() (
-  cd "$1"
+  cd "$1" || exit
   find . -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
   find . -print0 | sort -z | cpio --null --create --format=newc --owner=0:0 --reproducible --quiet
 )

@@ -123,7 +123,10 @@ impl Guest<'_> {
         log_cap: u64,
         sink: &mut (dyn FnMut(Stream, u64, Vec<u8>) + Send),
     ) -> Result<i32, HvError> {
-        Ok(self.finish_job(attempt, from, log_cap, sink).await?.exit_code)
+        Ok(self
+            .finish_job(attempt, from, log_cap, sink)
+            .await?
+            .exit_code)
     }
 
     /// As [`Guest::follow_job`], and also returns the job's output where it was short enough to come
@@ -144,7 +147,12 @@ impl Guest<'_> {
     }
 
     /// Runs a short command to its end; its output must fit one agent reply, its input one message.
-    pub async fn run(&self, argv: &[&str], input: &[u8], deadline: Duration) -> Result<Finished, HvError> {
+    pub async fn run(
+        &self,
+        argv: &[&str],
+        input: &[u8],
+        deadline: Duration,
+    ) -> Result<Finished, HvError> {
         call::run(self, argv, input, deadline).await
     }
 

@@ -44,7 +44,12 @@ pub struct Reconciler {
 
 impl Reconciler {
     pub fn new(services: Services, dispatch: Arc<Dispatch>) -> Arc<Self> {
-        Arc::new(Self { services, dispatch, nudge: Notify::new(), status: std::sync::Mutex::default() })
+        Arc::new(Self {
+            services,
+            dispatch,
+            nudge: Notify::new(),
+            status: std::sync::Mutex::default(),
+        })
     }
 
     pub fn nudge(&self) {
@@ -52,7 +57,10 @@ impl Reconciler {
     }
 
     pub fn status(&self) -> Status {
-        self.status.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        self.status
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .clone()
     }
 
     /// Runs until cancelled: every `interval`, sooner when nudged or when the host reports that a
@@ -63,7 +71,11 @@ impl Reconciler {
         loop {
             suspects = self.activate(suspects).await;
             // With a suspect in sight the second look comes soon.
-            let pause = if suspects.is_empty() { interval } else { interval.min(Duration::from_secs(3)) };
+            let pause = if suspects.is_empty() {
+                interval
+            } else {
+                interval.min(Duration::from_secs(3))
+            };
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = self.nudge.notified() => {}
@@ -76,10 +88,17 @@ impl Reconciler {
     /// One look, one comparison, what follows from it. Returns who is suspected now.
     pub async fn activate(&self, suspects: plan::Suspects) -> plan::Suspects {
         let begun = tokio::time::Instant::now();
-        let mut status = Status { at: self.services.now(), ..Status::default() };
+        let mut status = Status {
+            at: self.services.now(),
+            ..Status::default()
+        };
         let next = match observe::observe(&self.services).await {
             Ok(seen) => {
-                status.ours = seen.machines.iter().filter(|machine| seen.is_ours(machine)).count();
+                status.ours = seen
+                    .machines
+                    .iter()
+                    .filter(|machine| seen.is_ours(machine))
+                    .count();
                 status.foreign = seen.machines.len() - status.ours;
                 let (actions, next) = plan::compare(&seen, suspects);
                 for action in &actions {
@@ -102,7 +121,10 @@ impl Reconciler {
         };
         status.suspects = next.names();
         status.took_ms = begun.elapsed().as_secs_f64() * 1000.0;
-        *self.status.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = status;
+        *self
+            .status
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = status;
         next
     }
 }
@@ -113,7 +135,8 @@ async fn worth_a_look(events: &mut tokio::sync::broadcast::Receiver<MachineEvent
     use tokio::sync::broadcast::error::RecvError;
     loop {
         match events.recv().await {
-            Ok(MachineEvent::Stopped(..) | MachineEvent::Reconnected) | Err(RecvError::Lagged(_)) => return,
+            Ok(MachineEvent::Stopped(..) | MachineEvent::Reconnected)
+            | Err(RecvError::Lagged(_)) => return,
             Ok(_) => {}
             Err(RecvError::Closed) => std::future::pending().await,
         }

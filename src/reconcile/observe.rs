@@ -26,7 +26,10 @@ pub struct Seen {
 
 impl Seen {
     pub fn is_ours(&self, machine: &SeenMachine) -> bool {
-        machine.tag.as_ref().is_some_and(|tag| tag.deployment == self.deployment)
+        machine
+            .tag
+            .as_ref()
+            .is_some_and(|tag| tag.deployment == self.deployment)
     }
 }
 
@@ -38,11 +41,15 @@ pub async fn observe(services: &Services) -> anyhow::Result<Seen> {
     let mut connection = services.store.read().await?;
     let rows = runs::machine_alive(&mut connection).await?;
     let mentioned: BTreeSet<RunId> = disks.iter().filter_map(|path| run_of(path)).collect();
-    let with_disks = runs::run_with_disks(&mut connection, &mentioned.into_iter().collect::<Vec<_>>()).await?;
+    let with_disks =
+        runs::run_with_disks(&mut connection, &mentioned.into_iter().collect::<Vec<_>>()).await?;
     Ok(Seen {
         deployment: services.deployment,
         machines,
-        rows: rows.into_iter().map(|machine| (machine.id, machine)).collect(),
+        rows: rows
+            .into_iter()
+            .map(|machine| (machine.id, machine))
+            .collect(),
         disks,
         runs_with_disks: with_disks.into_iter().collect(),
     })

@@ -18,7 +18,11 @@ pub enum Action {
     /// A file in our folder that no row owns.
     RemoveOrphan { path: PathBuf },
     /// A machine that a run counts on is not there.
-    TellLost { run: RunId, machine: MachineId, why: String },
+    TellLost {
+        run: RunId,
+        machine: MachineId,
+        why: String,
+    },
 }
 
 impl fmt::Display for Action {
@@ -26,7 +30,9 @@ impl fmt::Display for Action {
         match self {
             Self::DestroyOrphan { name, machine } => write!(f, "destroy orphan {name} ({machine})"),
             Self::RemoveOrphan { path } => write!(f, "remove orphan {}", path.display()),
-            Self::TellLost { run, machine, why } => write!(f, "tell run {run} that machine {machine} is lost: {why}"),
+            Self::TellLost { run, machine, why } => {
+                write!(f, "tell run {run} that machine {machine} is lost: {why}")
+            }
         }
     }
 }
@@ -45,9 +51,18 @@ impl Suspects {
     }
 
     pub fn names(&self) -> Vec<String> {
-        let orphans = self.orphans.iter().map(|id| format!("machine {id} has no row"));
-        let files = self.files.iter().map(|path| format!("{} has no row", path.display()));
-        let missing = self.missing.iter().map(|id| format!("machine {id} is not on the host"));
+        let orphans = self
+            .orphans
+            .iter()
+            .map(|id| format!("machine {id} has no row"));
+        let files = self
+            .files
+            .iter()
+            .map(|path| format!("{} has no row", path.display()));
+        let missing = self
+            .missing
+            .iter()
+            .map(|id| format!("machine {id} is not on the host"));
         orphans.chain(files).chain(missing).collect()
     }
 }
@@ -61,7 +76,10 @@ pub fn compare(seen: &Seen, before: Suspects) -> (Vec<Action>, Suspects) {
             continue;
         }
         if before.orphans.contains(&machine.id) {
-            actions.push(Action::DestroyOrphan { machine: machine.id, name: machine.name.clone() });
+            actions.push(Action::DestroyOrphan {
+                machine: machine.id,
+                name: machine.name.clone(),
+            });
         }
         now.orphans.insert(machine.id);
     }
@@ -69,7 +87,9 @@ pub fn compare(seen: &Seen, before: Suspects) -> (Vec<Action>, Suspects) {
     for path in &seen.disks {
         let owned = match (machine_of(path), run_of(path)) {
             // An orphan machine's disk goes after the machine.
-            (Some(id), _) => seen.rows.contains_key(&id) || seen.machines.iter().any(|machine| machine.id == id),
+            (Some(id), _) => {
+                seen.rows.contains_key(&id) || seen.machines.iter().any(|machine| machine.id == id)
+            }
             (None, Some(run)) => seen.runs_with_disks.contains(&run),
             (None, None) => false,
         };
@@ -82,14 +102,22 @@ pub fn compare(seen: &Seen, before: Suspects) -> (Vec<Action>, Suspects) {
         now.files.insert(path.clone());
     }
 
-    for row in seen.rows.values().filter(|row| matches!(row.state, MachineState::Up | MachineState::Kept { .. })) {
+    for row in seen
+        .rows
+        .values()
+        .filter(|row| matches!(row.state, MachineState::Up | MachineState::Kept { .. }))
+    {
         let why = match seen.machines.iter().find(|machine| machine.id == row.id) {
             Some(machine) if machine.power != Power::Off => continue,
             Some(_) => format!("machine {} stopped or crashed", row.name),
             None => format!("machine {} is not on the host any more", row.name),
         };
         if before.missing.contains(&row.id) {
-            actions.push(Action::TellLost { run: row.tag.run, machine: row.id, why });
+            actions.push(Action::TellLost {
+                run: row.tag.run,
+                machine: row.id,
+                why,
+            });
         }
         now.missing.insert(row.id);
     }

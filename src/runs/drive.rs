@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::act::{self, Order};
+use super::fault::Window;
 use super::plan::{self, Action, Outcome, Request};
 use super::services::{Live, Services};
 use super::view::View;
@@ -127,16 +128,16 @@ impl Driver {
                 tracing::error!(%error, "another owner has this run; letting go of it");
                 return;
             }
-            #[cfg(feature = "fault-points")]
             for (action, _) in &done {
-                super::fault::point(
-                    self.services.fault.as_ref(),
-                    action.word(),
-                    super::fault::Window::Stored,
-                )
-                .await;
+                self.services
+                    .faults
+                    .point(action.word(), Window::Stored)
+                    .await;
             }
             self.announce();
+            if let Some(machine) = self.view.current().and_then(|attempt| attempt.machine) {
+                self.services.capacity.promote(machine);
+            }
             for action in begin {
                 self.begin(action);
             }
@@ -169,7 +170,9 @@ impl Driver {
     }
 
     fn is_blocked(&self, action: Action) -> bool {
-        self.under_way.keys().any(|other| plan::must_wait(&self.view, action, *other))
+        self.under_way
+            .keys()
+            .any(|other| plan::must_wait(&self.view, action, *other))
     }
 
     fn begin(&mut self, action: Action) {
@@ -180,21 +183,9 @@ impl Driver {
         let span = tracing::debug_span!("act", %action);
         self.tasks.spawn(
             async move {
-                #[cfg(feature = "fault-points")]
-                super::fault::point(
-                    services.fault.as_ref(),
-                    action.word(),
-                    super::fault::Window::Before,
-                )
-                .await;
+                services.faults.point(action.word(), Window::Before).await;
                 let outcome = act::carry_out(&services, &order, &cancel).await;
-                #[cfg(feature = "fault-points")]
-                super::fault::point(
-                    services.fault.as_ref(),
-                    action.word(),
-                    super::fault::Window::After,
-                )
-                .await;
+                services.faults.point(action.word(), Window::After).await;
                 (action, outcome)
             }
             .instrument(span),

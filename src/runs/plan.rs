@@ -307,6 +307,13 @@ fn fail(view: &mut View, id: AttemptId, failure: Failure, now: Timestamp) {
         "attempt_failed",
         format!("{stage}, try {number}: {failure}"),
     );
+    // Machines made ahead give their room back: two runs that both need another machine for a retry
+    // must not wait for each other's spares.
+    for later in index + 1..view.plan.stages.len() {
+        while let Some(spare) = view.spare(later).map(|spare| spare.id) {
+            view.release(spare);
+        }
+    }
     let Some(machine) = machine else { return };
     // A kept machine keeps the handoff disk, so an undo that needs the disk goes before.
     let undo_needs_disk = view
@@ -371,7 +378,9 @@ pub fn request(view: &mut View, request: Request, now: Timestamp) -> Result<(), 
         }
         Request::Retry { from, force } => retry(view, from.as_deref(), force, now),
         Request::MachineLost { machine, why } => {
-            if view.machine(machine).is_some_and(|machine| !matches!(machine.state, MachineState::Releasing | MachineState::Gone)) {
+            if view.machine(machine).is_some_and(|machine| {
+                !matches!(machine.state, MachineState::Releasing | MachineState::Gone)
+            }) {
                 view.release(machine);
                 fail_user_of(view, machine, Failure::new(FailureKind::Lost, why), now);
             }
@@ -823,7 +832,10 @@ pub fn must_wait(view: &View, action: Action, other: Action) -> bool {
         Action::Release(machine) => machine_of(view, other) == Some(machine),
         Action::RemoveDisks => true,
         Action::PrepareDisk(_) | Action::Attach(_) | Action::Detach(_) => {
-            matches!(other, Action::PrepareDisk(_) | Action::Attach(_) | Action::Detach(_))
+            matches!(
+                other,
+                Action::PrepareDisk(_) | Action::Attach(_) | Action::Detach(_)
+            )
         }
         _ => false,
     }
@@ -832,9 +844,12 @@ pub fn must_wait(view: &View, action: Action, other: Action) -> bool {
 fn machine_of(view: &View, action: Action) -> Option<MachineId> {
     match action {
         Action::MakeMachine(id) | Action::Release(id) => Some(id),
-        Action::PrepareDisk(id) | Action::Attach(id) | Action::Start(id) | Action::Watch(id) | Action::Collect(id) | Action::Detach(id) => {
-            view.attempt(id).and_then(|attempt| attempt.machine)
-        }
+        Action::PrepareDisk(id)
+        | Action::Attach(id)
+        | Action::Start(id)
+        | Action::Watch(id)
+        | Action::Collect(id)
+        | Action::Detach(id) => view.attempt(id).and_then(|attempt| attempt.machine),
         Action::RemoveDisks => None,
     }
 }

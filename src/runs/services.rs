@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::broadcast;
 
 use super::capacity::Capacity;
+use super::fault::Faults;
 use crate::clock::Clock;
 use crate::hypervisor::Hypervisor;
 use crate::store::Store;
@@ -29,8 +30,7 @@ pub struct Services {
     pub deployment: Deployment,
     /// What happens, as it happens, for whoever watches. Slow watchers lose items and re-read.
     pub live: broadcast::Sender<Live>,
-    #[cfg(feature = "fault-points")]
-    pub fault: Option<super::fault::Hook>,
+    pub faults: Faults,
 }
 
 #[derive(Debug, Clone)]

@@ -4,7 +4,9 @@
 use std::time::{Duration, Instant};
 
 use greenroom::hypervisor::guest::{Guest, LogOffsets};
-use greenroom::hypervisor::simulated::{Chaos, Fault, GuestFault, Latencies, Operation, SimSettings, Simulated};
+use greenroom::hypervisor::simulated::{
+    Chaos, Fault, GuestFault, Latencies, Operation, SimSettings, Simulated,
+};
 use greenroom::hypervisor::{DiskOrder, HvError, Hypervisor};
 
 use crate::fixture::{Fixture, done, follow, script, simulated};
@@ -26,8 +28,13 @@ fn reachable(settings: SimSettings) -> (Fixture, Arc<Simulated>) {
         async fn clear(&self) {}
     }
     let simulated = Simulated::new(settings);
-    let fixture =
-        Fixture::new(simulated.clone(), Deployment::fresh(), "/images".into(), "/disks".into(), Box::new(Nothing));
+    let fixture = Fixture::new(
+        simulated.clone(),
+        Deployment::fresh(),
+        "/images".into(),
+        "/disks".into(),
+        Box::new(Nothing),
+    );
     (fixture, simulated)
 }
 
@@ -40,13 +47,21 @@ async fn a_host_survives_the_daemon() {
     let (world, id) = (simulated.world().clone(), guest.machine);
     drop((f, simulated));
     let again = Simulated::on(world);
-    let guest = Guest { hypervisor: &*again, machine: id };
+    let guest = Guest {
+        hypervisor: &*again,
+        machine: id,
+    };
     assert_eq!(follow(&guest, job.attempt).await.unwrap().out, "done\n");
 }
 
 #[test]
 fn a_job_goes_on_when_the_runtime_is_gone() {
-    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+    };
     let (f, simulated) = reachable(SimSettings::default());
     let job = script("sleep 0.2\necho done");
     let first = runtime();
@@ -57,8 +72,17 @@ fn a_job_goes_on_when_the_runtime_is_gone() {
     });
     drop(first);
     let again = Simulated::on(simulated.world().clone());
-    let guest = Guest { hypervisor: &*again, machine: id };
-    assert_eq!(runtime().block_on(follow(&guest, job.attempt)).unwrap().code, 0);
+    let guest = Guest {
+        hypervisor: &*again,
+        machine: id,
+    };
+    assert_eq!(
+        runtime()
+            .block_on(follow(&guest, job.attempt))
+            .unwrap()
+            .code,
+        0
+    );
 }
 
 #[tokio::test]
@@ -67,7 +91,10 @@ async fn ordered_faults_come_once() {
     let world = simulated.world();
     let spec = f.spec().await;
     world.inject(Fault::StartFails(HvError::NoMemory("as ordered".into())));
-    assert!(matches!(f.hypervisor.start_machine(&spec).await, Err(HvError::NoMemory(_))));
+    assert!(matches!(
+        f.hypervisor.start_machine(&spec).await,
+        Err(HvError::NoMemory(_))
+    ));
     assert_eq!(f.hypervisor.machine(spec.id).await.unwrap(), None);
     f.hypervisor.start_machine(&spec).await.unwrap();
 
@@ -77,12 +104,21 @@ async fn ordered_faults_come_once() {
     assert_eq!(f.hypervisor.machines().await.unwrap().len(), 1);
 
     world.inject(Fault::UnreachableFor(1));
-    assert!(matches!(f.hypervisor.machine(spec.id).await, Err(HvError::Unreachable(_))));
+    assert!(matches!(
+        f.hypervisor.machine(spec.id).await,
+        Err(HvError::Unreachable(_))
+    ));
     assert!(f.hypervisor.machine(spec.id).await.unwrap().is_some());
 
     world.inject(Fault::DiskFails(HvError::DiskFull("/disks".into())));
-    let order = DiskOrder::Raw { path: "/disks/x".into(), size_mib: 1 };
-    assert!(matches!(f.hypervisor.make_disk(&order).await, Err(HvError::DiskFull(_))));
+    let order = DiskOrder::Raw {
+        path: "/disks/x".into(),
+        size_mib: 1,
+    };
+    assert!(matches!(
+        f.hypervisor.make_disk(&order).await,
+        Err(HvError::DiskFull(_))
+    ));
     f.hypervisor.make_disk(&order).await.unwrap();
 }
 
@@ -92,13 +128,19 @@ async fn a_lost_reply_has_its_effect() {
     let world = simulated.world();
     let spec = f.spec().await;
     world.inject(Fault::LostReply(Operation::Start));
-    assert!(matches!(f.hypervisor.start_machine(&spec).await, Err(HvError::Unreachable(_))));
+    assert!(matches!(
+        f.hypervisor.start_machine(&spec).await,
+        Err(HvError::Unreachable(_))
+    ));
     assert!(f.hypervisor.machine(spec.id).await.unwrap().is_some());
     let guest = f.guest(spec.id);
     // The launcher runs; its caller does not know, and starts it again.
     let job = script("echo once >> /tmp/count; cat /tmp/count");
     world.inject(Fault::LostReply(Operation::Agent));
-    assert!(matches!(guest.start_job(&job).await, Err(HvError::Unreachable(_))));
+    assert!(matches!(
+        guest.start_job(&job).await,
+        Err(HvError::Unreachable(_))
+    ));
     assert_eq!(done(&guest, &job).await.out, "once\n");
     world.inject(Fault::LostReply(Operation::Destroy));
     assert!(f.hypervisor.destroy_machine(spec.id).await.is_err());
@@ -107,13 +149,19 @@ async fn a_lost_reply_has_its_effect() {
 
 #[tokio::test]
 async fn following_loses_and_repeats_nothing_when_replies_are_lost() {
-    let text = "n=0\nwhile [ $n -lt 60 ]; do n=$((n + 1)); echo line $n; sleep 0.02; done\nexit 6\n";
+    let text =
+        "n=0\nwhile [ $n -lt 60 ]; do n=$((n + 1)); echo line $n; sleep 0.02; done\nexit 6\n";
     let expected: String = (1..=60).map(|n| format!("line {n}\n")).collect();
     let (f, simulated) = reachable(SimSettings::default());
     let guest = f.fresh().await;
     let job = script(text);
     guest.start_job(&job).await.unwrap();
-    simulated.world().chaos(Chaos { seed: 7, lost_reply: 0.2, unreachable: 0.1, ..Chaos::default() });
+    simulated.world().chaos(Chaos {
+        seed: 7,
+        lost_reply: 0.2,
+        unreachable: 0.1,
+        ..Chaos::default()
+    });
     let done = follow(&guest, job.attempt).await.unwrap();
     assert_eq!((done.code, done.out), (6, expected));
 }
@@ -148,7 +196,10 @@ async fn guests_fail_as_ordered() {
     let minute = Duration::from_secs(60);
     let moment = Duration::from_millis(200);
     let never = start(GuestFault::BootNeverFinishes).await;
-    assert!(matches!(never.wait_until_up(moment).await, Err(HvError::AgentTimeout(..))));
+    assert!(matches!(
+        never.wait_until_up(moment).await,
+        Err(HvError::AgentTimeout(..))
+    ));
 
     let brief = start(GuestFault::AgentAbsent { after: 1, calls: 5 }).await;
     brief.wait_until_up(minute).await.unwrap();
@@ -156,26 +207,49 @@ async fn guests_fail_as_ordered() {
 
     let silent = start(GuestFault::AgentSilent { after: 1 }).await;
     silent.wait_until_up(minute).await.unwrap();
-    assert!(matches!(silent.run(&["true"], b"", moment).await, Err(HvError::AgentTimeout(..))));
+    assert!(matches!(
+        silent.run(&["true"], b"", moment).await,
+        Err(HvError::AgentTimeout(..))
+    ));
 
-    for fault in [GuestFault::AgentGarbage { after: 1 }, GuestFault::AgentOversize { after: 1 }] {
+    for fault in [
+        GuestFault::AgentGarbage { after: 1 },
+        GuestFault::AgentOversize { after: 1 },
+    ] {
         let guest = start(fault).await;
         guest.wait_until_up(minute).await.unwrap();
         let job = script("");
-        assert!(matches!(guest.start_job(&job).await, Err(HvError::Agent(_))), "{fault:?}");
+        assert!(
+            matches!(guest.start_job(&job).await, Err(HvError::Agent(_))),
+            "{fault:?}"
+        );
         let mut nowhere = |_, _, _| ();
-        let followed = guest.follow_job(job.attempt, LogOffsets::default(), 100, &mut nowhere).await;
-        assert!(matches!(followed, Err(HvError::Agent(_))), "{fault:?} {followed:?}");
+        let followed = guest
+            .follow_job(job.attempt, LogOffsets::default(), 100, &mut nowhere)
+            .await;
+        assert!(
+            matches!(followed, Err(HvError::Agent(_))),
+            "{fault:?} {followed:?}"
+        );
         assert!(guest.job_output(job.attempt, 100).await.is_err());
     }
 
-    for (fault, listed) in [(GuestFault::Crash { after: 2 }, false), (GuestFault::CrashListed { after: 2 }, true)] {
+    for (fault, listed) in [
+        (GuestFault::Crash { after: 2 }, false),
+        (GuestFault::CrashListed { after: 2 }, true),
+    ] {
         let guest = start(fault).await;
         guest.wait_until_up(minute).await.unwrap();
         let job = script("sleep 100");
         guest.start_job(&job).await.unwrap();
-        assert!(matches!(follow(&guest, job.attempt).await, Err(HvError::NoSuchMachine(_))));
-        assert_eq!(f.hypervisor.machine(guest.machine).await.unwrap().is_some(), listed);
+        assert!(matches!(
+            follow(&guest, job.attempt).await,
+            Err(HvError::NoSuchMachine(_))
+        ));
+        assert_eq!(
+            f.hypervisor.machine(guest.machine).await.unwrap().is_some(),
+            listed
+        );
         f.hypervisor.destroy_machine(guest.machine).await.unwrap();
     }
 }
@@ -191,17 +265,34 @@ async fn a_job_that_was_never_started_is_not_waited_for_for_ever() {
 
 #[tokio::test]
 async fn room_is_counted() {
-    let (f, simulated) = reachable(SimSettings { memory_mib: 600, disk_mib: 500, ..SimSettings::default() });
+    let (f, simulated) = reachable(SimSettings {
+        memory_mib: 600,
+        disk_mib: 500,
+        ..SimSettings::default()
+    });
     let guest = f.fresh().await;
     let second = f.fresh().await;
     let third = f.spec().await;
-    assert!(matches!(f.hypervisor.start_machine(&third).await, Err(HvError::NoMemory(_))));
-    assert_eq!(f.hypervisor.host().await.unwrap().free_memory_mib, 600 - 512);
+    assert!(matches!(
+        f.hypervisor.start_machine(&third).await,
+        Err(HvError::NoMemory(_))
+    ));
+    assert_eq!(
+        f.hypervisor.host().await.unwrap().free_memory_mib,
+        600 - 512
+    );
     f.hypervisor.destroy_machine(guest.machine).await.unwrap();
     f.hypervisor.start_machine(&third).await.unwrap();
-    let copy = |n: u32| DiskOrder::Copy { path: format!("/disks/{n}").into(), base: "/b".into(), size_mib: 300 };
+    let copy = |n: u32| DiskOrder::Copy {
+        path: format!("/disks/{n}").into(),
+        base: "/b".into(),
+        size_mib: 300,
+    };
     f.hypervisor.make_disk(&copy(1)).await.unwrap();
-    assert!(matches!(f.hypervisor.make_disk(&copy(2)).await, Err(HvError::DiskFull(_))));
+    assert!(matches!(
+        f.hypervisor.make_disk(&copy(2)).await,
+        Err(HvError::DiskFull(_))
+    ));
     f.hypervisor.destroy_machine(second.machine).await.unwrap();
     assert_eq!(simulated.world().counts().most_machines, 2);
 }
@@ -230,7 +321,10 @@ async fn another_deployments_machines_are_strangers() {
     let (f, simulated) = reachable(SimSettings::default());
     let guest = f.fresh().await;
     let other = Simulated::of(simulated.world().clone(), Deployment::fresh());
-    assert!(matches!(other.destroy_machine(guest.machine).await, Err(HvError::Refused(_))));
+    assert!(matches!(
+        other.destroy_machine(guest.machine).await,
+        Err(HvError::Refused(_))
+    ));
     assert!(other.machine(guest.machine).await.unwrap().is_some());
     let own = Simulated::of(simulated.world().clone(), f.deployment);
     own.destroy_machine(guest.machine).await.unwrap();
@@ -239,11 +333,24 @@ async fn another_deployments_machines_are_strangers() {
 #[tokio::test]
 async fn chance_is_the_same_for_the_same_seed() {
     let outcome = async |seed| {
-        let chaos = Chaos { seed, start_fails: 0.3, disk_fails: 0.1, listing_fails: 0.2, lost_reply: 0.1, ..Chaos::default() };
-        let simulated = Simulated::new(SimSettings { chaos, ..SimSettings::default() });
+        let chaos = Chaos {
+            seed,
+            start_fails: 0.3,
+            disk_fails: 0.1,
+            listing_fails: 0.2,
+            lost_reply: 0.1,
+            ..Chaos::default()
+        };
+        let simulated = Simulated::new(SimSettings {
+            chaos,
+            ..SimSettings::default()
+        });
         let mut outcomes = Vec::new();
         for n in 0..50 {
-            let order = DiskOrder::Raw { path: format!("/disks/{n}").into(), size_mib: 1 };
+            let order = DiskOrder::Raw {
+                path: format!("/disks/{n}").into(),
+                size_mib: 1,
+            };
             outcomes.push(simulated.make_disk(&order).await.is_ok());
             outcomes.push(simulated.machines().await.is_ok());
         }
@@ -256,12 +363,23 @@ async fn chance_is_the_same_for_the_same_seed() {
 #[tokio::test]
 async fn things_take_the_time_that_they_are_given() {
     let unit = Duration::from_millis(50);
-    let latencies = Latencies { make_disk: unit, start: unit, boot: 3 * unit, ..Latencies::default() };
-    let (f, _) = reachable(SimSettings { latencies, ..SimSettings::default() });
+    let latencies = Latencies {
+        make_disk: unit,
+        start: unit,
+        boot: 3 * unit,
+        ..Latencies::default()
+    };
+    let (f, _) = reachable(SimSettings {
+        latencies,
+        ..SimSettings::default()
+    });
     let began = tokio::time::Instant::now();
     f.fresh().await;
     let took = began.elapsed();
-    assert!(took >= 5 * unit && took < 5 * unit + Duration::from_millis(300), "{took:?}");
+    assert!(
+        took >= 5 * unit && took < 5 * unit + Duration::from_millis(300),
+        "{took:?}"
+    );
 }
 
 /// A benchmark runs ten thousand such stages.

@@ -71,8 +71,11 @@ impl Fixture {
     pub async fn spec(&self) -> MachineSpec {
         let id = MachineId::fresh();
         let root_disk = self.disks.join(format!("{id}.qcow2"));
-        let order =
-            DiskOrder::Overlay { path: root_disk.clone(), base: self.base_disk.clone(), size_mib: 256 };
+        let order = DiskOrder::Overlay {
+            path: root_disk.clone(),
+            base: self.base_disk.clone(),
+            size_mib: 256,
+        };
         self.hypervisor.make_disk(&order).await.unwrap();
         MachineSpec {
             id,
@@ -84,7 +87,12 @@ impl Fixture {
                 serial: self.next(),
                 generation: 1,
             },
-            size: Size { vcpus: 1, memory_mib: 256, disk_mib: 256, network_kbytes_per_s: None },
+            size: Size {
+                vcpus: 1,
+                memory_mib: 256,
+                disk_mib: 256,
+                network_kbytes_per_s: None,
+            },
             kernel: self.kernel.clone(),
             initrd: self.initrd.clone(),
             cmdline: "quiet cryptomgr.notests".into(),
@@ -104,25 +112,40 @@ impl Fixture {
 
     /// The machine that rules share.
     pub async fn shared(&self) -> Guest<'_> {
-        let id = self.shared.get_or_init(|| async { self.fresh().await.machine }).await;
+        let id = self
+            .shared
+            .get_or_init(|| async { self.fresh().await.machine })
+            .await;
         self.guest(*id)
     }
 
     pub fn guest(&self, machine: MachineId) -> Guest<'_> {
-        Guest { hypervisor: &*self.hypervisor, machine }
+        Guest {
+            hypervisor: &*self.hypervisor,
+            machine,
+        }
     }
 
     /// An empty raw disk.
     pub async fn raw_disk(&self, size_mib: u64) -> PathBuf {
         let path = self.disks.join(format!("raw-{}", self.next()));
-        self.hypervisor.make_disk(&DiskOrder::Raw { path: path.clone(), size_mib }).await.unwrap();
+        self.hypervisor
+            .make_disk(&DiskOrder::Raw {
+                path: path.clone(),
+                size_mib,
+            })
+            .await
+            .unwrap();
         path
     }
 
     /// Destroys and removes everything of this deployment.
     pub async fn clear(&self) {
         for machine in self.hypervisor.machines().await.unwrap() {
-            if machine.tag.is_some_and(|tag| tag.deployment == self.deployment) {
+            if machine
+                .tag
+                .is_some_and(|tag| tag.deployment == self.deployment)
+            {
                 self.hypervisor.destroy_machine(machine.id).await.unwrap();
             }
         }
@@ -138,7 +161,9 @@ pub fn script(text: &str) -> Job {
 }
 
 pub fn command(argv: &[&str]) -> Job {
-    job(JobWork::Command(argv.iter().map(|word| (*word).to_owned()).collect()))
+    job(JobWork::Command(
+        argv.iter().map(|word| (*word).to_owned()).collect(),
+    ))
 }
 
 fn job(work: JobWork) -> Job {
@@ -169,20 +194,36 @@ pub async fn done(guest: &Guest<'_>, job: &Job) -> Done {
 pub async fn follow(guest: &Guest<'_>, attempt: AttemptId) -> Result<Done, HvError> {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let mut sink = |stream, offset, piece: Vec<u8>| {
-        let log = if stream == Stream::Out { &mut out } else { &mut err };
+        let log = if stream == Stream::Out {
+            &mut out
+        } else {
+            &mut err
+        };
         assert_eq!(offset, log.len() as u64, "a piece out of order");
         log.extend(piece);
     };
     let following = guest.follow_job(attempt, LogOffsets::default(), 1 << 20, &mut sink);
-    let code = tokio::time::timeout(Duration::from_secs(120), following).await.expect("the job does not end")?;
+    let code = tokio::time::timeout(Duration::from_secs(120), following)
+        .await
+        .expect("the job does not end")?;
     let text = |bytes| String::from_utf8(bytes).unwrap();
-    Ok(Done { code, out: text(out), err: text(err) })
+    Ok(Done {
+        code,
+        out: text(out),
+        err: text(err),
+    })
 }
 
 pub fn simulated() -> Fixture {
     let simulated = Simulated::new(SimSettings::default());
     let backdoor = Box::new(SimulatedBackdoor(simulated.clone()));
-    Fixture::new(simulated, Deployment::fresh(), "/images/tiny".into(), "/disks".into(), backdoor)
+    Fixture::new(
+        simulated,
+        Deployment::fresh(),
+        "/images/tiny".into(),
+        "/disks".into(),
+        backdoor,
+    )
 }
 
 struct SimulatedBackdoor(Arc<Simulated>);

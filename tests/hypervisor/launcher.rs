@@ -13,7 +13,10 @@ use tempfile::TempDir;
 fn shells() -> Vec<Vec<&'static str>> {
     let shells = [vec!["dash"], vec!["busybox", "sh"]];
     let works = |shell: &Vec<&str>| {
-        let status = Command::new(shell[0]).args(&shell[1..]).args(["-c", "exit 7"]).status();
+        let status = Command::new(shell[0])
+            .args(&shell[1..])
+            .args(["-c", "exit 7"])
+            .status();
         status.is_ok_and(|status| status.code() == Some(7))
     };
     let found: Vec<_> = shells.into_iter().filter(works).collect();
@@ -46,7 +49,11 @@ impl Try {
             env: Vec::new(),
             argv,
         };
-        Self { shell: shell.to_vec(), folder, launch }
+        Self {
+            shell: shell.to_vec(),
+            folder,
+            launch,
+        }
     }
 
     fn paths(&self) -> JobPaths {
@@ -56,8 +63,15 @@ impl Try {
     /// As the guest agent starts it: no terminal, nothing of its output kept.
     fn start(&self, stdin: Stdio) -> std::process::Child {
         let mut command = Command::new(self.shell[0]);
-        command.args(&self.shell[1..]).args(&self.launch.argv()[1..]);
-        command.stdin(stdin).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+        command
+            .args(&self.shell[1..])
+            .args(&self.launch.argv()[1..]);
+        command
+            .stdin(stdin)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap()
     }
 
     fn run(&self) -> i32 {
@@ -67,7 +81,11 @@ impl Try {
     fn run_with(&self, stdin: &[u8]) -> i32 {
         let path = self.folder.path().join("stdin");
         std::fs::write(&path, stdin).unwrap();
-        self.start(std::fs::File::open(path).unwrap().into()).wait().unwrap().code().unwrap()
+        self.start(std::fs::File::open(path).unwrap().into())
+            .wait()
+            .unwrap()
+            .code()
+            .unwrap()
     }
 
     fn record(&self) -> EndRecord {
@@ -90,14 +108,29 @@ fn text(bytes: Vec<u8>) -> String {
 #[test]
 fn a_job_leaves_its_code_logs_and_output() {
     for shell in shells() {
-        let job = Try::new(&shell, "echo out; echo err >&2; printf x > \"$GREENROOM_OUTPUT\"; pwd > ../pwd; ls -A; exit 9");
+        let job = Try::new(
+            &shell,
+            "echo out; echo err >&2; printf x > \"$GREENROOM_OUTPUT\"; pwd > ../pwd; ls -A; exit 9",
+        );
         assert_eq!(job.run(), 0);
         let record = job.record();
-        assert_eq!((record.exit_code, record.output_size), (9, Some(1)), "{shell:?}");
+        assert_eq!(
+            (record.exit_code, record.output_size),
+            (9, Some(1)),
+            "{shell:?}"
+        );
         let body = record.body.unwrap();
-        assert_eq!((text(body.out), text(body.err), text(body.output)), ("out\n".into(), "err\n".into(), "x".into()));
+        assert_eq!(
+            (text(body.out), text(body.err), text(body.output)),
+            ("out\n".into(), "err\n".into(), "x".into())
+        );
         let folder = job.paths().work();
-        assert_eq!(std::fs::read_to_string(Path::new(&folder).join("../pwd")).unwrap().trim(), folder);
+        assert_eq!(
+            std::fs::read_to_string(Path::new(&folder).join("../pwd"))
+                .unwrap()
+                .trim(),
+            folder
+        );
     }
 }
 
@@ -123,7 +156,11 @@ fn two_launchers_start_one_job() {
         }
         job.run();
         let count = Path::new(&job.paths().work()).join("../count");
-        assert_eq!(std::fs::read_to_string(count).unwrap(), "once\n", "{shell:?}");
+        assert_eq!(
+            std::fs::read_to_string(count).unwrap(),
+            "once\n",
+            "{shell:?}"
+        );
         assert_eq!(job.record().exit_code, 0);
     }
 }
@@ -134,7 +171,9 @@ fn every_byte_of_input_and_script_arrives() {
     let odd = "-n 'a' \"b\" $c `d` \\e %s \u{1b} ü🎭\n\n";
     for shell in shells() {
         let mut job = Try::new(&shell, "cat \"$GREENROOM_INPUT\" - > \"$GREENROOM_OUTPUT\"");
-        job.launch.input = Part::Stdin { size: every_byte.len() };
+        job.launch.input = Part::Stdin {
+            size: every_byte.len(),
+        };
         job.run_with(&every_byte);
         assert!(job.body().output == every_byte.repeat(2), "{shell:?}");
 
@@ -142,7 +181,11 @@ fn every_byte_of_input_and_script_arrives() {
         job.launch.input = Part::Text(odd.into());
         job.run();
         assert_eq!(text(job.body().out), odd, "{shell:?}");
-        assert!(std::fs::read_to_string(job.paths().script()).unwrap().contains(odd));
+        assert!(
+            std::fs::read_to_string(job.paths().script())
+                .unwrap()
+                .contains(odd)
+        );
     }
 }
 
@@ -183,14 +226,21 @@ fn staged_parts_are_taken_and_their_folder_goes() {
 fn the_environment_is_the_jobs() {
     for shell in shells() {
         let odd = "a 'b' \"c\" $d\n=e";
-        let mut job = Try::new(&shell, "printf '%s|' \"$ODD\" \"$EMPTY\" \"${GREENROOM_HANDOFF_DISK-none}\" \"$GREENROOM_INPUT\"");
+        let mut job = Try::new(
+            &shell,
+            "printf '%s|' \"$ODD\" \"$EMPTY\" \"${GREENROOM_HANDOFF_DISK-none}\" \"$GREENROOM_INPUT\"",
+        );
         job.launch.env = vec![
             ("ODD".into(), odd.into()),
             ("EMPTY".into(), String::new()),
             ("GREENROOM_INPUT".into(), "not this".into()),
         ];
         job.run();
-        assert_eq!(text(job.body().out), format!("{odd}||none|{}|", job.paths().input()), "{shell:?}");
+        assert_eq!(
+            text(job.body().out),
+            format!("{odd}||none|{}|", job.paths().input()),
+            "{shell:?}"
+        );
     }
 }
 
@@ -199,7 +249,9 @@ fn a_command_is_not_interpreted() {
     for shell in shells() {
         let mut job = Try::new(&shell, "");
         job.launch.script = Part::None;
-        job.launch.argv = ["printf", "%s,", "a b", "$HOME", "", "*", "-n"].map(String::from).to_vec();
+        job.launch.argv = ["printf", "%s,", "a b", "$HOME", "", "*", "-n"]
+            .map(String::from)
+            .to_vec();
         job.run();
         assert_eq!(text(job.body().out), "a b,$HOME,,*,-n,");
         assert!(!Path::new(&job.paths().script()).exists());
@@ -217,7 +269,11 @@ fn signals_become_exit_codes_and_reach_only_the_job() {
         for (signal, code) in [("KILL", 137), ("TERM", 143), ("SEGV", 139)] {
             let job = Try::new(&shell, &format!("echo before; kill -{signal} $$; sleep 5"));
             assert_eq!(job.run(), 0);
-            assert_eq!((job.record().exit_code, text(job.body().out)), (code, "before\n".into()), "{shell:?}");
+            assert_eq!(
+                (job.record().exit_code, text(job.body().out)),
+                (code, "before\n".into()),
+                "{shell:?}"
+            );
         }
         // The whole process group: the launcher is in another.
         let job = Try::new(&shell, "kill -TERM 0; sleep 5");
@@ -242,10 +298,17 @@ fn a_hangup_of_the_agent_does_not_end_the_job() {
 #[test]
 fn long_logs_stay_in_their_files() {
     for shell in shells() {
-        let job = Try::new(&shell, "head -c 20000 /dev/zero; head -c 20000 /dev/zero > \"$GREENROOM_OUTPUT\"");
+        let job = Try::new(
+            &shell,
+            "head -c 20000 /dev/zero; head -c 20000 /dev/zero > \"$GREENROOM_OUTPUT\"",
+        );
         job.run();
         let record = job.record();
-        assert_eq!((record.body, record.out_size, record.output_size), (None, 20_000, Some(20_000)), "{shell:?}");
+        assert_eq!(
+            (record.body, record.out_size, record.output_size),
+            (None, 20_000, Some(20_000)),
+            "{shell:?}"
+        );
         assert_eq!(std::fs::metadata(job.paths().out()).unwrap().len(), 20_000);
     }
 }
@@ -269,13 +332,20 @@ fn a_disk_is_found_by_serial_even_when_it_comes_late() {
         std::thread::sleep(Duration::from_millis(300));
         disk("vdc", "handoff");
         launcher.wait().unwrap();
-        assert_eq!(text(job.body().out), folder.join("dev/vdc").to_str().unwrap(), "{shell:?}");
+        assert_eq!(
+            text(job.body().out),
+            folder.join("dev/vdc").to_str().unwrap(),
+            "{shell:?}"
+        );
     }
 }
 
 #[test]
 fn a_disk_that_never_comes_ends_the_job_after_five_seconds() {
-    let mut tries: Vec<_> = shells().iter().map(|shell| Try::new(shell, "echo not reached")).collect();
+    let mut tries: Vec<_> = shells()
+        .iter()
+        .map(|shell| Try::new(shell, "echo not reached"))
+        .collect();
     let started: Vec<_> = tries
         .iter_mut()
         .map(|job| {
@@ -294,7 +364,9 @@ fn a_disk_that_never_comes_ends_the_job_after_five_seconds() {
 #[test]
 fn a_full_file_system_does_not_hide_the_end() {
     // A tmpfs needs a mount namespace of its own, which not every host gives.
-    let inside = |shell: &str| format!("mount -t tmpfs -o size=64k none \"$0\" && {shell} \"$@\"; cat \"$0\"/*/end");
+    let inside = |shell: &str| {
+        format!("mount -t tmpfs -o size=64k none \"$0\" && {shell} \"$@\"; cat \"$0\"/*/end")
+    };
     for shell in shells() {
         let mut job = Try::new(&shell, "head -c 1000000 /dev/zero; exit 5");
         let mount = job.folder.path().join("mount");
@@ -303,7 +375,13 @@ fn a_full_file_system_does_not_hide_the_end() {
         job.launch.argv = shell.iter().map(|word| (*word).to_owned()).collect();
         job.launch.argv.push(job.paths().script());
         let output = Command::new("unshare")
-            .args(["--mount", "--map-root-user", "sh", "-c", &inside(&shell.join(" "))])
+            .args([
+                "--mount",
+                "--map-root-user",
+                "sh",
+                "-c",
+                &inside(&shell.join(" ")),
+            ])
             .arg(&mount)
             .args(&job.launch.argv()[1..])
             .output();
@@ -312,7 +390,9 @@ fn a_full_file_system_does_not_hide_the_end() {
             eprintln!("skipped: no mount namespaces here");
             return;
         }
-        let Seen::Whole(record) = RECORD.read(&output.stdout) else { panic!("{shell:?} {output:?}") };
+        let Seen::Whole(record) = RECORD.read(&output.stdout) else {
+            panic!("{shell:?} {output:?}")
+        };
         assert_eq!((record.exit_code, record.body), (5, None));
     }
 }

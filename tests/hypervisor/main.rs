@@ -76,7 +76,9 @@ rules! {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn libvirt_obeys_the_same_rules() {
-    let Some(fixture) = real::libvirt("suite").await else { return };
+    let Some(fixture) = real::libvirt("suite").await else {
+        return;
+    };
     let only = std::env::var("GREENROOM_RULES").unwrap_or_default();
     let mut broken = Vec::new();
     for (name, rule) in all_rules() {
@@ -84,8 +86,14 @@ async fn libvirt_obeys_the_same_rules() {
             continue;
         }
         let began = std::time::Instant::now();
-        let outcome = std::panic::AssertUnwindSafe(rule(&fixture)).catch_unwind().await;
-        eprintln!("{} {name} {:.1} s", if outcome.is_ok() { "ok    " } else { "BROKEN" }, began.elapsed().as_secs_f64());
+        let outcome = std::panic::AssertUnwindSafe(rule(&fixture))
+            .catch_unwind()
+            .await;
+        eprintln!(
+            "{} {name} {:.1} s",
+            if outcome.is_ok() { "ok    " } else { "BROKEN" },
+            began.elapsed().as_secs_f64()
+        );
         if outcome.is_err() {
             broken.push(name);
         }

@@ -43,11 +43,24 @@ pub async fn libvirt(name: &str) -> Option<Fixture> {
     let mut settings = LibvirtSettings::new(&uri, deployment, folders.clone());
     settings.accelerator = AcceleratorChoice::Tcg;
     let libvirt = Libvirt::connect(settings).await.unwrap();
-    let backdoor = Box::new(LibvirtBackdoor { uri, root: root.clone() });
-    let fixture = Fixture::new(libvirt, deployment, root.join("image"), folders.disks, backdoor);
+    let backdoor = Box::new(LibvirtBackdoor {
+        uri,
+        root: root.clone(),
+    });
+    let fixture = Fixture::new(
+        libvirt,
+        deployment,
+        root.join("image"),
+        folders.disks,
+        backdoor,
+    );
     for machine in fixture.hypervisor.machines().await.unwrap() {
         if machine.tag.is_some_and(|tag| tag.deployment == deployment) {
-            fixture.hypervisor.destroy_machine(machine.id).await.unwrap();
+            fixture
+                .hypervisor
+                .destroy_machine(machine.id)
+                .await
+                .unwrap();
         }
     }
     Some(fixture)
@@ -55,13 +68,17 @@ pub async fn libvirt(name: &str) -> Option<Fixture> {
 
 /// Folder with kernel, initrd and disk.qcow2 of the tiny image.
 fn image() -> PathBuf {
-    let from = |variable: &str, rest: &str| Some(PathBuf::from(std::env::var_os(variable)?).join(rest));
+    let from =
+        |variable: &str, rest: &str| Some(PathBuf::from(std::env::var_os(variable)?).join(rest));
     let places = [
         from("GREENROOM_TEST_IMAGE", ""),
         from("GREENROOM_STATE", "images/tiny"),
         from("GREENROOM_CACHE", "image-preview/tiny"),
     ];
-    let found = places.into_iter().flatten().find(|folder| folder.join("kernel").exists());
+    let found = places
+        .into_iter()
+        .flatten()
+        .find(|folder| folder.join("kernel").exists());
     found.expect("no tiny image: name its folder in GREENROOM_TEST_IMAGE")
 }
 
@@ -76,7 +93,9 @@ impl LibvirtBackdoor {
     }
 
     fn domain(&self, id: MachineId) -> Domain {
-        self.connect().lookup_domain_by_uuid_string(&id.to_string()).unwrap()
+        self.connect()
+            .lookup_domain_by_uuid_string(&id.to_string())
+            .unwrap()
     }
 }
 
@@ -88,7 +107,9 @@ impl Backdoor for LibvirtBackdoor {
             "<domain type='qemu'><name>stranger-{id}</name><uuid>{id}</uuid><memory unit='MiB'>16</memory>\
              <vcpu>1</vcpu><os><type arch='x86_64' machine='q35'>hvm</type></os></domain>"
         );
-        self.connect().create_domain_xml(&xml, virt::sys::VIR_DOMAIN_START_PAUSED).unwrap();
+        self.connect()
+            .create_domain_xml(&xml, virt::sys::VIR_DOMAIN_START_PAUSED)
+            .unwrap();
         id
     }
     async fn remove_stranger(&self, id: MachineId) {

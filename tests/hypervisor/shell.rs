@@ -54,28 +54,54 @@ const TEXTS: &[&str] = &[
 ];
 
 /// What the simulation declines, with a syntax error instead of another behaviour.
-const DECLINED: &[&str] = &["(echo subshell)", "head -c 5 /dev/zero | cat", "set -e; ! true; echo reached; false && true; echo reached too; (exit 3)"];
+const DECLINED: &[&str] = &[
+    "(echo subshell)",
+    "head -c 5 /dev/zero | cat",
+    "set -e; ! true; echo reached; false && true; echo reached too; (exit 3)",
+];
 
 #[tokio::test]
 async fn the_simulated_shell_does_what_shells_do() {
     let fixture = simulated();
     for text in TEXTS {
         let guest = fixture.fresh().await;
-        let here = guest.run(&["/bin/sh", "-c", text], b"", Duration::from_secs(5)).await.unwrap();
+        let here = guest
+            .run(&["/bin/sh", "-c", text], b"", Duration::from_secs(5))
+            .await
+            .unwrap();
         if DECLINED.contains(text) {
             assert_eq!((here.exit_code, &here.out[..]), (2, &b""[..]), "{text}");
-            assert!(String::from_utf8_lossy(&here.err).contains("not simulated"), "{text}");
+            assert!(
+                String::from_utf8_lossy(&here.err).contains("not simulated"),
+                "{text}"
+            );
             continue;
         }
         for shell in [&["dash"][..], &["busybox", "sh"]] {
             let folder = tempfile::tempdir().unwrap();
-            let command = Command::new(shell[0]).args(&shell[1..]).args(["-c", text]).current_dir(&folder).output();
+            let command = Command::new(shell[0])
+                .args(&shell[1..])
+                .args(["-c", text])
+                .current_dir(&folder)
+                .output();
             let Ok(there) = command else { continue };
             use std::os::unix::process::ExitStatusExt as _;
-            let code = there.status.code().or(there.status.signal().map(|signal| 128 + signal)).unwrap();
+            let code = there
+                .status
+                .code()
+                .or(there.status.signal().map(|signal| 128 + signal))
+                .unwrap();
             let words = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-            assert_eq!((here.exit_code, words(&here.out)), (code, words(&there.stdout)), "{shell:?}: {text}");
-            assert_eq!(here.err.is_empty(), there.stderr.is_empty() || text.starts_with("kill"), "{shell:?}: {text}");
+            assert_eq!(
+                (here.exit_code, words(&here.out)),
+                (code, words(&there.stdout)),
+                "{shell:?}: {text}"
+            );
+            assert_eq!(
+                here.err.is_empty(),
+                there.stderr.is_empty() || text.starts_with("kill"),
+                "{shell:?}: {text}"
+            );
         }
     }
 }

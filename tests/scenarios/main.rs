@@ -4,4 +4,6 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod kill_sweep;
 mod plan;
+mod stories;

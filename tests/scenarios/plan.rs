@@ -24,7 +24,12 @@ struct World {
 impl World {
     fn new(mut view: View) -> Self {
         plan::admit(&mut view, Timestamp(0));
-        Self { view, now: Timestamp(0), under_way: vec![], trace: vec![] }
+        Self {
+            view,
+            now: Timestamp(0),
+            under_way: vec![],
+            trace: vec![],
+        }
     }
 
     /// Advances, begins what is due, checks the rules.
@@ -43,7 +48,9 @@ impl World {
     }
 
     fn is_blocked(&self, action: Action) -> bool {
-        self.under_way.iter().any(|other| plan::must_wait(&self.view, action, *other))
+        self.under_way
+            .iter()
+            .any(|other| plan::must_wait(&self.view, action, *other))
     }
 
     /// Ends the n-th action under way, well or badly. What is not due any more ends cancelled.
@@ -52,7 +59,9 @@ impl World {
         let due = plan::due(&self.view, self.now).contains(&action);
         let outcome = match (due, well) {
             (false, _) => Outcome::Cancelled,
-            (true, false) if !matches!(action, Action::Release(_) | Action::RemoveDisks) => Outcome::Failed(Failure::new(kind, "chosen by the test")),
+            (true, false) if !matches!(action, Action::Release(_) | Action::RemoveDisks) => {
+                Outcome::Failed(Failure::new(kind, "chosen by the test"))
+            }
             _ => self.good(action),
         };
         plan::absorb(&mut self.view, action, outcome, self.now);
@@ -64,9 +73,15 @@ impl World {
             Action::Release(_) => Outcome::MachineGone { teardown_ms: 1.0 },
             Action::PrepareDisk(_) => Outcome::DiskPrepared { took_ms: 1.0 },
             Action::Attach(_) => Outcome::Attached { took_ms: 1.0 },
-            Action::Start(_) => Outcome::Started { took_ms: 1.0, deadline: self.now.after(Duration::from_secs(60)) },
+            Action::Start(_) => Outcome::Started {
+                took_ms: 1.0,
+                deadline: self.now.after(Duration::from_secs(60)),
+            },
             Action::Watch(_) => Outcome::Worked { work_ms: 1.0 },
-            Action::Collect(id) => Outcome::Collected { envelope: Digest::of(id.to_string().as_bytes()), took_ms: 1.0 },
+            Action::Collect(id) => Outcome::Collected {
+                envelope: Digest::of(id.to_string().as_bytes()),
+                took_ms: 1.0,
+            },
             Action::Detach(_) => Outcome::Detached { took_ms: 1.0 },
             Action::RemoveDisks => Outcome::DisksRemoved,
         }
@@ -80,8 +95,17 @@ impl World {
                 return;
             }
             if self.under_way.is_empty() {
-                let wake = plan::wake_at(&self.view).unwrap_or_else(|| panic!("nothing under way and nothing to wait for: {:#?}", self.view.run));
-                assert!(wake > self.now, "waits for a time that has passed: {:#?}", self.view);
+                let wake = plan::wake_at(&self.view).unwrap_or_else(|| {
+                    panic!(
+                        "nothing under way and nothing to wait for: {:#?}",
+                        self.view.run
+                    )
+                });
+                assert!(
+                    wake > self.now,
+                    "waits for a time that has passed: {:#?}",
+                    self.view
+                );
                 self.now = wake;
             } else {
                 self.end(0, true, FailureKind::Exit);
@@ -93,7 +117,11 @@ impl World {
     /// What must hold at any time.
     fn check(&self) {
         let view = &self.view;
-        let open: Vec<_> = view.attempts.iter().filter(|a| !a.progress.is_over() && a.generation == view.run.generation).collect();
+        let open: Vec<_> = view
+            .attempts
+            .iter()
+            .filter(|a| !a.progress.is_over() && a.generation == view.run.generation)
+            .collect();
         assert!(open.len() <= 1, "two attempts at once: {open:#?}");
         let mut users: BTreeMap<MachineId, usize> = BTreeMap::new();
         for attempt in &view.attempts {
@@ -102,18 +130,45 @@ impl World {
             }
         }
         assert!(users.values().all(|n| *n == 1), "a machine was used twice");
-        let usable = view.machines.iter().filter(|machine| machine.state.is_usable()).count();
-        assert!(usable <= 2, "more than the current and the next machine: {usable}");
-        let disk_users = self.under_way.iter().filter(|a| matches!(a, Action::Attach(_) | Action::Detach(_) | Action::PrepareDisk(_))).count();
+        let usable = view
+            .machines
+            .iter()
+            .filter(|machine| machine.state.is_usable())
+            .count();
+        assert!(
+            usable <= 2,
+            "more than the current and the next machine: {usable}"
+        );
+        let disk_users = self
+            .under_way
+            .iter()
+            .filter(|a| {
+                matches!(
+                    a,
+                    Action::Attach(_) | Action::Detach(_) | Action::PrepareDisk(_)
+                )
+            })
+            .count();
         assert!(disk_users <= 1, "two actions on the handoff disk at once");
         for pair in view.attempts.windows(2) {
-            let follows = pair[0].purpose == Purpose::Work && pair[1].purpose == Purpose::Work && pair[1].stage_index == pair[0].stage_index + 1;
-            if follows && pair[0].progress == Progress::Succeeded && pair[0].generation == pair[1].generation {
-                assert_eq!(pair[0].output, Some(pair[1].input), "input of k+1 is not output of k");
+            let follows = pair[0].purpose == Purpose::Work
+                && pair[1].purpose == Purpose::Work
+                && pair[1].stage_index == pair[0].stage_index + 1;
+            if follows
+                && pair[0].progress == Progress::Succeeded
+                && pair[0].generation == pair[1].generation
+            {
+                assert_eq!(
+                    pair[0].output,
+                    Some(pair[1].input),
+                    "input of k+1 is not output of k"
+                );
             }
         }
         if view.run.state.is_active() || matches!(view.run.state, RunState::Held { .. }) {
-            let waits = !self.under_way.is_empty() || plan::wake_at(view).is_some_and(|at| at > self.now) || !plan::due(view, self.now).is_empty();
+            let waits = !self.under_way.is_empty()
+                || plan::wake_at(view).is_some_and(|at| at > self.now)
+                || !plan::due(view, self.now).is_empty();
             assert!(waits, "a run that waits for nothing: {view:#?}");
         }
     }
@@ -123,9 +178,15 @@ fn three() -> View {
     view(chain(
         "three",
         vec![
-            stage("one", &says("1")).on_disk().undone_by("true").retrying(&[FailureKind::Exit], 2),
+            stage("one", &says("1"))
+                .on_disk()
+                .undone_by("true")
+                .retrying(&[FailureKind::Exit], 2),
             stage("two", &says("2")),
-            stage("three", &says("3")).on_disk().undone_by("true").without_output(),
+            stage("three", &says("3"))
+                .on_disk()
+                .undone_by("true")
+                .without_output(),
         ],
     ))
 }
@@ -136,7 +197,13 @@ fn a_chain_in_which_all_goes_well_ends_with_nothing_left() {
     world.settle();
     assert_eq!(world.view.run.state, RunState::Succeeded);
     assert_eq!(world.view.machines.len(), 3, "one machine per stage");
-    assert!(world.view.machines.iter().all(|machine| machine.state == MachineState::Gone));
+    assert!(
+        world
+            .view
+            .machines
+            .iter()
+            .all(|machine| machine.state == MachineState::Gone)
+    );
     let steps = world.trace.join(" ");
     insta::assert_snapshot!(steps);
 }
@@ -144,14 +211,29 @@ fn a_chain_in_which_all_goes_well_ends_with_nothing_left() {
 #[test]
 fn the_next_machine_is_made_while_the_stage_works() {
     let mut world = World::new(three());
-    while !world.under_way.iter().any(|action| matches!(action, Action::Watch(_))) {
+    while !world
+        .under_way
+        .iter()
+        .any(|action| matches!(action, Action::Watch(_)))
+    {
         world.turn();
-        if !world.under_way.iter().any(|action| matches!(action, Action::Watch(_))) {
+        if !world
+            .under_way
+            .iter()
+            .any(|action| matches!(action, Action::Watch(_)))
+        {
             world.end(0, true, FailureKind::Exit);
         }
     }
-    let making = world.under_way.iter().filter(|action| matches!(action, Action::MakeMachine(_))).count();
-    assert_eq!(making, 1, "the second stage's machine is made during the first stage's work");
+    let making = world
+        .under_way
+        .iter()
+        .filter(|action| matches!(action, Action::MakeMachine(_)))
+        .count();
+    assert_eq!(
+        making, 1,
+        "the second stage's machine is made during the first stage's work"
+    );
 }
 
 #[test]
@@ -163,26 +245,54 @@ fn a_failure_for_good_undoes_in_reverse_and_holds() {
         if matches!(world.view.run.state, RunState::Held { .. }) {
             break;
         }
-        let at_three = world.view.current().is_some_and(|a| a.stage == "three" && a.purpose == Purpose::Work && a.progress == Progress::Working);
-        let position = world.under_way.iter().position(|action| matches!(action, Action::Watch(_)));
+        let at_three = world.view.current().is_some_and(|a| {
+            a.stage == "three" && a.purpose == Purpose::Work && a.progress == Progress::Working
+        });
+        let position = world
+            .under_way
+            .iter()
+            .position(|action| matches!(action, Action::Watch(_)));
         match position {
             Some(n) => world.end(n, !at_three, FailureKind::Exit),
             None => world.end(0, true, FailureKind::Exit),
         }
-        if let Some(undo) = world.view.attempts.iter().rev().find(|a| a.purpose == Purpose::Undo && a.progress == Progress::Succeeded)
+        if let Some(undo) = world
+            .view
+            .attempts
+            .iter()
+            .rev()
+            .find(|a| a.purpose == Purpose::Undo && a.progress == Progress::Succeeded)
             && order.last() != Some(&undo.stage)
         {
             order.push(undo.stage.clone());
         }
     }
     assert_eq!(order, ["three", "one"]);
-    let RunState::Held { failure, .. } = &world.view.run.state else { panic!("{:?}", world.view.run.state) };
+    let RunState::Held { failure, .. } = &world.view.run.state else {
+        panic!("{:?}", world.view.run.state)
+    };
     assert_eq!(failure.kind, FailureKind::Exit);
 
     // Stage one was undone, so going on from three is refused unless one insists.
-    let refused = plan::request(&mut world.view, Request::Retry { from: Some("three".into()), force: false }, world.now).unwrap_err();
+    let refused = plan::request(
+        &mut world.view,
+        Request::Retry {
+            from: Some("three".into()),
+            force: false,
+        },
+        world.now,
+    )
+    .unwrap_err();
     assert!(refused.contains("one was undone"), "{refused}");
-    plan::request(&mut world.view, Request::Retry { from: None, force: false }, world.now).unwrap();
+    plan::request(
+        &mut world.view,
+        Request::Retry {
+            from: None,
+            force: false,
+        },
+        world.now,
+    )
+    .unwrap();
     assert_eq!(world.view.run.stage_index, 0);
     plan::admit(&mut world.view, world.now);
     world.settle();
@@ -192,15 +302,35 @@ fn a_failure_for_good_undoes_in_reverse_and_holds() {
 #[test]
 fn a_machine_that_is_lost_while_it_works_is_replaced() {
     let mut world = World::new(three());
-    while world.view.current().is_none_or(|attempt| attempt.progress != Progress::Working) {
+    while world
+        .view
+        .current()
+        .is_none_or(|attempt| attempt.progress != Progress::Working)
+    {
         world.turn();
         world.end(0, true, FailureKind::Exit);
     }
     let machine = world.view.current().unwrap().machine.unwrap();
-    plan::request(&mut world.view, Request::MachineLost { machine, why: "killed".into() }, world.now).unwrap();
+    plan::request(
+        &mut world.view,
+        Request::MachineLost {
+            machine,
+            why: "killed".into(),
+        },
+        world.now,
+    )
+    .unwrap();
     world.settle();
     assert_eq!(world.view.run.state, RunState::Succeeded);
-    assert_eq!(world.view.attempts.iter().filter(|a| a.stage == "one").count(), 2);
+    assert_eq!(
+        world
+            .view
+            .attempts
+            .iter()
+            .filter(|a| a.stage == "one")
+            .count(),
+        2
+    );
 }
 
 fn kinds() -> impl Strategy<Value = FailureKind> {

@@ -1,6 +1,8 @@
 //! Builders shared by the test programs: only the facts that matter appear in a test.
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+pub mod house;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,15 +23,31 @@ pub fn stage(name: &str, script: &str) -> Stage {
         kind: StageKind::Custom,
         description: String::new(),
         image: "tiny".into(),
-        resources: Resources { vcpus: bounds(1), memory_mib: bounds(128), disk_mib: bounds(64), network_kbytes_per_s: None, predict: false },
+        resources: Resources {
+            vcpus: bounds(1),
+            memory_mib: bounds(128),
+            disk_mib: bounds(64),
+            network_kbytes_per_s: None,
+            predict: false,
+        },
         network: false,
         handoff_disk: false,
-        input: Input { transform: None, schema: None, format: DocumentFormat::Json },
-        work: Work::Script { text: script.into(), file: None },
+        input: Input {
+            transform: None,
+            schema: None,
+            format: DocumentFormat::Json,
+        },
+        work: Work::Script {
+            text: script.into(),
+            file: None,
+        },
         output: Output::Json {
             schema: None,
             transform: None,
-            merge: Merge { at: format!("/{name}"), how: MergeHow::Replace },
+            merge: Merge {
+                at: format!("/{name}"),
+                how: MergeHow::Replace,
+            },
             max_bytes: 1 << 16,
         },
         deadline: Deadline::Seconds(60),
@@ -63,12 +81,23 @@ impl StageExt for Stage {
     }
 
     fn retrying(mut self, on: &[FailureKind], attempts: u32) -> Self {
-        self.retry.push(Retry { on: on.to_vec(), attempts, backoff: Backoff { first_s: 0.0, factor: 1.0, max_s: 0.0 } });
+        self.retry.push(Retry {
+            on: on.to_vec(),
+            attempts,
+            backoff: Backoff {
+                first_s: 0.0,
+                factor: 1.0,
+                max_s: 0.0,
+            },
+        });
         self
     }
 
     fn undone_by(mut self, script: &str) -> Self {
-        self.undo = Some(Work::Script { text: script.into(), file: None });
+        self.undo = Some(Work::Script {
+            text: script.into(),
+            file: None,
+        });
         self
     }
 
@@ -84,8 +113,14 @@ pub fn chain(name: &str, stages: Vec<Stage>) -> Chain {
         name: name.into(),
         description: String::new(),
         when: None,
-        handoff_disk: disk.then_some(HandoffDisk { size_mib: 4, checkpoint: true }),
-        on_failure: OnFailure { hold_s: 3600, keep_machine: false },
+        handoff_disk: disk.then_some(HandoffDisk {
+            size_mib: 4,
+            checkpoint: true,
+        }),
+        on_failure: OnFailure {
+            hold_s: 3600,
+            keep_machine: false,
+        },
         stages,
     }
 }
@@ -120,7 +155,12 @@ pub fn view(chain: Chain) -> View {
         .stages
         .iter()
         .map(|_| StagePlan {
-            size: Size { vcpus: 1, memory_mib: 128, disk_mib: 64, network_kbytes_per_s: None },
+            size: Size {
+                vcpus: 1,
+                memory_mib: 128,
+                disk_mib: 64,
+                network_kbytes_per_s: None,
+            },
             size_reason: String::new(),
             engine: EngineKind::Clone,
             engine_reason: String::new(),

@@ -43,6 +43,9 @@ awk '($3 == "cgroup" || $3 == "cgroup2") && $2 ~ "^/sys/fs/cgroup" {print $2}' /
     if [[ -d $where/$LAB_TAG ]]; then mount --bind "$where/$LAB_TAG" "$where"; fi
   done
 
+# Image recipes use the host's network, so names must still be found where resolv.conf points into /run.
+resolver=$(readlink -f /etc/resolv.conf || true)
+if [[ $resolver == /run/* && -r $resolver ]]; then install -D -m 644 "$resolver" "$LAB/run/${resolver#/run/}"; fi
 mount --bind "$LAB/run" /run
 ip link set lo up
 

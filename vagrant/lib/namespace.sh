@@ -86,7 +86,9 @@ enter_own_cgroups() {
       leaf=$group/init
       mkdir -p "$leaf"
       local controller
-      for controller in $(cat "$group/cgroup.controllers" 2>/dev/null); do
+      local -a controllers
+      read -ra controllers <"$group/cgroup.controllers" || true
+      for controller in "${controllers[@]}"; do
         printf '+%s' "$controller" >"$group/cgroup.subtree_control" 2>/dev/null || true
       done
     fi

@@ -2,9 +2,9 @@
 # How the lab talks: one line per step with the seconds it took, long output into a log file, colour only on a terminal.
 
 if [[ -t 2 && -z ${NO_COLOR:-} && ${TERM:-dumb} != dumb ]]; then
-  c_ok=$'\e[32m' c_bad=$'\e[31m' c_dim=$'\e[2m' c_bold=$'\e[1m' c_off=$'\e[0m'
+  c_ok=$'\e[32m' c_bad=$'\e[31m' c_dim=$'\e[2m' c_off=$'\e[0m'
 else
-  c_ok='' c_bad='' c_dim='' c_bold='' c_off=''
+  c_ok='' c_bad='' c_dim='' c_off=''
 fi
 
 note() { printf '%s\n' "$*" >&2; }

@@ -3,17 +3,176 @@
 
 require_up() { lab_is_up || die "the lab is not up; start it with: vagrant/lab up"; }
 
-# in_lab_with_environment COMMAND…: as a user of the lab sees it.
-in_lab_with_environment() {
-  in_lab env \
-    GREENROOM_STATE="$LAB/state" \
-    GREENROOM_SOCKET="$LAB/state/greenroom.sock" \
-    GREENROOM_LIBVIRT_URI=qemu:///system \
-    GREENROOM_IMAGES="$CHECKOUT/images" \
-    GREENROOM_CHAINS="$CHECKOUT/chains" \
-    GREENROOM_CACHE="$CACHE" \
-    CARGO_TARGET_DIR="$CACHE/target" \
-    CARGO_NET_OFFLINE=true \
-    PATH="$CACHE/target/release:$CACHE/target/debug:$PATH" \
-    "$@"
+# lab_environment COMMAND…: COMMAND, a function of the lab or a program, with the variables that a user of the lab has.
+# shellcheck disable=SC2030,SC2031 # a subshell on purpose
+lab_environment() (
+  export GREENROOM_STATE=$LAB/state
+  export GREENROOM_SOCKET=$LAB/state/greenroom.sock
+  export GREENROOM_LIBVIRT_URI=qemu:///system
+  export GREENROOM_IMAGES=$CHECKOUT/images
+  export GREENROOM_CHAINS=$CHECKOUT/chains
+  export GREENROOM_CACHE=$CACHE
+  export CARGO_TARGET_DIR=$CACHE/target
+  export PATH=$CACHE/target/release:$CACHE/target/debug:$PATH
+  "$@"
+)
+
+# in_lab_with_environment COMMAND…: as a user of the lab runs it. The room has no way out, so cargo must not look for one.
+in_lab_with_environment() { lab_environment in_lab env CARGO_NET_OFFLINE=true "$@"; }
+
+# --- code -------------------------------------------------------------------------------------------------------------
+
+# shellcheck disable=SC2031
+cargo_or_die() {
+  command -v cargo >/dev/null || die "cargo is not in PATH. The Rust toolchain is yours to install (https://rustup.rs, stable); run the lab with it in PATH"
+  export CARGO_TARGET_DIR=$CACHE/target
+  mkdir -p "$CARGO_TARGET_DIR"
+}
+
+build_release() (cd "$CHECKOUT" && cargo build --release --locked)
+
+command_build() {
+  wants_help "$@" && { echo "vagrant/lab build: cargo build --release --locked; the result is in <cache>/target/release, which is in PATH within the lab."; return; }
+  (($# == 0)) || die_usage "build takes no arguments" build
+  ensure_packages
+  cargo_or_die
+  build_release
+}
+
+# --- images -----------------------------------------------------------------------------------------------------------
+
+# The recipes' build scripts fetch packages, and the room has no way out: they run on the host's network, in everything else
+# like a command of the lab.
+command_images() {
+  wants_help "$@" && { echo "vagrant/lab images [NAME…]: greenroom image build NAME… (default: tiny toolbox). Runs with the host's network, because recipes fetch Debian packages."; return; }
+  require_up
+  build_images "${@:-tiny toolbox}"
+}
+
+build_images() {
+  local -a names
+  read -ra names <<<"$*"
+  [[ -x $CACHE/target/release/greenroom || -x $CACHE/target/debug/greenroom ]] || die "greenroom is not built yet: vagrant/lab build"
+  with_host_network greenroom image build "${names[@]}"
+}
+
+# with_host_network COMMAND…: all of the lab's namespaces but the network's.
+with_host_network() {
+  # shellcheck disable=SC2016
+  lab_environment nsenter --target "$(lab_pid)" --mount --pid --cgroup --ipc -- \
+    /bin/bash -c 'cd "$1" 2>/dev/null || cd /; shift; exec "$@"' lab "$PWD" "$@" 9>&-
+}
+
+# --- tests and measurements -------------------------------------------------------------------------------------------
+
+# with_lab_up COMMAND…: starts the lab when it is down, and ends it again when it was this that started it.
+with_lab_up() {
+  local ours=0 status=0
+  if ! lab_is_up; then ours=1; fi
+  ensure_packages
+  lab_up
+  if ((ours)); then trap 'lab_down keep; exit 130' INT TERM; fi
+  "$@" || status=$?
+  if ((ours)); then
+    trap - INT TERM
+    lab_down keep
+  fi
+  return "$status"
+}
+
+command_test() {
+  wants_help "$@" && { cat <<'U'
+vagrant/lab test [ARGS…]: cargo test --locked --features fault-points in the lab, with real virtual machines.
+ARGS go to cargo, for example: vagrant/lab test --test libvirt -- forks
+Starts the lab when it is down, and then ends it afterwards. The images tiny and toolbox are built first when their inputs
+changed (skip that with GREENROOM_LAB_SKIP_IMAGES=1).
+U
+    return; }
+  cargo_or_die
+  with_lab_up run_tests "$@"
+}
+
+run_tests() {
+  # Compiled on the host's network, so that cargo can fetch crates; the room has none.
+  (cd "$CHECKOUT" && cargo test --locked --features fault-points --no-run) || return
+  if [[ -z ${GREENROOM_LAB_SKIP_IMAGES:-} ]]; then build_images tiny toolbox || return; fi
+  (cd "$CHECKOUT" && in_lab_with_environment env GREENROOM_LAB_READY=1 cargo test --locked --features fault-points "$@")
+}
+
+command_bench() {
+  wants_help "$@" && { echo "vagrant/lab bench [NAME…] [--json FILE]: cargo bench --locked --bench lab in the lab. Other work on the machine moves absolute times by a factor of two: compare numbers of one run."; return; }
+  cargo_or_die
+  with_lab_up run_bench "$@"
+}
+
+run_bench() {
+  (cd "$CHECKOUT" && cargo bench --locked --bench lab --no-run && cargo build --release --locked) || return
+  if [[ -z ${GREENROOM_LAB_SKIP_IMAGES:-} ]]; then build_images tiny toolbox || return; fi
+  (cd "$CHECKOUT" && in_lab_with_environment env GREENROOM_LAB_READY=1 cargo bench --locked --bench lab -- "$@")
+}
+
+command_chaos() {
+  wants_help "$@" && { echo "vagrant/lab chaos [ARGS…]: the ignored tests of tests/chaos, which kill daemons, VMs and steps at bad moments. ARGS go to the test program."; return; }
+  cargo_or_die
+  with_lab_up run_chaos "$@"
+}
+
+run_chaos() {
+  (cd "$CHECKOUT" && cargo test --locked --features fault-points --test chaos --no-run) || return
+  if [[ -z ${GREENROOM_LAB_SKIP_IMAGES:-} ]]; then build_images tiny toolbox || return; fi
+  (cd "$CHECKOUT" && in_lab_with_environment env GREENROOM_LAB_READY=1 \
+    cargo test --locked --features fault-points --test chaos -- --ignored --nocapture "$@")
+}
+
+# --- looking ----------------------------------------------------------------------------------------------------------
+
+command_status() {
+  wants_help "$@" && { echo "vagrant/lab status: what runs in the lab. Exit code 0 when it is up, 3 when it is down."; return; }
+  row() { printf '%-12s %s\n' "$1" "$2"; }
+  local code=0
+  if lab_is_up; then
+    row lab "up, process $(lab_pid)"
+    row libvirt "$(in_lab virsh -c qemu:///system version 2>/dev/null | sed -n 's/^Using library: libvirt //p' || true)"
+    row QEMU "$(in_lab virsh -c qemu:///system version 2>/dev/null | sed -n 's/^Running hypervisor: QEMU //p' || true)"
+    row domains "$(in_lab virsh -q -c qemu:///system list --name 2>/dev/null | grep -c . || true) running, $(in_lab virsh -q -c qemu:///system list --all --name 2>/dev/null | grep -c . || true) in all"
+    row network "$(in_lab ip -4 -brief address show gr0 2>/dev/null | awk '{print $1, $3}' || true)"
+    if daemon_is_running; then row greenroom "running, process $(<"$LAB/greenroom.pid") of the lab"; else row greenroom "not running"; fi
+  else
+    row lab "down"
+    code=3
+  fi
+  row state "$LAB ($(size_of "$LAB"))"
+  row cache "$CACHE ($(size_of "$CACHE"))"
+  row images "$(image_names)"
+  return "$code"
+}
+
+size_of() { if [[ -d $1 ]]; then du -shx "$1" 2>/dev/null | cut -f1 || true; else printf 'absent'; fi; }
+
+# image_names: recipes of the checkout; the built ones are greenroom's to list.
+image_names() {
+  local recipe
+  for recipe in "$CHECKOUT"/images/*/recipe.yaml; do basename "$(dirname "$recipe")"; done | paste -sd' '
+}
+
+command_log() {
+  wants_help "$@" && { echo "vagrant/lab log [NAME] [-f]: the last lines of a log; without NAME the list of them. -f follows."; return; }
+  local name='' follow='' file candidate
+  for word; do
+    case $word in
+      -f | --follow) follow=1 ;;
+      -*) die_usage "log does not know \"$word\"" log ;;
+      *) name=$word ;;
+    esac
+  done
+  if [[ -z $name ]]; then
+    find "$LAB/log" "$LAB/libvirt/log" -name '*.log' -printf '%TY-%Tm-%Td %TH:%TM  %8s  %p\n' 2>/dev/null | sort || true
+    return
+  fi
+  file=''
+  for candidate in "$LAB/log/$name.log" "$LAB/libvirt/log/$name.log" "$LAB/libvirt/log/qemu/$name.log"; do
+    if [[ -e $candidate ]]; then file=$candidate; break; fi
+  done
+  [[ -n $file ]] || die "there is no log \"$name\"; see the list: vagrant/lab log" 3
+  if [[ $follow ]]; then exec tail -n 50 -F "$file"; else tail -n 50 "$file"; fi
 }

@@ -26,9 +26,12 @@ impl Guest<'_> {
         command: C,
         deadline: Duration,
     ) -> Result<C::Ok, HvError> {
-        let command = serde_json::to_string(&qapi::Execute::<C>::with_command(command)).map_err(|error| {
-            HvError::Refused(format!("a guest command cannot be written as JSON: {error}"))
-        })?;
+        let command =
+            serde_json::to_string(&qapi::Execute::<C>::with_command(command)).map_err(|error| {
+                HvError::Refused(format!(
+                    "a guest command cannot be written as JSON: {error}"
+                ))
+            })?;
         let end = Instant::now() + deadline;
         let mut pause = SHORTEST_PAUSE;
         loop {
@@ -67,11 +70,15 @@ fn decode<T: serde::de::DeserializeOwned>(reply: &str) -> Result<T, HvError> {
         #[serde(rename = "return")]
         value: T,
     }
-    serde_json::from_str::<Reply<T>>(reply).map(|reply| reply.value).map_err(|error| {
-        // The reply itself may be long and is the guest's: only its start is shown.
-        let start: String = reply.chars().take(60).collect();
-        HvError::Agent(format!("a reply that breaks the protocol ({error}): {start:?}"))
-    })
+    serde_json::from_str::<Reply<T>>(reply)
+        .map(|reply| reply.value)
+        .map_err(|error| {
+            // The reply itself may be long and is the guest's: only its start is shown.
+            let start: String = reply.chars().take(60).collect();
+            HvError::Agent(format!(
+                "a reply that breaks the protocol ({error}): {start:?}"
+            ))
+        })
 }
 
 pub(super) async fn wait_until_up(guest: &Guest<'_>, deadline: Duration) -> Result<(), HvError> {
@@ -87,7 +94,11 @@ pub(super) async fn wait_until_up(guest: &Guest<'_>, deadline: Duration) -> Resu
         }
         // One ping gets at most two seconds: a guest that just started may swallow it.
         let ping = r#"{"execute":"guest-ping"}"#;
-        match guest.hypervisor.agent(guest.machine, ping, left.min(Duration::from_secs(2))).await {
+        match guest
+            .hypervisor
+            .agent(guest.machine, ping, left.min(Duration::from_secs(2)))
+            .await
+        {
             Ok(_) => return Ok(()),
             Err(error) if error.is_transient() => {}
             // The agent's own complaint is an answer too, but not of one that is ready.
@@ -104,7 +115,12 @@ pub(super) async fn wait_until_up(guest: &Guest<'_>, deadline: Duration) -> Resu
         // The host's events shorten the pause; they are hints only.
         let wake_at = (Instant::now() + pause).min(end);
         while events_left {
-            match timeout(wake_at.saturating_duration_since(Instant::now()), events.recv()).await {
+            match timeout(
+                wake_at.saturating_duration_since(Instant::now()),
+                events.recv(),
+            )
+            .await
+            {
                 Ok(Ok(MachineEvent::AgentConnected(id, true))) if id == guest.machine => break,
                 Ok(Ok(MachineEvent::Stopped(id, _))) if id == guest.machine => {
                     guest.must_exist().await?;
@@ -122,7 +138,11 @@ pub(super) async fn wait_until_up(guest: &Guest<'_>, deadline: Duration) -> Resu
 }
 
 /// A `guest-exec` that keeps its output only where somebody will ask for it.
-pub(super) fn exec(argv: &[impl AsRef<str>], input: Option<Vec<u8>>, capture: bool) -> qga::guest_exec {
+pub(super) fn exec(
+    argv: &[impl AsRef<str>],
+    input: Option<Vec<u8>>,
+    capture: bool,
+) -> qga::guest_exec {
     let mut words = argv.iter().map(|word| word.as_ref().to_owned());
     qga::guest_exec {
         path: words.next().unwrap_or_default(),
@@ -145,7 +165,10 @@ pub(super) async fn run(
         )));
     }
     let end = Instant::now() + deadline;
-    let left = || end.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+    let left = || {
+        end.saturating_duration_since(Instant::now())
+            .max(Duration::from_millis(1))
+    };
     let input = (!input.is_empty()).then(|| input.to_vec());
     let pid = guest.call(exec(argv, input, true), left()).await?.pid;
     let mut pause = SHORTEST_PAUSE;
@@ -164,13 +187,17 @@ pub(super) async fn run(
 
 fn finished(status: qga::GuestExecStatus) -> Result<Finished, HvError> {
     if status.out_truncated == Some(true) || status.err_truncated == Some(true) {
-        return Err(HvError::Agent("the command's output is larger than the agent keeps".into()));
+        return Err(HvError::Agent(
+            "the command's output is larger than the agent keeps".into(),
+        ));
     }
     let code = match (status.exitcode, status.signal) {
         (_, Some(signal @ 1..=64)) => 128 + signal,
         (Some(code @ 0..=255), None) => code,
         (code, signal) => {
-            return Err(HvError::Agent(format!("an exit code of {code:?} with signal {signal:?}")));
+            return Err(HvError::Agent(format!(
+                "an exit code of {code:?} with signal {signal:?}"
+            )));
         }
     };
     Ok(Finished {

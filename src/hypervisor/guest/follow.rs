@@ -46,7 +46,9 @@ pub(super) async fn job_state(guest: &Guest<'_>, attempt: AttemptId) -> Result<J
     let mut end = Tail::at(JobPaths::new(attempt).end(), 0);
     let started = Instant::now();
     loop {
-        let Some(bytes) = end.read_all(guest, RECORD.cap() + 1).await? else { return Ok(JobState::Absent) };
+        let Some(bytes) = end.read_all(guest, RECORD.cap() + 1).await? else {
+            return Ok(JobState::Absent);
+        };
         match RECORD.read(&bytes) {
             Seen::Nothing => return Ok(JobState::Running),
             Seen::Whole(record) => return Ok(JobState::Exited(record.exit_code)),
@@ -88,7 +90,10 @@ pub(super) async fn finish_job(
                     return Ok(JobEnd {
                         exit_code: record.exit_code,
                         output_size: record.output_size,
-                        output: record.body.filter(|_| record.output_size.is_some()).map(|body| body.output),
+                        output: record
+                            .body
+                            .filter(|_| record.output_size.is_some())
+                            .map(|body| body.output),
                     });
                 }
                 Err(error) => trouble(guest, error, &mut strikes).await?,
@@ -116,7 +121,11 @@ async fn trouble(guest: &Guest<'_>, error: HvError, strikes: &mut u32) -> Result
         return Ok(());
     }
     *strikes += 1;
-    if *strikes >= STRIKES { Err(error) } else { Ok(()) }
+    if *strikes >= STRIKES {
+        Err(error)
+    } else {
+        Ok(())
+    }
 }
 
 enum Round {
@@ -169,7 +178,9 @@ impl Watch {
                 continue;
             }
             let offset = tail.offset;
-            let piece = tail.read(guest, usize::try_from(room).unwrap_or(usize::MAX)).await?;
+            let piece = tail
+                .read(guest, usize::try_from(room).unwrap_or(usize::MAX))
+                .await?;
             if let Some(piece) = piece.filter(|piece| !piece.is_empty()) {
                 sink(*stream, offset, piece);
                 news = true;
@@ -214,7 +225,8 @@ impl Watch {
             // Said once: a watch that starts beyond the cap has said it before.
             if size > self.log_cap && tail.offset == self.log_cap {
                 let left = size - self.log_cap;
-                let words = format!("\n[{left} further bytes were left in the guest]\n").into_bytes();
+                let words =
+                    format!("\n[{left} further bytes were left in the guest]\n").into_bytes();
                 tail.offset += words.len() as u64;
                 sink(*stream, self.log_cap, words);
             }
@@ -235,12 +247,23 @@ struct Tail {
 
 impl Tail {
     fn at(path: String, offset: u64) -> Self {
-        Self { path, offset, handle: None, in_place: false }
+        Self {
+            path,
+            offset,
+            handle: None,
+            in_place: false,
+        }
     }
 
     /// The next piece, empty when there is none yet; `None` when there is no such file.
-    async fn read(&mut self, guest: &Guest<'_>, at_most: usize) -> Result<Option<Vec<u8>>, HvError> {
-        let Some(handle) = self.placed_handle(guest).await? else { return Ok(None) };
+    async fn read(
+        &mut self,
+        guest: &Guest<'_>,
+        at_most: usize,
+    ) -> Result<Option<Vec<u8>>, HvError> {
+        let Some(handle) = self.placed_handle(guest).await? else {
+            return Ok(None);
+        };
         self.in_place = false;
         let piece = guest.read_handle(handle, at_most.min(AGENT_CHUNK)).await?;
         self.in_place = true;
@@ -249,7 +272,11 @@ impl Tail {
     }
 
     /// The whole file from its start, unless it is empty still: that costs one call.
-    async fn read_all(&mut self, guest: &Guest<'_>, at_most: usize) -> Result<Option<Vec<u8>>, HvError> {
+    async fn read_all(
+        &mut self,
+        guest: &Guest<'_>,
+        at_most: usize,
+    ) -> Result<Option<Vec<u8>>, HvError> {
         if self.offset != 0 {
             self.offset = 0;
             self.in_place = false;
@@ -272,7 +299,9 @@ impl Tail {
                 Err(error) => return Err(error),
             }
         }
-        let Some(handle) = guest.open_to_read(&self.path).await? else { return Ok(None) };
+        let Some(handle) = guest.open_to_read(&self.path).await? else {
+            return Ok(None);
+        };
         self.handle = Some(handle);
         if self.offset > 0 {
             guest.seek_handle(handle, self.offset).await?;

@@ -24,7 +24,10 @@ use crate::vocab::AttemptId;
 /// `launcher.sh` without comments, blank lines and indentation.
 pub static PROGRAM: LazyLock<String> = LazyLock::new(|| {
     let lines = include_str!("launcher.sh").lines().map(str::trim_start);
-    lines.filter(|line| !line.is_empty() && !line.starts_with('#')).flat_map(|line| [line, "\n"]).collect()
+    lines
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .flat_map(|line| [line, "\n"])
+        .collect()
 });
 
 /// `$0` of the launcher: what `ps` shows in the guest, and by which the simulation knows it.
@@ -47,7 +50,9 @@ impl JobPaths {
     }
 
     pub fn under(root: &str, attempt: AttemptId) -> Self {
-        Self { folder: format!("{root}/{attempt}") }
+        Self {
+            folder: format!("{root}/{attempt}"),
+        }
     }
 
     pub fn work(&self) -> String {
@@ -103,8 +108,12 @@ impl Part {
         Some(match how {
             "none" => Self::None,
             "text" => Self::Text(text.to_owned()),
-            "stdin" => Self::Stdin { size: size.parse().ok()? },
-            "staged" => Self::Staged { size: size.parse().ok()? },
+            "stdin" => Self::Stdin {
+                size: size.parse().ok()?,
+            },
+            "staged" => Self::Staged {
+                size: size.parse().ok()?,
+            },
             _ => return None,
         })
     }
@@ -132,26 +141,54 @@ pub struct Launch {
 impl Launch {
     /// The whole command: program and arguments.
     pub fn argv(&self) -> Vec<String> {
-        let mut words = vec!["/bin/sh".to_owned(), "-c".to_owned(), PROGRAM.clone(), NAME.to_owned()];
-        words.extend([self.root.clone(), self.attempt.to_string(), self.block.clone(), self.dev.clone()]);
+        let mut words = vec![
+            "/bin/sh".to_owned(),
+            "-c".to_owned(),
+            PROGRAM.clone(),
+            NAME.to_owned(),
+        ];
+        words.extend([
+            self.root.clone(),
+            self.attempt.to_string(),
+            self.block.clone(),
+            self.dev.clone(),
+        ]);
         words.push(self.disk_serial.clone().unwrap_or_default());
         words.push(self.staged.clone().unwrap_or_default());
         words.extend(self.input.words());
         words.extend(self.script.words());
         words.push(self.env.len().to_string());
-        words.extend(self.env.iter().map(|(name, value)| format!("{name}={value}")));
+        words.extend(
+            self.env
+                .iter()
+                .map(|(name, value)| format!("{name}={value}")),
+        );
         words.extend(self.argv.iter().cloned());
         words
     }
 
     /// The reverse of [`Launch::argv`], without its first word: how the simulation reads it.
     pub fn from_args(args: &[String]) -> Option<Self> {
-        let [flag, program, name, rest @ ..] = args else { return None };
+        let [flag, program, name, rest @ ..] = args else {
+            return None;
+        };
         if flag != "-c" || name != NAME || *program != *PROGRAM {
             return None;
         }
-        let [root, attempt, block, dev, serial, staged, rest @ ..] = rest else { return None };
-        let [input_how, input, input_size, script_how, script, script_size, names, rest @ ..] = rest else {
+        let [root, attempt, block, dev, serial, staged, rest @ ..] = rest else {
+            return None;
+        };
+        let [
+            input_how,
+            input,
+            input_size,
+            script_how,
+            script,
+            script_size,
+            names,
+            rest @ ..,
+        ] = rest
+        else {
             return None;
         };
         let names: usize = names.parse().ok()?;
@@ -168,7 +205,10 @@ impl Launch {
             script: Part::from_words(script_how, script, script_size)?,
             env: env
                 .iter()
-                .map(|pair| pair.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned())))
+                .map(|pair| {
+                    pair.split_once('=')
+                        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                })
                 .collect::<Option<_>>()?,
             argv: argv.to_vec(),
         })
@@ -182,20 +222,28 @@ impl Launch {
         }
         for (name, value) in &self.env {
             if !is_env_name(name) {
-                return refuse(format!("{name:?} is not a name of capital letters, digits and _"));
+                return refuse(format!(
+                    "{name:?} is not a name of capital letters, digits and _"
+                ));
             }
             if !fits_an_argument(value) {
-                return refuse(format!("the value of {name} has a character that no argument can carry"));
+                return refuse(format!(
+                    "the value of {name} has a character that no argument can carry"
+                ));
             }
         }
         if let Some(word) = self.argv.iter().find(|word| !fits_an_argument(word)) {
             let start: String = word.chars().take(60).collect();
-            return refuse(format!("{start:?} has a character that no argument can carry"));
+            return refuse(format!(
+                "{start:?} has a character that no argument can carry"
+            ));
         }
         if let Some(serial) = &self.disk_serial
             && (serial.is_empty()
                 || serial.len() > SERIAL_MAX
-                || !serial.chars().all(|c| c.is_ascii_alphanumeric() || c == '-'))
+                || !serial
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || c == '-'))
         {
             return refuse(format!(
                 "a disk's serial is 1 to {SERIAL_MAX} letters, digits and '-', not {serial:?}"
@@ -206,8 +254,12 @@ impl Launch {
 }
 
 fn is_env_name(name: &str) -> bool {
-    name.chars().next().is_some_and(|first| first.is_ascii_uppercase() || first == '_')
-        && name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
+    name.chars()
+        .next()
+        .is_some_and(|first| first.is_ascii_uppercase() || first == '_')
+        && name
+            .chars()
+            .all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
 }
 
 /// NUL ends an argument, and QEMU's JSON parser refuses Unicode's noncharacters (`util/unicode.c`).
@@ -223,8 +275,10 @@ pub fn fits_an_argument(text: &str) -> bool {
 /// `noexec`.
 pub fn interpreter(script: &str) -> Vec<String> {
     let first_line = script.lines().next().unwrap_or_default();
-    let words =
-        first_line.strip_prefix("#!").map(|line| line.trim_matches([' ', '\t', '\r'])).unwrap_or_default();
+    let words = first_line
+        .strip_prefix("#!")
+        .map(|line| line.trim_matches([' ', '\t', '\r']))
+        .unwrap_or_default();
     match words.split_once([' ', '\t']) {
         _ if words.is_empty() => vec!["/bin/sh".to_owned()],
         None => vec![words.to_owned()],
@@ -261,7 +315,10 @@ mod tests {
         assert_eq!(interpreter("echo hello"), ["/bin/sh"]);
         assert_eq!(interpreter("#!\necho"), ["/bin/sh"]);
         assert_eq!(interpreter("#!/bin/sh -eu\necho"), ["/bin/sh", "-eu"]);
-        assert_eq!(interpreter("#! /usr/bin/env  python3 -x\n"), ["/usr/bin/env", "python3 -x"]);
+        assert_eq!(
+            interpreter("#! /usr/bin/env  python3 -x\n"),
+            ["/usr/bin/env", "python3 -x"]
+        );
         assert_eq!(interpreter("#!/bin/sh\r\n"), ["/bin/sh"]);
     }
 

@@ -61,10 +61,20 @@ impl RecordFormat {
         if bytes.is_empty() {
             return Seen::Nothing;
         }
-        let Some(header_end) = bytes.iter().take(HEADER_MAX).position(|byte| *byte == b'\n') else {
-            return if bytes.len() < HEADER_MAX { Seen::Part } else { Seen::Broken };
+        let Some(header_end) = bytes
+            .iter()
+            .take(HEADER_MAX)
+            .position(|byte| *byte == b'\n')
+        else {
+            return if bytes.len() < HEADER_MAX {
+                Seen::Part
+            } else {
+                Seen::Broken
+            };
         };
-        let Some(mut record) = header(&bytes[..header_end]) else { return Seen::Broken };
+        let Some(mut record) = header(&bytes[..header_end]) else {
+            return Seen::Broken;
+        };
         let rest = &bytes[header_end + 1..];
         if record.body.is_none() {
             return match rest {
@@ -73,11 +83,21 @@ impl RecordFormat {
                 _ => Seen::Broken,
             };
         }
-        let sizes = [record.out_size, record.err_size, record.output_size.unwrap_or(0)];
-        let Some(length) = sizes.iter().try_fold(0u64, |sum, size| sum.checked_add(*size)) else {
+        let sizes = [
+            record.out_size,
+            record.err_size,
+            record.output_size.unwrap_or(0),
+        ];
+        let Some(length) = sizes
+            .iter()
+            .try_fold(0u64, |sum, size| sum.checked_add(*size))
+        else {
             return Seen::Broken;
         };
-        let Some(length) = usize::try_from(length).ok().filter(|length| *length <= self.body_cap) else {
+        let Some(length) = usize::try_from(length)
+            .ok()
+            .filter(|length| *length <= self.body_cap)
+        else {
             return Seen::Broken;
         };
         if rest.len() < length + TRAILER.len() {
@@ -86,7 +106,11 @@ impl RecordFormat {
         if &rest[length..] == TRAILER {
             let (out, rest) = rest[..length].split_at(record.out_size as usize);
             let (err, output) = rest.split_at(record.err_size as usize);
-            record.body = Some(EndBody { out: out.to_vec(), err: err.to_vec(), output: output.to_vec() });
+            record.body = Some(EndBody {
+                out: out.to_vec(),
+                err: err.to_vec(),
+                output: output.to_vec(),
+            });
         } else {
             // Something that the job left behind wrote to a log meanwhile: the files have it right.
             record.body = None;
@@ -100,8 +124,12 @@ impl RecordFormat {
         let body = size <= self.body_cap;
         let output_size = output.map_or("-".to_owned(), |output| output.len().to_string());
         let word = if body { "here" } else { "left" };
-        let mut bytes =
-            format!("{exit_code} {} {} {output_size} {word}\n", out.len(), err.len()).into_bytes();
+        let mut bytes = format!(
+            "{exit_code} {} {} {output_size} {word}\n",
+            out.len(),
+            err.len()
+        )
+        .into_bytes();
         if body {
             bytes.extend_from_slice(out);
             bytes.extend_from_slice(err);
@@ -116,7 +144,9 @@ impl RecordFormat {
 fn header(line: &[u8]) -> Option<EndRecord> {
     let line = std::str::from_utf8(line).ok()?;
     let words: Vec<&str> = line.split(' ').collect();
-    let [code, out, err, output, body] = words[..] else { return None };
+    let [code, out, err, output, body] = words[..] else {
+        return None;
+    };
     Some(EndRecord {
         exit_code: code.parse().ok().filter(|code| (0..=255).contains(code))?,
         out_size: out.parse().ok()?,
@@ -126,7 +156,11 @@ fn header(line: &[u8]) -> Option<EndRecord> {
             size => Some(size.parse().ok()?),
         },
         body: match body {
-            "here" => Some(EndBody { out: Vec::new(), err: Vec::new(), output: Vec::new() }),
+            "here" => Some(EndBody {
+                out: Vec::new(),
+                err: Vec::new(),
+                output: Vec::new(),
+            }),
             "left" => None,
             _ => return None,
         },
@@ -140,13 +174,21 @@ mod tests {
 
     #[test]
     fn each_part_of_a_record_is_a_part_and_the_whole_is_whole() {
-        for (out, err, output) in [(&b"ab\n"[..], &b""[..], Some(&b"x\nend\n"[..])), (b"", b"", None)] {
+        for (out, err, output) in [
+            (&b"ab\n"[..], &b""[..], Some(&b"x\nend\n"[..])),
+            (b"", b"", None),
+        ] {
             let bytes = FORMAT.write(3, out, err, output);
             for cut in 1..bytes.len() {
                 assert_eq!(FORMAT.read(&bytes[..cut]), Seen::Part, "{cut}");
             }
-            let Seen::Whole(record) = FORMAT.read(&bytes) else { panic!() };
-            assert_eq!((record.exit_code, record.output_size), (3, output.map(|o| o.len() as u64)));
+            let Seen::Whole(record) = FORMAT.read(&bytes) else {
+                panic!()
+            };
+            assert_eq!(
+                (record.exit_code, record.output_size),
+                (3, output.map(|o| o.len() as u64))
+            );
             assert_eq!(record.body.unwrap().output, output.unwrap_or_default());
         }
     }
@@ -154,13 +196,17 @@ mod tests {
     #[test]
     fn long_logs_stay_in_their_files() {
         let bytes = FORMAT.write(0, b"eleven bytes", b"", None);
-        let Seen::Whole(record) = FORMAT.read(&bytes) else { panic!() };
+        let Seen::Whole(record) = FORMAT.read(&bytes) else {
+            panic!()
+        };
         assert_eq!((record.body, record.out_size), (None, 12));
     }
 
     #[test]
     fn a_log_that_grew_meanwhile_is_left_to_its_file() {
-        let Seen::Whole(record) = FORMAT.read(b"0 1 0 - here\nab\nend\n") else { panic!() };
+        let Seen::Whole(record) = FORMAT.read(b"0 1 0 - here\nab\nend\n") else {
+            panic!()
+        };
         assert_eq!(record.body, None);
     }
 
@@ -174,7 +220,12 @@ mod tests {
             b"0 1 1 - left\nx",
             &[b'1'; 200],
         ] {
-            assert_eq!(FORMAT.read(bytes), Seen::Broken, "{:?}", String::from_utf8_lossy(bytes));
+            assert_eq!(
+                FORMAT.read(bytes),
+                Seen::Broken,
+                "{:?}",
+                String::from_utf8_lossy(bytes)
+            );
         }
     }
 }

@@ -24,17 +24,27 @@ pub(super) async fn start_job(guest: &Guest<'_>, job: &Job) -> Result<(), HvErro
             return Ok(());
         }
         let folder = plan.launch.staged.as_deref().unwrap_or_default();
-        let made = guest.run(&["mkdir", "-p", folder], b"", CALL_DEADLINE).await?;
+        let made = guest
+            .run(&["mkdir", "-p", folder], b"", CALL_DEADLINE)
+            .await?;
         if made.exit_code != 0 {
             let words = String::from_utf8_lossy(&made.err).trim().to_owned();
-            return Err(HvError::Agent(format!("mkdir {folder} in the guest: {words}")));
+            return Err(HvError::Agent(format!(
+                "mkdir {folder} in the guest: {words}"
+            )));
         }
         for (name, bytes) in &plan.staged_files {
             guest.write_file(&format!("{folder}/{name}"), bytes).await?;
         }
     }
     let stdin = (!plan.stdin.is_empty()).then_some(plan.stdin);
-    guest.call(exec(&plan.launch.argv(), stdin, false), Duration::from_secs(20)).await.map(|_| ())
+    guest
+        .call(
+            exec(&plan.launch.argv(), stdin, false),
+            Duration::from_secs(20),
+        )
+        .await
+        .map(|_| ())
 }
 
 struct Plan<'j> {
@@ -54,10 +64,16 @@ fn plan(job: &Job) -> Result<Plan<'_>, HvError> {
             (Some(script), argv)
         }
     };
-    let env_and_argv = job.env.iter().map(|(name, value)| name.len() + json_len(value)).sum::<usize>()
+    let env_and_argv = job
+        .env
+        .iter()
+        .map(|(name, value)| name.len() + json_len(value))
+        .sum::<usize>()
         + argv.iter().map(|word| json_len(word)).sum::<usize>();
     let mut room = ROOM.checked_sub(env_and_argv).ok_or_else(|| {
-        HvError::Refused(format!("a job's arguments and environment take {env_and_argv} of {ROOM} bytes"))
+        HvError::Refused(format!(
+            "a job's arguments and environment take {env_and_argv} of {ROOM} bytes"
+        ))
     })?;
     let mut staged_files = Vec::new();
     let mut stdin = Vec::new();
@@ -98,10 +114,18 @@ fn plan(job: &Job) -> Result<Plan<'_>, HvError> {
         staged,
         input,
         script,
-        env: job.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+        env: job
+            .env
+            .iter()
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect(),
         argv,
     };
-    Ok(Plan { launch, stdin, staged_files })
+    Ok(Plan {
+        launch,
+        stdin,
+        staged_files,
+    })
 }
 
 /// Upper bound of a text's length in a JSON message.
@@ -132,25 +156,43 @@ mod tests {
     #[test]
     fn the_launcher_leaves_the_room_that_is_counted_on() {
         let job = job("", b"");
-        let message = serde_json::to_string(&exec(&plan(&job).unwrap().launch.argv(), None, false)).unwrap();
+        let message =
+            serde_json::to_string(&exec(&plan(&job).unwrap().launch.argv(), None, false)).unwrap();
         assert!(message.len() < MESSAGE_CAP - ROOM, "{}", message.len());
     }
 
     #[test]
     fn small_jobs_are_one_message_and_large_ones_come_as_files() {
         let small = plan_of("echo hello", b"{\"a\": 1}");
-        assert_eq!(small, (Part::Text("echo hello".into()), Part::Text("{\"a\": 1}".into()), 0));
+        assert_eq!(
+            small,
+            (
+                Part::Text("echo hello".into()),
+                Part::Text("{\"a\": 1}".into()),
+                0
+            )
+        );
         let binary = plan_of("x", &[0xff, 0, 1]);
         assert_eq!(binary, (Part::Text("x".into()), Part::Stdin { size: 3 }, 0));
         let large = plan_of("x", &[b'a'; 200_000]);
-        assert_eq!(large, (Part::Text("x".into()), Part::Staged { size: 200_000 }, 1));
+        assert_eq!(
+            large,
+            (Part::Text("x".into()), Part::Staged { size: 200_000 }, 1)
+        );
         let odd = plan_of("echo \0", b"");
-        assert_eq!(odd, (Part::Staged { size: 6 }, Part::Text(String::new()), 1));
+        assert_eq!(
+            odd,
+            (Part::Staged { size: 6 }, Part::Text(String::new()), 1)
+        );
     }
 
     fn plan_of(script: &str, input: &[u8]) -> (Part, Part, usize) {
         let job = job(script, input);
         let plan = plan(&job).unwrap();
-        (plan.launch.script, plan.launch.input, plan.staged_files.len())
+        (
+            plan.launch.script,
+            plan.launch.input,
+            plan.staged_files.len(),
+        )
     }
 }

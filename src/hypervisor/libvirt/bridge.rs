@@ -31,7 +31,9 @@ pub enum Outcome<T> {
 
 impl Default for Bridge {
     fn default() -> Self {
-        Self { room: Arc::new(Semaphore::new(MOST_THREADS)) }
+        Self {
+            room: Arc::new(Semaphore::new(MOST_THREADS)),
+        }
     }
 }
 
@@ -45,7 +47,9 @@ impl Bridge {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<Outcome<T>, HvError> {
         let Ok(room) = self.room.clone().try_acquire_owned() else {
-            return Err(HvError::Unreachable(format!("{MOST_THREADS} calls hang in libvirt already")));
+            return Err(HvError::Unreachable(format!(
+                "{MOST_THREADS} calls hang in libvirt already"
+            )));
         };
         let span = Span::current();
         let (tell, mut told) = oneshot::channel();
@@ -74,8 +78,13 @@ mod tests {
     async fn a_hanging_call_does_not_hang_its_caller() {
         let bridge = Bridge::default();
         let (end, wait) = std::sync::mpsc::channel::<()>();
-        let outcome = bridge.run("t", Duration::from_millis(5), move || wait.recv().is_ok()).await.unwrap();
-        let Outcome::Overdue(later) = outcome else { panic!("it cannot have ended") };
+        let outcome = bridge
+            .run("t", Duration::from_millis(5), move || wait.recv().is_ok())
+            .await
+            .unwrap();
+        let Outcome::Overdue(later) = outcome else {
+            panic!("it cannot have ended")
+        };
         assert_eq!(bridge.room.available_permits(), MOST_THREADS - 1);
         end.send(()).unwrap();
         assert!(later.await.unwrap());
@@ -85,8 +94,15 @@ mod tests {
     #[tokio::test]
     async fn a_panic_is_an_error_of_that_call_only() {
         let bridge = Bridge::default();
-        let outcome = bridge.run("t", Duration::from_secs(5), || -> u32 { panic!("on purpose") }).await;
+        let outcome = bridge
+            .run("t", Duration::from_secs(5), || -> u32 {
+                panic!("on purpose")
+            })
+            .await;
         assert!(matches!(outcome, Err(HvError::Host(_))));
-        assert!(matches!(bridge.run("t", Duration::from_secs(5), || 7).await, Ok(Outcome::Done(7))));
+        assert!(matches!(
+            bridge.run("t", Duration::from_secs(5), || 7).await,
+            Ok(Outcome::Done(7))
+        ));
     }
 }

@@ -32,7 +32,7 @@ use crate::hypervisor::{HvError, MachineEvent};
 pub const LANES: usize = 4;
 const SLOW_LANES: usize = 3;
 
-/// Opening takes about 10 ms; a libvirtd that is stopped accepts the socket and never answers.
+/// A libvirtd that is stopped accepts the socket and never answers.
 const OPEN_PATIENCE: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
@@ -66,11 +66,19 @@ const AGENT_GRACE: Duration = Duration::from_secs(30);
 
 impl Call {
     pub const fn read(what: &'static str) -> Self {
-        Self { what, patience: Duration::from_secs(15), kind: CallKind::Read }
+        Self {
+            what,
+            patience: Duration::from_secs(15),
+            kind: CallKind::Read,
+        }
     }
 
     pub const fn change(what: &'static str, patience: Duration) -> Self {
-        Self { what, patience, kind: CallKind::Change }
+        Self {
+            what,
+            patience,
+            kind: CallKind::Change,
+        }
     }
 }
 
@@ -151,7 +159,10 @@ impl Link {
                 result
             }
             Outcome::Overdue(later) => {
-                let late = format!("libvirt did not answer \"{}\" within {:?}", call.what, call.patience);
+                let late = format!(
+                    "libvirt did not answer \"{}\" within {:?}",
+                    call.what, call.patience
+                );
                 if call.kind == CallKind::Agent {
                     let link = Arc::downgrade(self);
                     let why = late.clone();
@@ -172,7 +183,8 @@ impl Link {
 
     /// Calls that could start right now without waiting; none while it is down.
     pub fn free_lanes(&self) -> usize {
-        self.current().map_or(0, |open| open.lanes.available_permits())
+        self.current()
+            .map_or(0, |open| open.lanes.available_permits())
     }
 
     fn current(&self) -> Result<Arc<Open>, HvError> {
@@ -201,11 +213,16 @@ impl Link {
     async fn connect(self: &Arc<Self>, generation: u64) -> Result<(), HvError> {
         let (uri, link) = (self.uri.clone(), Arc::downgrade(self));
         let listener = self.channel.clone().map(events::listener);
-        let outcome = self.bridge.run("libvirt-open", OPEN_PATIENCE, move || Open::new(&uri, generation, listener, link));
+        let outcome = self.bridge.run("libvirt-open", OPEN_PATIENCE, move || {
+            Open::new(&uri, generation, listener, link)
+        });
         let open = match outcome.await? {
             Outcome::Done(open) => open?,
             Outcome::Overdue(_) => {
-                return Err(HvError::Unreachable(format!("no answer from {} within {OPEN_PATIENCE:?}", self.uri)));
+                return Err(HvError::Unreachable(format!(
+                    "no answer from {} within {OPEN_PATIENCE:?}",
+                    self.uri
+                )));
             }
         };
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Current::Up(Arc::new(open));
@@ -235,7 +252,8 @@ async fn keep(link: Weak<Link>, down: Arc<Notify>) {
                         HvError::Unreachable(why) => why,
                         other => other.to_string(),
                     };
-                    *link.current.lock().unwrap_or_else(PoisonError::into_inner) = Current::Down(why);
+                    *link.current.lock().unwrap_or_else(PoisonError::into_inner) =
+                        Current::Down(why);
                 }
             }
             drop(link);
@@ -258,7 +276,8 @@ impl Open {
                 link.lost(generation, close_word(reason));
             }
         });
-        let subscriptions = ffi::subscribe(&connect, listener, on_close).map_err(|error| errors::of(&error))?;
+        let subscriptions =
+            ffi::subscribe(&connect, listener, on_close).map_err(|error| errors::of(&error))?;
         // Without keep-alive only calls would notice a dead host, each after its whole patience.
         if let Err(error) = connect.set_keep_alive(KEEP_ALIVE.0, KEEP_ALIVE.1) {
             tracing::debug!(%error, "this libvirt connection has no keep-alive");
@@ -279,14 +298,35 @@ impl Open {
     async fn lane(&self, call: Call) -> Result<Lane, HvError> {
         let wait = async {
             let slow = match call.kind {
-                CallKind::Change => Some(self.slow_lanes.clone().acquire_owned().await.expect("never closed")),
+                CallKind::Change => Some(
+                    self.slow_lanes
+                        .clone()
+                        .acquire_owned()
+                        .await
+                        .expect("never closed"),
+                ),
                 CallKind::Read | CallKind::Agent => None,
             };
-            let lane = self.lanes.clone().acquire_owned().await.expect("never closed");
-            Lane { _lane: lane, _slow: slow }
+            let lane = self
+                .lanes
+                .clone()
+                .acquire_owned()
+                .await
+                .expect("never closed");
+            Lane {
+                _lane: lane,
+                _slow: slow,
+            }
         };
-        let busy = |_| HvError::Host(format!("\"{}\" waited {:?} for its turn at libvirt", call.what, call.patience));
-        tokio::time::timeout(call.patience, wait).await.map_err(busy)
+        let busy = |_| {
+            HvError::Host(format!(
+                "\"{}\" waited {:?} for its turn at libvirt",
+                call.what, call.patience
+            ))
+        };
+        tokio::time::timeout(call.patience, wait)
+            .await
+            .map_err(busy)
     }
 }
 
@@ -298,14 +338,19 @@ struct Lane {
 impl Drop for Open {
     /// Closing is a round trip, and of no interest to whoever happened to be the last user.
     fn drop(&mut self) {
-        let (Some(connect), subscriptions) = (self.connect.take(), self.subscriptions.take()) else { return };
+        let (Some(connect), subscriptions) = (self.connect.take(), self.subscriptions.take())
+        else {
+            return;
+        };
         let close = move || {
             if let Some(subscriptions) = subscriptions {
                 ffi::unsubscribe(&connect, subscriptions);
             }
         };
         // When no thread can be had, the closure and the connection with it are dropped here.
-        let _ = std::thread::Builder::new().name("libvirt-close".to_owned()).spawn(close);
+        let _ = std::thread::Builder::new()
+            .name("libvirt-close".to_owned())
+            .spawn(close);
     }
 }
 
@@ -313,7 +358,9 @@ impl Drop for Open {
 fn close_word(reason: u32) -> &'static str {
     match reason {
         virt::sys::VIR_CONNECT_CLOSE_REASON_EOF => "libvirt closed the connection",
-        virt::sys::VIR_CONNECT_CLOSE_REASON_KEEPALIVE => "libvirt did not answer keep-alive questions",
+        virt::sys::VIR_CONNECT_CLOSE_REASON_KEEPALIVE => {
+            "libvirt did not answer keep-alive questions"
+        }
         virt::sys::VIR_CONNECT_CLOSE_REASON_CLIENT => "the connection was closed here",
         _ => "the connection broke",
     }

@@ -22,7 +22,11 @@ pub fn path_of(folder: &Path, id: MachineId) -> PathBuf {
 /// Makes the empty log, so that it belongs to us and a folder that cannot be written is said clearly.
 pub fn prepare(folder: &Path, id: MachineId) -> Result<PathBuf, HvError> {
     let path = path_of(folder, id);
-    let opened = std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(&path);
+    let opened = std::fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(&path);
     opened.map_err(|error| io_error(&path, &error))?;
     prune(folder, SystemTime::now());
     Ok(path)
@@ -41,7 +45,9 @@ pub fn tail(path: &Path, max_bytes: usize) -> std::io::Result<Vec<u8>> {
 /// Best effort: a log that cannot be removed now is tried again at the next start of a machine. A
 /// removed log of a machine that still runs is lost, which takes 500 later machines or a week's silence.
 fn prune(folder: &Path, now: SystemTime) {
-    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return;
+    };
     let mut logs: Vec<(SystemTime, PathBuf)> = entries
         .filter_map(|entry| {
             let entry = entry.ok()?;
@@ -76,7 +82,10 @@ mod tests {
         let path = prepare(folder.path(), MachineId::fresh()).unwrap();
         prune(folder.path(), SystemTime::now());
         assert!(path.exists());
-        prune(folder.path(), SystemTime::now() + KEPT_FOR + Duration::from_secs(60));
+        prune(
+            folder.path(),
+            SystemTime::now() + KEPT_FOR + Duration::from_secs(60),
+        );
         assert!(!path.exists());
     }
 }

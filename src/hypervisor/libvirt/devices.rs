@@ -18,9 +18,13 @@ use crate::vocab::{Deployment, MachineId};
 
 const ATTACH: Call = Call::change("attach", Duration::from_secs(45));
 /// libvirt itself waits up to 5 s for the guest.
-const DETACH: Call = Call { what: "detach", patience: Duration::from_secs(30), kind: CallKind::Change };
+const DETACH: Call = Call {
+    what: "detach",
+    patience: Duration::from_secs(30),
+    kind: CallKind::Change,
+};
 
-/// A guest that has booted lets go within 0.1 s; one that is still booting, only later.
+/// A guest that has booted lets go after 0.12 s (n=8, emulated); one that is still booting, only later.
 const DETACH_DEADLINE: Duration = Duration::from_secs(20);
 /// A request may come before the guest listens, so that it is repeated. Not sooner: a second press
 /// of the attention button within 5 s takes the first back (PCIe hot-plug).
@@ -33,7 +37,11 @@ impl Libvirt {
         let _disk = self.disk_turns.take(&disk.path).await;
         self.check_reach([disk.path.clone()]).await?;
         let (disk, deployment) = (disk.clone(), self.settings.deployment);
-        self.control.call(ATTACH, move |connect| attach_now(connect, id, deployment, &disk)).await
+        self.control
+            .call(ATTACH, move |connect| {
+                attach_now(connect, id, deployment, &disk)
+            })
+            .await
     }
 
     pub(super) async fn detach(&self, id: MachineId, disk: &AttachedDisk) -> Result<(), HvError> {
@@ -42,7 +50,13 @@ impl Libvirt {
         let mut asked: Option<Instant> = None;
         loop {
             let (path, deployment) = (disk.path.clone(), self.settings.deployment);
-            if !self.control.call(Call::read("look"), move |connect| has(connect, id, deployment, &path)).await? {
+            if !self
+                .control
+                .call(Call::read("look"), move |connect| {
+                    has(connect, id, deployment, &path)
+                })
+                .await?
+            {
                 return Ok(());
             }
             if began.elapsed() > DETACH_DEADLINE {
@@ -54,7 +68,12 @@ impl Libvirt {
             if asked.is_none_or(|asked| asked.elapsed() > ASK_AGAIN) {
                 let again = asked.replace(Instant::now()).is_some();
                 let path = disk.path.clone();
-                let request = self.guests.call(DETACH, move |connect| request_detach(connect, id, deployment, &path)).await;
+                let request = self
+                    .guests
+                    .call(DETACH, move |connect| {
+                        request_detach(connect, id, deployment, &path)
+                    })
+                    .await;
                 // The second request is usually answered with "already in the process of unplug".
                 if !again {
                     request?;
@@ -66,24 +85,46 @@ impl Libvirt {
     }
 }
 
-fn attach_now(connect: &Connect, id: MachineId, deployment: Deployment, disk: &AttachedDisk) -> Result<(), HvError> {
-    let (domain, facts) = machines::find_ours(connect, id, deployment)?.ok_or(HvError::NoSuchMachine(id))?;
+fn attach_now(
+    connect: &Connect,
+    id: MachineId,
+    deployment: Deployment,
+    disk: &AttachedDisk,
+) -> Result<(), HvError> {
+    let (domain, facts) =
+        machines::find_ours(connect, id, deployment)?.ok_or(HvError::NoSuchMachine(id))?;
     if let Some(there) = facts.disk_at(&disk.path) {
         return if there.serial.as_deref() == Some(&disk.serial) {
             Ok(())
         } else {
-            Err(HvError::Refused(format!("{} is attached to {id} already, in another role", disk.path.display())))
+            Err(HvError::Refused(format!(
+                "{} is attached to {id} already, in another role",
+                disk.path.display()
+            )))
         };
     }
-    if facts.disks.iter().any(|there| there.serial.as_deref() == Some(&disk.serial)) {
-        return Err(HvError::Refused(format!("{id} has another disk with the serial {:?} already", disk.serial)));
+    if facts
+        .disks
+        .iter()
+        .any(|there| there.serial.as_deref() == Some(&disk.serial))
+    {
+        return Err(HvError::Refused(format!(
+            "{id} has another disk with the serial {:?} already",
+            disk.serial
+        )));
     }
     for other in machines::list(connect)? {
         if other.id != id && other.attached.contains(&disk.path) {
-            return Err(HvError::Refused(format!("{} is attached to the machine {}", disk.path.display(), other.name)));
+            return Err(HvError::Refused(format!(
+                "{} is attached to the machine {}",
+                disk.path.display(),
+                other.name
+            )));
         }
     }
-    let target = facts.free_target().ok_or_else(|| HvError::Refused(format!("{id} has as many disks as it can")))?;
+    let target = facts
+        .free_target()
+        .ok_or_else(|| HvError::Refused(format!("{id} has as many disks as it can")))?;
     let xml = domain_xml::disk_xml(disk, &target)?;
     match domain.attach_device_flags(&xml, sys::VIR_DOMAIN_AFFECT_LIVE) {
         Ok(_) => Ok(()),
@@ -92,18 +133,38 @@ fn attach_now(connect: &Connect, id: MachineId, deployment: Deployment, disk: &A
     }
 }
 
-fn has(connect: &Connect, id: MachineId, deployment: Deployment, path: &Path) -> Result<bool, HvError> {
+fn has(
+    connect: &Connect,
+    id: MachineId,
+    deployment: Deployment,
+    path: &Path,
+) -> Result<bool, HvError> {
     let found = machines::find_ours(connect, id, deployment)?;
     Ok(found.is_some_and(|(_, facts)| facts.disk_at(path).is_some()))
 }
 
-fn request_detach(connect: &Connect, id: MachineId, deployment: Deployment, path: &Path) -> Result<(), HvError> {
-    let Some((domain, facts)) = machines::find_ours(connect, id, deployment)? else { return Ok(()) };
-    let Some(there) = facts.disk_at(path) else { return Ok(()) };
-    let Some(serial) = there.serial.clone().filter(|_| there.format == "raw") else {
-        return Err(HvError::Refused(format!("{} is not a disk that was attached to {id}", path.display())));
+fn request_detach(
+    connect: &Connect,
+    id: MachineId,
+    deployment: Deployment,
+    path: &Path,
+) -> Result<(), HvError> {
+    let Some((domain, facts)) = machines::find_ours(connect, id, deployment)? else {
+        return Ok(());
     };
-    let disk = AttachedDisk { path: path.to_owned(), serial };
+    let Some(there) = facts.disk_at(path) else {
+        return Ok(());
+    };
+    let Some(serial) = there.serial.clone().filter(|_| there.format == "raw") else {
+        return Err(HvError::Refused(format!(
+            "{} is not a disk that was attached to {id}",
+            path.display()
+        )));
+    };
+    let disk = AttachedDisk {
+        path: path.to_owned(),
+        serial,
+    };
     let xml = domain_xml::disk_xml(&disk, &there.target)?;
     match domain.detach_device_flags(&xml, sys::VIR_DOMAIN_AFFECT_LIVE) {
         Ok(_) => Ok(()),

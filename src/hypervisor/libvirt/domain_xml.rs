@@ -28,7 +28,7 @@ pub const SPARE_PORTS: usize = 6;
 const LONGEST_SERIAL: usize = 20;
 
 /// Everything a domain is made from.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct DomainPlan<'a> {
     pub id: MachineId,
     pub name: &'a str,
@@ -56,10 +56,18 @@ impl DomainPlan<'_> {
     /// The XML for `virDomainCreateXML`, or [`HvError::Refused`] with the string that cannot be in it.
     pub fn to_xml(&self) -> Result<String, HvError> {
         if self.vcpus == 0 || self.memory_mib == 0 {
-            return Err(HvError::Refused("a machine needs at least one vCPU and some memory".to_owned()));
+            return Err(HvError::Refused(
+                "a machine needs at least one vCPU and some memory".to_owned(),
+            ));
         }
         let mut xml = Xml::new();
-        xml.open("domain", &[("type", self.domain_type()), ("xmlns:qemu", "http://libvirt.org/schemas/domain/qemu/1.0")])?;
+        xml.open(
+            "domain",
+            &[
+                ("type", self.domain_type()),
+                ("xmlns:qemu", "http://libvirt.org/schemas/domain/qemu/1.0"),
+            ],
+        )?;
         self.write_identity(&mut xml)?;
         self.write_hardware(&mut xml)?;
         xml.open("devices", &[])?;
@@ -74,6 +82,10 @@ impl DomainPlan<'_> {
         xml.finish()
     }
 
+    pub fn limits_network(&self) -> bool {
+        self.nic.is_some() && self.network_kbytes_per_s.is_some()
+    }
+
     fn domain_type(&self) -> &'static str {
         match self.accelerator {
             Accelerator::Kvm => "kvm",
@@ -82,13 +94,27 @@ impl DomainPlan<'_> {
     }
 
     fn write_identity(&self, xml: &mut Xml) -> Result<(), HvError> {
-        let Tag { deployment, run, stage, serial, generation } = self.tag;
+        let Tag {
+            deployment,
+            run,
+            stage,
+            serial,
+            generation,
+        } = self.tag;
         xml.text("name", &[], self.name)?;
         xml.text("uuid", &[], &self.id.to_string())?;
         // A fresh generation id per machine: two machines with the same one drew the same "random" UUID.
         xml.empty("genid", &[])?;
-        xml.text("title", &[], &format!("Greenroom: run {run}, stage {stage}, machine {serial}"))?;
-        xml.text("description", &[], "Made and removed by Greenroom; changes are lost.")?;
+        xml.text(
+            "title",
+            &[],
+            &format!("Greenroom: run {run}, stage {stage}, machine {serial}"),
+        )?;
+        xml.text(
+            "description",
+            &[],
+            "Made and removed by Greenroom; changes are lost.",
+        )?;
         xml.open("metadata", &[])?;
         xml.empty(
             "greenroom:machine",
@@ -119,7 +145,10 @@ impl DomainPlan<'_> {
         xml.empty("apic", &[])?;
         xml.close("features");
         match self.accelerator {
-            Accelerator::Kvm => xml.empty("cpu", &[("mode", "host-passthrough"), ("migratable", "off")])?,
+            Accelerator::Kvm => xml.empty(
+                "cpu",
+                &[("mode", "host-passthrough"), ("migratable", "off")],
+            )?,
             Accelerator::Tcg => xml.empty("cpu", &[("mode", "maximum")])?,
         }
         xml.empty("clock", &[("offset", "utc")])?;
@@ -133,7 +162,10 @@ impl DomainPlan<'_> {
     fn write_devices(&self, xml: &mut Xml) -> Result<(), HvError> {
         if let Some(path) = self.root_disk {
             xml.open("disk", &[("type", "file"), ("device", "disk")])?;
-            xml.empty("driver", &[("name", "qemu"), ("type", "qcow2"), ("discard", "unmap")])?;
+            xml.empty(
+                "driver",
+                &[("name", "qemu"), ("type", "qcow2"), ("discard", "unmap")],
+            )?;
             xml.empty("source", &[("file", text_of(path)?)])?;
             xml.empty("target", &[("dev", "vda"), ("bus", "virtio")])?;
             if let Some(iops) = self.disk_iops {
@@ -145,14 +177,23 @@ impl DomainPlan<'_> {
         }
         xml.empty("controller", &[("type", "pci"), ("model", "pcie-root")])?;
         for _ in 0..OCCUPIED_PORTS + SPARE_PORTS {
-            xml.empty("controller", &[("type", "pci"), ("model", "pcie-root-port")])?;
+            xml.empty(
+                "controller",
+                &[("type", "pci"), ("model", "pcie-root-port")],
+            )?;
         }
         xml.empty("controller", &[("type", "usb"), ("model", "none")])?;
         xml.open("channel", &[("type", "unix")])?;
-        xml.empty("target", &[("type", "virtio"), ("name", "org.qemu.guest_agent.0")])?;
+        xml.empty(
+            "target",
+            &[("type", "virtio"), ("name", "org.qemu.guest_agent.0")],
+        )?;
         xml.close("channel");
         xml.open("serial", &[("type", "file")])?;
-        xml.empty("source", &[("path", text_of(self.console)?), ("append", "off")])?;
+        xml.empty(
+            "source",
+            &[("path", text_of(self.console)?), ("append", "off")],
+        )?;
         xml.empty("target", &[("port", "0")])?;
         xml.close("serial");
         if let Some(nic) = self.nic {
@@ -167,7 +208,10 @@ impl DomainPlan<'_> {
 
     fn write_nic(&self, xml: &mut Xml, nic: &Nic) -> Result<(), HvError> {
         if !is_unicast_mac(&nic.mac) {
-            return Err(HvError::Refused(format!("{:?} is not a MAC address of a single card", nic.mac)));
+            return Err(HvError::Refused(format!(
+                "{:?} is not a MAC address of a single card",
+                nic.mac
+            )));
         }
         xml.open("interface", &[("type", "network")])?;
         xml.empty("mac", &[("address", &nic.mac)])?;
@@ -191,7 +235,9 @@ impl DomainPlan<'_> {
         if given.split(' ').any(|word| word == "console=ttyS0") {
             given.to_owned()
         } else {
-            format!("{given} console=ttyS0").trim_start_matches(' ').to_owned()
+            format!("{given} console=ttyS0")
+                .trim_start_matches(' ')
+                .to_owned()
         }
     }
 }
@@ -199,7 +245,10 @@ impl DomainPlan<'_> {
 /// A raw disk for `virDomainAttachDeviceFlags`, as the guest's `target` (such as `vdb`).
 pub fn disk_xml(disk: &AttachedDisk, target: &str) -> Result<String, HvError> {
     let good = |c: char| c.is_ascii_alphanumeric() || c == '-';
-    if disk.serial.is_empty() || disk.serial.len() > LONGEST_SERIAL || !disk.serial.chars().all(good) {
+    if disk.serial.is_empty()
+        || disk.serial.len() > LONGEST_SERIAL
+        || !disk.serial.chars().all(good)
+    {
         return Err(HvError::Refused(format!(
             "{:?} is no disk serial: 1 to {LONGEST_SERIAL} letters, digits and \"-\"",
             disk.serial
@@ -207,7 +256,15 @@ pub fn disk_xml(disk: &AttachedDisk, target: &str) -> Result<String, HvError> {
     }
     let mut xml = Xml::new();
     xml.open("disk", &[("type", "file"), ("device", "disk")])?;
-    xml.empty("driver", &[("name", "qemu"), ("type", "raw"), ("cache", "writeback"), ("discard", "unmap")])?;
+    xml.empty(
+        "driver",
+        &[
+            ("name", "qemu"),
+            ("type", "raw"),
+            ("cache", "writeback"),
+            ("discard", "unmap"),
+        ],
+    )?;
     xml.empty("source", &[("file", text_of(&disk.path)?)])?;
     xml.empty("target", &[("dev", target), ("bus", "virtio")])?;
     xml.text("serial", &[], &disk.serial)?;
@@ -216,16 +273,24 @@ pub fn disk_xml(disk: &AttachedDisk, target: &str) -> Result<String, HvError> {
 }
 
 fn text_of(path: &Path) -> Result<&str, HvError> {
-    path.to_str().ok_or_else(|| HvError::Refused(format!("{}: the path is not UTF-8", path.display())))
+    path.to_str()
+        .ok_or_else(|| HvError::Refused(format!("{}: the path is not UTF-8", path.display())))
 }
 
 fn is_unicast_mac(text: &str) -> bool {
     let parts: Vec<&str> = text.split(':').collect();
     let bytes: Option<Vec<u8>> = parts
         .iter()
-        .map(|part| if part.len() == 2 { u8::from_str_radix(part, 16).ok() } else { None })
+        .map(|part| {
+            if part.len() == 2 {
+                u8::from_str_radix(part, 16).ok()
+            } else {
+                None
+            }
+        })
         .collect();
-    parts.len() == 6 && bytes.is_some_and(|bytes| bytes[0] & 1 == 0 && bytes.iter().any(|byte| *byte != 0))
+    parts.len() == 6
+        && bytes.is_some_and(|bytes| bytes[0] & 1 == 0 && bytes.iter().any(|byte| *byte != 0))
 }
 
 /// The writer. It cannot fail on its own: it writes into memory.
@@ -280,8 +345,13 @@ fn element<'a>(name: &'a str, attributes: &[(&str, &str)]) -> Result<BytesStart<
 
 /// Also refuses the two code points that XML 1.0 leaves out beyond the control characters.
 fn refuse_control_characters(what: &str, text: &str) -> Result<(), HvError> {
-    match text.chars().find(|c| c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}')) {
-        Some(bad) => Err(HvError::Refused(format!("{what}: the character {bad:?} is not allowed in {text:?}"))),
+    match text
+        .chars()
+        .find(|c| c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}'))
+    {
+        Some(bad) => Err(HvError::Refused(format!(
+            "{what}: the character {bad:?} is not allowed in {text:?}"
+        ))),
         None => Ok(()),
     }
 }

@@ -40,8 +40,14 @@ fn plan<'a>(tag: &'a Tag, nic: Option<&'a Nic>) -> DomainPlan<'a> {
 #[test]
 fn a_machine_with_everything() {
     let tag = tag();
-    let nic = Nic { network: "greenroom".to_owned(), mac: "52:54:00:12:34:56".to_owned() };
-    let plan = DomainPlan { disk_iops: Some(500), ..plan(&tag, Some(&nic)) };
+    let nic = Nic {
+        network: "greenroom".to_owned(),
+        mac: "52:54:00:12:34:56".to_owned(),
+    };
+    let plan = DomainPlan {
+        disk_iops: Some(500),
+        ..plan(&tag, Some(&nic))
+    };
     insta::assert_snapshot!(plan.to_xml().unwrap(), @r#"
     <domain type="qemu" xmlns:qemu="http://libvirt.org/schemas/domain/qemu/1.0">
       <name>gr-7-discover-2</name>
@@ -118,9 +124,44 @@ fn a_machine_with_everything() {
     "#);
 }
 
+/// libvirt's own schema, with the tool that comes with libvirt's clients.
+#[test]
+fn the_schema_of_libvirt_accepts_it() {
+    let tag = tag();
+    let nic = Nic {
+        network: "greenroom".to_owned(),
+        mac: "52:54:00:12:34:56".to_owned(),
+    };
+    let file = tempfile::NamedTempFile::new().unwrap();
+    for accelerator in [Accelerator::Tcg, Accelerator::Kvm] {
+        let plan = DomainPlan {
+            accelerator,
+            disk_iops: Some(500),
+            ..plan(&tag, Some(&nic))
+        };
+        std::fs::write(file.path(), plan.to_xml().unwrap()).unwrap();
+        let Ok(output) = std::process::Command::new("virt-xml-validate")
+            .arg(file.path())
+            .arg("domain")
+            .output()
+        else {
+            eprintln!("skipped: there is no virt-xml-validate");
+            return;
+        };
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+}
+
 #[test]
 fn an_attached_disk() {
-    let disk = AttachedDisk { path: PathBuf::from("/disks/handoff.raw"), serial: "handoff".to_owned() };
+    let disk = AttachedDisk {
+        path: PathBuf::from("/disks/handoff.raw"),
+        serial: "handoff".to_owned(),
+    };
     insta::assert_snapshot!(disk_xml(&disk, "vdb").unwrap(), @r#"
     <disk type="file" device="disk">
       <driver name="qemu" type="raw" cache="writeback" discard="unmap"/>
@@ -134,14 +175,28 @@ fn an_attached_disk() {
 #[test]
 fn kvm_passes_the_hosts_cpu_on() {
     let tag = tag();
-    let xml = DomainPlan { accelerator: Accelerator::Kvm, ..plan(&tag, None) }.to_xml().unwrap();
-    assert!(xml.contains(r#"<domain type="kvm""#) && xml.contains(r#"<cpu mode="host-passthrough""#), "{xml}");
+    let xml = DomainPlan {
+        accelerator: Accelerator::Kvm,
+        ..plan(&tag, None)
+    }
+    .to_xml()
+    .unwrap();
+    assert!(
+        xml.contains(r#"<domain type="kvm""#) && xml.contains(r#"<cpu mode="host-passthrough""#),
+        "{xml}"
+    );
 }
 
 #[test]
 fn the_console_is_added_once() {
     let tag = tag();
-    let cmdline = |text| DomainPlan { cmdline: text, ..plan(&tag, None) }.full_cmdline();
+    let cmdline = |text| {
+        DomainPlan {
+            cmdline: text,
+            ..plan(&tag, None)
+        }
+        .full_cmdline()
+    };
     assert_eq!(cmdline("quiet"), "quiet console=ttyS0");
     assert_eq!(cmdline(""), "console=ttyS0");
     assert_eq!(cmdline("console=ttyS0 quiet"), "console=ttyS0 quiet");
@@ -151,12 +206,30 @@ fn the_console_is_added_once() {
 #[test]
 fn what_cannot_be_said_is_refused() {
     let tag = tag();
-    let error = DomainPlan { name: "a\nb", ..plan(&tag, None) }.to_xml().unwrap_err();
-    assert_eq!(error.to_string(), r#"name: the character '\n' is not allowed in "a\nb""#);
-    let multicast = Nic { network: "n".to_owned(), mac: "01:00:5e:00:00:01".to_owned() };
+    let error = DomainPlan {
+        name: "a\nb",
+        ..plan(&tag, None)
+    }
+    .to_xml()
+    .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        r#"name: the character '\n' is not allowed in "a\nb""#
+    );
+    let multicast = Nic {
+        network: "n".to_owned(),
+        mac: "01:00:5e:00:00:01".to_owned(),
+    };
     plan(&tag, Some(&multicast)).to_xml().unwrap_err();
     for serial in ["", "a b", "<x/>", "a-serial-that-is-longer-than-twenty"] {
-        disk_xml(&AttachedDisk { path: PathBuf::from("/d"), serial: serial.to_owned() }, "vdb").unwrap_err();
+        disk_xml(
+            &AttachedDisk {
+                path: PathBuf::from("/d"),
+                serial: serial.to_owned(),
+            },
+            "vdb",
+        )
+        .unwrap_err();
     }
 }
 
@@ -167,14 +240,24 @@ fn shape(xml: &str) -> Vec<String> {
         .descendants()
         .filter(roxmltree::Node::is_element)
         .map(|node| {
-            let attributes: Vec<&str> = node.attributes().map(|attribute| attribute.name()).collect();
-            format!("{} {attributes:?} {}", node.tag_name().name(), node.children().filter(|child| child.is_text()).count())
+            let attributes: Vec<&str> = node
+                .attributes()
+                .map(|attribute| attribute.name())
+                .collect();
+            format!(
+                "{} {attributes:?} {}",
+                node.tag_name().name(),
+                node.children().filter(|child| child.is_text()).count()
+            )
         })
         .collect()
 }
 
 fn text_at<'a>(document: &'a roxmltree::Document, name: &str) -> &'a str {
-    let node = document.descendants().find(|node| node.has_tag_name(name)).unwrap();
+    let node = document
+        .descendants()
+        .find(|node| node.has_tag_name(name))
+        .unwrap();
     node.text().unwrap_or_default()
 }
 

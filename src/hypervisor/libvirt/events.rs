@@ -37,7 +37,9 @@ pub fn start_loop() -> Result<(), HvError> {
             .map(drop)
             .map_err(|error| error.to_string())
     });
-    started.clone().map_err(|why| HvError::Host(format!("libvirt's event loop cannot run: {why}")))
+    started
+        .clone()
+        .map_err(|why| HvError::Host(format!("libvirt's event loop cannot run: {why}")))
 }
 
 /// A listener that posts into `channel` and does nothing else.
@@ -53,20 +55,25 @@ pub fn listener(channel: broadcast::Sender<MachineEvent>) -> Listener {
 fn translate(uuid: Uuid, heard: Heard) -> Option<MachineEvent> {
     let id = MachineId(uuid);
     match heard {
-        Heard::Lifecycle { event: sys::VIR_DOMAIN_EVENT_STARTED, .. } => Some(MachineEvent::Started(id)),
-        Heard::Lifecycle { event: sys::VIR_DOMAIN_EVENT_STOPPED, detail } => {
-            Some(MachineEvent::Stopped(id, stop_word(detail).to_owned()))
-        }
-        Heard::Lifecycle { event: sys::VIR_DOMAIN_EVENT_CRASHED, .. } => {
-            Some(MachineEvent::Stopped(id, "the guest panicked".to_owned()))
-        }
+        Heard::Lifecycle {
+            event: sys::VIR_DOMAIN_EVENT_STARTED,
+            ..
+        } => Some(MachineEvent::Started(id)),
+        Heard::Lifecycle {
+            event: sys::VIR_DOMAIN_EVENT_STOPPED,
+            detail,
+        } => Some(MachineEvent::Stopped(id, stop_word(detail).to_owned())),
+        Heard::Lifecycle {
+            event: sys::VIR_DOMAIN_EVENT_CRASHED,
+            ..
+        } => Some(MachineEvent::Stopped(id, "the guest panicked".to_owned())),
         Heard::Lifecycle { .. } => None,
-        Heard::Agent { state: sys::VIR_CONNECT_DOMAIN_EVENT_AGENT_LIFECYCLE_STATE_CONNECTED } => {
-            Some(MachineEvent::AgentConnected(id, true))
-        }
-        Heard::Agent { state: sys::VIR_CONNECT_DOMAIN_EVENT_AGENT_LIFECYCLE_STATE_DISCONNECTED } => {
-            Some(MachineEvent::AgentConnected(id, false))
-        }
+        Heard::Agent {
+            state: sys::VIR_CONNECT_DOMAIN_EVENT_AGENT_LIFECYCLE_STATE_CONNECTED,
+        } => Some(MachineEvent::AgentConnected(id, true)),
+        Heard::Agent {
+            state: sys::VIR_CONNECT_DOMAIN_EVENT_AGENT_LIFECYCLE_STATE_DISCONNECTED,
+        } => Some(MachineEvent::AgentConnected(id, false)),
         Heard::Agent { .. } => None,
     }
 }
@@ -94,10 +101,28 @@ mod tests {
         let (sender, mut receiver) = broadcast::channel(8);
         let tell = listener(sender);
         let id = MachineId::fresh();
-        tell(id.0, Heard::Lifecycle { event: sys::VIR_DOMAIN_EVENT_STARTED, detail: 0 });
-        tell(id.0, Heard::Lifecycle { event: sys::VIR_DOMAIN_EVENT_RESUMED, detail: 0 });
+        tell(
+            id.0,
+            Heard::Lifecycle {
+                event: sys::VIR_DOMAIN_EVENT_STARTED,
+                detail: 0,
+            },
+        );
+        tell(
+            id.0,
+            Heard::Lifecycle {
+                event: sys::VIR_DOMAIN_EVENT_RESUMED,
+                detail: 0,
+            },
+        );
         tell(id.0, Heard::Agent { state: 1 });
-        tell(id.0, Heard::Lifecycle { event: sys::VIR_DOMAIN_EVENT_STOPPED, detail: 1 });
+        tell(
+            id.0,
+            Heard::Lifecycle {
+                event: sys::VIR_DOMAIN_EVENT_STOPPED,
+                detail: 1,
+            },
+        );
         let mut heard = Vec::new();
         while let Ok(event) = receiver.try_recv() {
             heard.push(event);

@@ -1,4 +1,4 @@
-//! What the `virt` crate has no safe function for. The only unsafe code of the program.
+//! What the `virt` crate has no safe function for. The only unsafe code of the libvirt host.
 //!
 //! Callbacks run on libvirt's event thread and must neither block nor call libvirt about the same
 //! connection; all of ours only post what they heard. Functions: <https://libvirt.org/html/>.
@@ -39,7 +39,10 @@ pub fn subscribe(
     listener: Option<Listener>,
     on_close: CloseListener,
 ) -> Result<Subscriptions, Error> {
-    let mut subscriptions = Subscriptions { domain_callbacks: Vec::new(), close_callback: false };
+    let mut subscriptions = Subscriptions {
+        domain_callbacks: Vec::new(),
+        close_callback: false,
+    };
     let result = register_all(connect, listener, on_close, &mut subscriptions);
     match result {
         Ok(()) => Ok(subscriptions),
@@ -61,7 +64,12 @@ fn register_all(
     // callbacks take it for. libvirt calls `free_close` exactly once after a success, never after a
     // failure, in which case the box is taken back here.
     unsafe {
-        let done = sys::virConnectRegisterCloseCallback(connect.as_ptr(), Some(closed), opaque, Some(free_close));
+        let done = sys::virConnectRegisterCloseCallback(
+            connect.as_ptr(),
+            Some(closed),
+            opaque,
+            Some(free_close),
+        );
         if done < 0 {
             let error = Error::last_error();
             drop(Box::from_raw(opaque.cast::<CloseListener>()));
@@ -69,11 +77,20 @@ fn register_all(
         }
     }
     subscriptions.close_callback = true;
-    let Some(listener) = listener else { return Ok(()) };
+    let Some(listener) = listener else {
+        return Ok(());
+    };
 
     type Generic = unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, *mut c_void);
-    type Lifecycle = unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, c_int, c_int, *mut c_void) -> c_int;
-    type Agent = unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, c_int, c_int, *mut c_void);
+    type Lifecycle = unsafe extern "C" fn(
+        sys::virConnectPtr,
+        sys::virDomainPtr,
+        c_int,
+        c_int,
+        *mut c_void,
+    ) -> c_int;
+    type Agent =
+        unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, c_int, c_int, *mut c_void);
     // SAFETY: the API is declared with the generic type and documents that callbacks of an event's
     // own type are to be cast to it (VIR_DOMAIN_EVENT_CALLBACK); libvirt calls them with the
     // arguments of the event id that they are registered for below.
@@ -83,9 +100,10 @@ fn register_all(
             std::mem::transmute::<Agent, Generic>(agent_event),
         )
     };
-    for (event_id, callback) in
-        [(sys::VIR_DOMAIN_EVENT_ID_LIFECYCLE, lifecycle), (sys::VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE, agent)]
-    {
+    for (event_id, callback) in [
+        (sys::VIR_DOMAIN_EVENT_ID_LIFECYCLE, lifecycle),
+        (sys::VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE, agent),
+    ] {
         let opaque = Box::into_raw(Box::new(listener.clone())).cast::<c_void>();
         // SAFETY: as above, with a leaked Box<Listener> and `free_listener`. A null domain means all.
         let id = unsafe {
@@ -130,7 +148,16 @@ unsafe extern "C" fn lifecycle_event(
     opaque: *mut c_void,
 ) -> c_int {
     // SAFETY: libvirt hands back the pointer that was registered with this callback.
-    unsafe { tell(domain, Heard::Lifecycle { event: event as u32, detail: detail as u32 }, opaque) };
+    unsafe {
+        tell(
+            domain,
+            Heard::Lifecycle {
+                event: event as u32,
+                detail: detail as u32,
+            },
+            opaque,
+        )
+    };
     0
 }
 
@@ -142,7 +169,15 @@ unsafe extern "C" fn agent_event(
     opaque: *mut c_void,
 ) {
     // SAFETY: as in `lifecycle_event`.
-    unsafe { tell(domain, Heard::Agent { state: state as u32 }, opaque) };
+    unsafe {
+        tell(
+            domain,
+            Heard::Agent {
+                state: state as u32,
+            },
+            opaque,
+        )
+    };
 }
 
 /// # Safety
@@ -210,7 +245,12 @@ pub fn stats(domain: &Domain, groups: u32) -> Result<Vec<(String, u64)>, Error> 
                     sys::VIR_TYPED_PARAM_ULLONG => param.value.ul,
                     _ => continue,
                 };
-                found.push((CStr::from_ptr(param.field.as_ptr()).to_string_lossy().into_owned(), value));
+                found.push((
+                    CStr::from_ptr(param.field.as_ptr())
+                        .to_string_lossy()
+                        .into_owned(),
+                    value,
+                ));
             }
         }
         sys::virDomainStatsRecordListFree(records);

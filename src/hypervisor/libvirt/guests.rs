@@ -34,36 +34,64 @@ pub struct Guests {
 
 impl Guests {
     pub fn new(links: Vec<Arc<Link>>, deployment: Deployment) -> Self {
-        Self { links, deployment, turns: Turns::default(), known: Mutex::default() }
+        Self {
+            links,
+            deployment,
+            turns: Turns::default(),
+            known: Mutex::default(),
+        }
     }
 
     /// One agent command, see [`crate::hypervisor::Hypervisor::agent`].
-    pub async fn agent(&self, id: MachineId, command: &str, deadline: Duration) -> Result<String, HvError> {
+    pub async fn agent(
+        &self,
+        id: MachineId,
+        command: &str,
+        deadline: Duration,
+    ) -> Result<String, HvError> {
         if command.len() >= LONGEST_COMMAND {
-            return Err(HvError::Refused(format!("an agent command of {} bytes is too long for libvirt", command.len())));
+            return Err(HvError::Refused(format!(
+                "an agent command of {} bytes is too long for libvirt",
+                command.len()
+            )));
         }
         let asked = Instant::now();
         let late = HvError::AgentTimeout(id, deadline);
-        let Ok(turn) = tokio::time::timeout(deadline, self.turns.take(&id)).await else { return Err(late) };
+        let Ok(turn) = tokio::time::timeout(deadline, self.turns.take(&id)).await else {
+            return Err(late);
+        };
         let left = deadline.saturating_sub(asked.elapsed());
-        let call = Call { what: "agent", patience: left, kind: CallKind::Agent };
+        let call = Call {
+            what: "agent",
+            patience: left,
+            kind: CallKind::Agent,
+        };
         let (command, known, deployment) = (command.to_owned(), self.is_known(id), self.deployment);
         let result = self.quietest().call(call, move |connect| {
             // Moved in here: the turn ends with the call, also when its caller has given up.
             let _turn = turn;
             let domain = if known {
-                connect.lookup_domain_by_uuid(id.0).map_err(errors::about(id))?
+                connect
+                    .lookup_domain_by_uuid(id.0)
+                    .map_err(errors::about(id))?
             } else {
-                machines::find_ours(connect, id, deployment)?.ok_or(HvError::NoSuchMachine(id))?.0
+                machines::find_ours(connect, id, deployment)?
+                    .ok_or(HvError::NoSuchMachine(id))?
+                    .0
             };
-            // Whole seconds, and at least one: 0 would mean "do not wait", -1 "for ever".
-            let seconds = i32::try_from(left.as_secs()).unwrap_or(i32::MAX).max(1);
-            domain.qemu_agent_command(&command, seconds, 0).map_err(|error| errors::of_agent(id, deadline, &error))
+            // Whole seconds, rounded up: 0 would mean "do not wait", and the caller's own clock is exact.
+            let seconds = i32::try_from(left.as_millis().div_ceil(1000))
+                .unwrap_or(i32::MAX)
+                .max(1);
+            domain
+                .qemu_agent_command(&command, seconds, 0)
+                .map_err(|error| errors::of_agent(id, deadline, &error))
         });
         match result.await {
-            Ok(reply) if reply.len() > AGENT_REPLY_CAP => {
-                Err(HvError::Agent(format!("a reply of {} bytes is longer than {AGENT_REPLY_CAP}", reply.len())))
-            }
+            Ok(reply) if reply.len() > AGENT_REPLY_CAP => Err(HvError::Agent(format!(
+                "a reply of {} bytes is longer than {AGENT_REPLY_CAP}",
+                reply.len()
+            ))),
             Ok(reply) => {
                 self.remember(id);
                 Ok(reply)
@@ -84,11 +112,17 @@ impl Guests {
     }
 
     fn quietest(&self) -> &Arc<Link> {
-        self.links.iter().max_by_key(|link| link.free_lanes()).expect("there is at least one link")
+        self.links
+            .iter()
+            .max_by_key(|link| link.free_lanes())
+            .expect("there is at least one link")
     }
 
     fn is_known(&self, id: MachineId) -> bool {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).contains(&id)
+        self.known
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(&id)
     }
 
     fn remember(&self, id: MachineId) {

@@ -30,7 +30,8 @@ use self::probe::Verdict;
 use self::reach::QemuUser;
 use self::turns::Turns;
 use super::{
-    AttachedDisk, DiskOrder, HostFacts, HvError, Hypervisor, MachineEvent, MachineSpec, MachineUsage, SeenMachine,
+    AttachedDisk, DiskOrder, HostFacts, HvError, Hypervisor, MachineEvent, MachineSpec,
+    MachineUsage, SeenMachine,
 };
 use crate::vocab::MachineId;
 
@@ -52,7 +53,7 @@ mod settings;
 mod turns;
 mod xml_audit;
 
-pub use self::settings::{AcceleratorChoice, Folders, LibvirtSettings, ProbeImage};
+pub use self::settings::{AcceleratorChoice, Folders, LibvirtSettings, NetworkLimit, ProbeImage};
 
 /// 0.1–2.5 s normally; the longest is the first one after libvirtd started.
 const CREATE: Call = Call::change("create", Duration::from_secs(90));
@@ -79,9 +80,15 @@ impl Libvirt {
     /// within `connect_patience`, [`HvError::Refused`] when the settings cannot work.
     pub async fn connect(settings: LibvirtSettings) -> Result<Arc<Self>, HvError> {
         let folders = &settings.folders;
-        for folder in [&folders.disks, &folders.consoles, &folders.scratch].into_iter().chain(&folders.images) {
+        for folder in [&folders.disks, &folders.consoles, &folders.scratch]
+            .into_iter()
+            .chain(&folders.images)
+        {
             if !folder.is_absolute() || !folder.is_dir() {
-                return Err(HvError::Refused(format!("{} must be an absolute path to a folder", folder.display())));
+                return Err(HvError::Refused(format!(
+                    "{} must be an absolute path to a folder",
+                    folder.display()
+                )));
             }
         }
         let (channel, _) = broadcast::channel(events::CHANNEL_SIZE);
@@ -96,14 +103,17 @@ impl Libvirt {
         }
         let (capabilities, qemu_version) = control
             .call(Call::read("capabilities"), |connect| {
-                let asked = connect.capabilities().and_then(|found| Ok((found, connect.hyp_version()?)));
+                let asked = connect
+                    .capabilities()
+                    .and_then(|found| Ok((found, connect.hyp_version()?)));
                 asked.map_err(|error| errors::of(&error))
             })
             .await?;
         let libvirt = Arc::new(Self {
             guests: Guests::new(guest_links, settings.deployment),
             disks: Disks::new(settings.folders.clone(), settings.qemu_img.clone()),
-            qemu_user: read_xml::read_qemu_user(&capabilities).map(|(uid, gid)| QemuUser { uid, gid }),
+            qemu_user: read_xml::read_qemu_user(&capabilities)
+                .map(|(uid, gid)| QemuUser { uid, gid }),
             settings,
             control,
             channel,
@@ -114,7 +124,14 @@ impl Libvirt {
         });
         let folders = &libvirt.settings.folders;
         let some_file = |folder: &PathBuf| folder.join("file");
-        libvirt.check_reach([&folders.disks, &folders.consoles].into_iter().chain(&folders.images).map(some_file)).await?;
+        libvirt
+            .check_reach(
+                [&folders.disks, &folders.consoles]
+                    .into_iter()
+                    .chain(&folders.images)
+                    .map(some_file),
+            )
+            .await?;
         let verdict = libvirt.decide_accelerator(qemu_version).await?;
         libvirt.verdict.set(verdict).expect("decided once");
         Ok(libvirt)
@@ -125,7 +142,9 @@ impl Libvirt {
     }
 
     async fn check_reach(&self, paths: impl IntoIterator<Item = PathBuf>) -> Result<(), HvError> {
-        let Some(user) = self.qemu_user else { return Ok(()) };
+        let Some(user) = self.qemu_user else {
+            return Ok(());
+        };
         let paths = paths.into_iter().collect();
         let checked = tokio::task::spawn_blocking(move || user.check_reach(paths)).await;
         checked.map_err(|error| HvError::Host(error.to_string()))?
@@ -136,12 +155,36 @@ impl Libvirt {
         let xml = plan.to_xml()?;
         xml_audit::audit(&xml, &self.settings.folders)?;
         let (id, tag) = (plan.id, plan.tag.clone());
-        self.control.call(CREATE, move |connect| machines::create(connect, id, &tag, &xml)).await
+        self.control
+            .call(CREATE, move |connect| {
+                machines::create(connect, id, &tag, &xml)
+            })
+            .await
+    }
+
+    /// For a host that cannot shape traffic.
+    async fn create_unlimited(&self, plan: DomainPlan<'_>, why: &str) -> Result<(), HvError> {
+        let why = format!("this host cannot limit network traffic: {why}");
+        match self.settings.network_limit {
+            NetworkLimit::Required => Err(HvError::Refused(why)),
+            NetworkLimit::WherePossible => {
+                tracing::warn!(machine = %plan.id, why, "started without its network limit");
+                self.create(&DomainPlan {
+                    network_kbytes_per_s: None,
+                    ..plan
+                })
+                .await
+            }
+        }
     }
 
     async fn destroy(&self, id: MachineId) -> Result<(), HvError> {
         let deployment = self.settings.deployment;
-        self.control.call(DESTROY, move |connect| machines::destroy(connect, id, deployment)).await
+        self.control
+            .call(DESTROY, move |connect| {
+                machines::destroy(connect, id, deployment)
+            })
+            .await
     }
 }
 
@@ -166,7 +209,14 @@ async fn open_patiently(
 impl Hypervisor for Libvirt {
     async fn host(&self) -> Result<HostFacts, HvError> {
         let asked = self.control.call(Call::read("host"), |connect| {
-            let ask = || Ok((connect.lib_version()?, connect.hyp_version()?, connect.hostname()?, connect.node_info()?));
+            let ask = || {
+                Ok((
+                    connect.lib_version()?,
+                    connect.hyp_version()?,
+                    connect.hostname()?,
+                    connect.node_info()?,
+                ))
+            };
             ask().map_err(|error: virt::error::Error| errors::of(&error))
         });
         let (libvirt, qemu, host_name, node) = asked.await?;
@@ -196,9 +246,12 @@ impl Hypervisor for Libvirt {
     async fn start_machine(&self, spec: &MachineSpec) -> Result<(), HvError> {
         let _turn = self.changes.take(&spec.id).await;
         if spec.tag.deployment != self.settings.deployment {
-            return Err(HvError::Refused("the tag names another deployment".to_owned()));
+            return Err(HvError::Refused(
+                "the tag names another deployment".to_owned(),
+            ));
         }
-        self.check_reach([&spec.kernel, &spec.initrd, &spec.root_disk].map(PathBuf::clone)).await?;
+        self.check_reach([&spec.kernel, &spec.initrd, &spec.root_disk].map(PathBuf::clone))
+            .await?;
         let console = consoles::prepare(&self.settings.folders.consoles, spec.id)?;
         let plan = DomainPlan {
             id: spec.id,
@@ -217,7 +270,12 @@ impl Hypervisor for Libvirt {
             console: &console,
             skip_cpu_feature_check: self.settings.skip_cpu_feature_check,
         };
-        self.create(&plan).await
+        match self.create(&plan).await {
+            Err(HvError::Host(why)) if plan.limits_network() && errors::says_no_shaping(&why) => {
+                self.create_unlimited(plan, &why).await
+            }
+            other => other,
+        }
     }
 
     async fn destroy_machine(&self, id: MachineId) -> Result<(), HvError> {
@@ -226,11 +284,17 @@ impl Hypervisor for Libvirt {
     }
 
     async fn machines(&self) -> Result<Vec<SeenMachine>, HvError> {
-        self.control.call(Call::read("machines"), machines::list).await
+        self.control
+            .call(Call::read("machines"), machines::list)
+            .await
     }
 
     async fn machine(&self, id: MachineId) -> Result<Option<SeenMachine>, HvError> {
-        self.control.call(Call::read("machine"), move |connect| machines::see(connect, id)).await
+        self.control
+            .call(Call::read("machine"), move |connect| {
+                machines::see(connect, id)
+            })
+            .await
     }
 
     async fn attach_disk(&self, id: MachineId, disk: &AttachedDisk) -> Result<(), HvError> {
@@ -241,12 +305,21 @@ impl Hypervisor for Libvirt {
         self.detach(id, disk).await
     }
 
-    async fn agent(&self, id: MachineId, command: &str, deadline: Duration) -> Result<String, HvError> {
+    async fn agent(
+        &self,
+        id: MachineId,
+        command: &str,
+        deadline: Duration,
+    ) -> Result<String, HvError> {
         self.guests.agent(id, command, deadline).await
     }
 
     async fn usage(&self, id: MachineId) -> Result<MachineUsage, HvError> {
-        self.control.call(Call::read("usage"), move |connect| machines::usage(connect, id)).await
+        self.control
+            .call(Call::read("usage"), move |connect| {
+                machines::usage(connect, id)
+            })
+            .await
     }
 
     async fn console_tail(&self, id: MachineId, max_bytes: usize) -> Result<Vec<u8>, HvError> {
@@ -264,13 +337,26 @@ impl Hypervisor for Libvirt {
 
 /// libvirt writes versions as major × 1,000,000 + minor × 1,000 + release.
 fn dotted(version: u32) -> String {
-    format!("{}.{}.{}", version / 1_000_000, version / 1_000 % 1_000, version % 1_000)
+    format!(
+        "{}.{}.{}",
+        version / 1_000_000,
+        version / 1_000 % 1_000,
+        version % 1_000
+    )
 }
 
 /// `MemAvailable` of this host: what could be used without swapping. libvirt's own "free memory"
 /// leaves out the page cache, and would refuse machines on every host that has read a few files.
 fn available_memory_mib() -> u64 {
     let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:")).unwrap_or_default();
-    line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap_or(0) / 1024
+    let line = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"))
+        .unwrap_or_default();
+    line.trim()
+        .trim_end_matches("kB")
+        .trim()
+        .parse::<u64>()
+        .unwrap_or(0)
+        / 1024
 }

@@ -4,7 +4,7 @@
 //! halfway, some clouds). So a small guest is booted with KVM under a deadline, and what it did is
 //! believed. The verdict holds until the host boots again or QEMU changes.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,7 @@ use crate::hypervisor::HvError;
 use crate::vocab::machine::{Accelerator, Tag};
 use crate::vocab::{MachineId, RunId};
 
-/// With working KVM the tiny guest's agent answers within two seconds.
+/// The tiny guest boots in 4–6 s even when it is emulated, so that KVM has several times what it needs.
 pub const PROBE_DEADLINE: Duration = Duration::from_secs(20);
 
 /// The kernel says one of these when it hands over to the first program of the initial ramdisk,
@@ -48,10 +48,18 @@ enum Proof {
 impl Libvirt {
     /// The accelerator to use, from the settings, the cache, or a probe guest.
     pub(super) async fn decide_accelerator(&self, qemu_version: u32) -> Result<Verdict, HvError> {
-        let emulated = |reason: &str| Ok(Verdict { accelerator: Accelerator::Tcg, reason: reason.to_owned() });
+        let emulated = |reason: &str| {
+            Ok(Verdict {
+                accelerator: Accelerator::Tcg,
+                reason: reason.to_owned(),
+            })
+        };
         match self.settings.accelerator {
             AcceleratorChoice::Kvm => {
-                return Ok(Verdict { accelerator: Accelerator::Kvm, reason: "chosen in the configuration".to_owned() });
+                return Ok(Verdict {
+                    accelerator: Accelerator::Kvm,
+                    reason: "chosen in the configuration".to_owned(),
+                });
             }
             AcceleratorChoice::Tcg => return emulated("chosen in the configuration"),
             AcceleratorChoice::Auto => {}
@@ -63,19 +71,32 @@ impl Libvirt {
             return emulated("there is no image to prove with that /dev/kvm runs guests");
         };
         let cache = self.settings.folders.scratch.join("accelerator.json");
-        let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
+        let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+            .unwrap_or_default()
+            .trim()
+            .to_owned();
         if let Some(verdict) = read_cache(&cache, &boot_id, qemu_version) {
             return Ok(verdict);
         }
         let verdict = match self.probe_kvm(image).await {
-            Ok(Proof::Proved(reason)) => Verdict { accelerator: Accelerator::Kvm, reason },
-            Ok(Proof::Refuted(reason)) => Verdict { accelerator: Accelerator::Tcg, reason },
+            Ok(Proof::Proved(reason)) => Verdict {
+                accelerator: Accelerator::Kvm,
+                reason,
+            },
+            Ok(Proof::Refuted(reason)) => Verdict {
+                accelerator: Accelerator::Tcg,
+                reason,
+            },
             Err(error @ HvError::Unreachable(_)) => return Err(error),
             // Says nothing about KVM, so that the next start asks again.
             Err(error) => return emulated(&format!("the KVM probe could not be run: {error}")),
         };
         tracing::info!(accelerator = ?verdict.accelerator, reason = verdict.reason, "accelerator probed");
-        let cached = Cached { boot_id, qemu_version, verdict: verdict.clone() };
+        let cached = Cached {
+            boot_id,
+            qemu_version,
+            verdict: verdict.clone(),
+        };
         if let Err(error) = write_cache(&cache, &cached) {
             tracing::warn!(%error, path = %cache.display(), "the accelerator's verdict cannot be kept");
         }
@@ -86,7 +107,8 @@ impl Libvirt {
         let folders = &self.settings.folders;
         folders.check(Place::Image, &image.kernel)?;
         folders.check(Place::Image, &image.initrd)?;
-        self.check_reach([image.kernel.clone(), image.initrd.clone()]).await?;
+        self.check_reach([image.kernel.clone(), image.initrd.clone()])
+            .await?;
         let id = MachineId::fresh();
         let console = consoles::prepare(&folders.scratch, id)?;
         let tag = Tag {
@@ -119,7 +141,9 @@ impl Libvirt {
         let proof = match self.create(&plan).await {
             Ok(()) => self.watch_probe(id, &console, began).await,
             // QEMU refuses at once where /dev/kvm cannot be used at all.
-            Err(HvError::Host(why) | HvError::Refused(why)) => Ok(Proof::Refuted(format!("QEMU cannot start a KVM guest: {why}"))),
+            Err(HvError::Host(why) | HvError::Refused(why)) => Ok(Proof::Refuted(format!(
+                "QEMU cannot start a KVM guest: {why}"
+            ))),
             Err(error) => Err(error),
         };
         let ended = self.destroy(id).await;
@@ -129,30 +153,55 @@ impl Libvirt {
         Ok(proof)
     }
 
-    async fn watch_probe(&self, id: MachineId, console: &PathBuf, began: Instant) -> Result<Proof, HvError> {
+    async fn watch_probe(
+        &self,
+        id: MachineId,
+        console: &Path,
+        began: Instant,
+    ) -> Result<Proof, HvError> {
         while began.elapsed() < PROBE_DEADLINE {
             let log = consoles::tail(console, 1 << 20).unwrap_or_default();
             let log = String::from_utf8_lossy(&log);
             let took = format!("{:.1} s", began.elapsed().as_secs_f32());
             if USERSPACE_MARKS.iter().any(|mark| log.contains(mark)) {
-                return Ok(Proof::Proved(format!("a probe guest reached its userspace with KVM in {took}")));
+                return Ok(Proof::Proved(format!(
+                    "a probe guest reached its userspace with KVM in {took}"
+                )));
             }
-            match self.guests.agent(id, r#"{"execute":"guest-ping"}"#, Duration::from_millis(200)).await {
-                Ok(_) => return Ok(Proof::Proved(format!("a probe guest's agent answered with KVM in {took}"))),
+            match self
+                .guests
+                .agent(
+                    id,
+                    r#"{"execute":"guest-ping"}"#,
+                    Duration::from_millis(200),
+                )
+                .await
+            {
+                Ok(_) => {
+                    return Ok(Proof::Proved(format!(
+                        "a probe guest's agent answered with KVM in {took}"
+                    )));
+                }
                 Err(HvError::NoSuchMachine(_)) => {
-                    return Ok(Proof::Refuted(format!("a probe guest with KVM died after {took}")));
+                    return Ok(Proof::Refuted(format!(
+                        "a probe guest with KVM died after {took}"
+                    )));
                 }
                 Err(HvError::Unreachable(why)) => return Err(HvError::Unreachable(why)),
                 Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
             }
         }
-        Ok(Proof::Refuted(format!("a probe guest with KVM did not boot within {} s", PROBE_DEADLINE.as_secs())))
+        Ok(Proof::Refuted(format!(
+            "a probe guest with KVM did not boot within {} s",
+            PROBE_DEADLINE.as_secs()
+        )))
     }
 }
 
 fn read_cache(path: &Path, boot_id: &str, qemu_version: u32) -> Option<Verdict> {
     let cached: Cached = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
-    (!boot_id.is_empty() && cached.boot_id == boot_id && cached.qemu_version == qemu_version).then_some(cached.verdict)
+    (!boot_id.is_empty() && cached.boot_id == boot_id && cached.qemu_version == qemu_version)
+        .then_some(cached.verdict)
 }
 
 fn write_cache(path: &Path, cached: &Cached) -> std::io::Result<()> {
@@ -169,8 +218,15 @@ mod tests {
     fn a_verdict_holds_for_one_boot_and_one_qemu() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("accelerator.json");
-        let verdict = Verdict { accelerator: Accelerator::Tcg, reason: "it hung".to_owned() };
-        let cached = Cached { boot_id: "b1".to_owned(), qemu_version: 10_000_002, verdict: verdict.clone() };
+        let verdict = Verdict {
+            accelerator: Accelerator::Tcg,
+            reason: "it hung".to_owned(),
+        };
+        let cached = Cached {
+            boot_id: "b1".to_owned(),
+            qemu_version: 10_000_002,
+            verdict: verdict.clone(),
+        };
         assert_eq!(read_cache(&path, "b1", 10_000_002), None);
         write_cache(&path, &cached).unwrap();
         assert_eq!(read_cache(&path, "b1", 10_000_002), Some(verdict));

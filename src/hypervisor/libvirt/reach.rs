@@ -28,7 +28,10 @@ impl QemuUser {
             setfsuid(Uid::from_raw(self.uid));
             paths.iter().find_map(|path| first_wall(path))
         };
-        let wall = std::thread::Builder::new().name("reach".to_owned()).spawn(ask).map(|thread| thread.join());
+        let wall = std::thread::Builder::new()
+            .name("reach".to_owned())
+            .spawn(ask)
+            .map(|thread| thread.join());
         match wall {
             Ok(Ok(None)) => Ok(()),
             Ok(Ok(Some(folder))) => Err(HvError::Refused(format!(
@@ -36,7 +39,9 @@ impl QemuUser {
                 folder.display(),
                 self.uid
             ))),
-            Ok(Err(_)) | Err(_) => Err(HvError::Host("cannot check what QEMU's user may reach".to_owned())),
+            Ok(Err(_)) | Err(_) => Err(HvError::Host(
+                "cannot check what QEMU's user may reach".to_owned(),
+            )),
         }
     }
 }
@@ -46,8 +51,14 @@ fn first_wall(path: &Path) -> Option<PathBuf> {
     let mut ways: Vec<&Path> = path.ancestors().collect();
     ways.reverse();
     ways.into_iter().find_map(|way| {
-        let denied = way.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied);
-        if denied { way.parent().map(Path::to_owned) } else { None }
+        let denied = way
+            .symlink_metadata()
+            .is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied);
+        if denied {
+            way.parent().map(Path::to_owned)
+        } else {
+            None
+        }
     })
 }
 
@@ -64,16 +75,27 @@ mod tests {
             return;
         }
         let root = tempfile::tempdir().unwrap();
-        let open = |mode| std::fs::set_permissions(root.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+        let open = |mode| {
+            std::fs::set_permissions(root.path(), std::fs::Permissions::from_mode(mode)).unwrap()
+        };
         let file = root.path().join("a/disk");
         std::fs::create_dir(root.path().join("a")).unwrap();
         std::fs::write(&file, b"").unwrap();
-        let user = QemuUser { uid: 64055, gid: 64055 };
+        let user = QemuUser {
+            uid: 64055,
+            gid: 64055,
+        };
         open(0o711);
         user.check_reach(vec![file.clone()]).unwrap();
         open(0o700);
-        let error = user.check_reach(vec![file.clone()]).unwrap_err().to_string();
-        assert!(error.starts_with(&root.path().display().to_string()), "{error}");
+        let error = user
+            .check_reach(vec![file.clone()])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.starts_with(&root.path().display().to_string()),
+            "{error}"
+        );
         assert!(file.exists(), "our own rights are as before");
     }
 }

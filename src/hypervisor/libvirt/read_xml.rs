@@ -30,28 +30,46 @@ pub struct SeenDisk {
 impl DomainFacts {
     /// Raw disks with a serial, which is how ours are attached.
     pub fn attached(&self) -> Vec<PathBuf> {
-        self.disks.iter().filter(|disk| disk.format == "raw" && disk.serial.is_some()).filter_map(|disk| disk.path.clone()).collect()
+        self.disks
+            .iter()
+            .filter(|disk| disk.format == "raw" && disk.serial.is_some())
+            .filter_map(|disk| disk.path.clone())
+            .collect()
     }
 
     pub fn disk_at(&self, path: &Path) -> Option<&SeenDisk> {
-        self.disks.iter().find(|disk| disk.path.as_deref() == Some(path))
+        self.disks
+            .iter()
+            .find(|disk| disk.path.as_deref() == Some(path))
     }
 
     /// The first of `vdb`, `vdc`, … `vdz` that is free.
     pub fn free_target(&self) -> Option<String> {
-        ('b'..='z').map(|letter| format!("vd{letter}")).find(|name| self.disks.iter().all(|disk| disk.target != *name))
+        ('b'..='z')
+            .map(|letter| format!("vd{letter}"))
+            .find(|name| self.disks.iter().all(|disk| disk.target != *name))
     }
 }
 
 pub fn read(xml: &str) -> Result<DomainFacts, HvError> {
-    let document = Document::parse(xml).map_err(|error| HvError::Host(format!("libvirt's domain XML: {error}")))?;
+    let document = Document::parse(xml)
+        .map_err(|error| HvError::Host(format!("libvirt's domain XML: {error}")))?;
     let domain = document.root_element();
     let tag = child(domain, "metadata").and_then(|metadata| {
-        metadata.children().find(|node| node.has_tag_name((TAG_NAMESPACE, "machine"))).and_then(read_tag)
+        metadata
+            .children()
+            .find(|node| node.has_tag_name((TAG_NAMESPACE, "machine")))
+            .and_then(read_tag)
     });
     let devices = child(domain, "devices");
-    let disks = devices.iter().flat_map(|devices| devices.children()).filter(|node| node.has_tag_name("disk"));
-    Ok(DomainFacts { tag, disks: disks.map(read_disk).collect() })
+    let disks = devices
+        .iter()
+        .flat_map(|devices| devices.children())
+        .filter(|node| node.has_tag_name("disk"));
+    Ok(DomainFacts {
+        tag,
+        disks: disks.map(read_disk).collect(),
+    })
 }
 
 fn read_tag(node: Node) -> Option<Tag> {
@@ -71,7 +89,9 @@ fn read_disk(node: Node) -> SeenDisk {
         path: attribute("source", "file").map(PathBuf::from),
         target: attribute("target", "dev").unwrap_or_default().to_owned(),
         format: attribute("driver", "type").unwrap_or_default().to_owned(),
-        serial: child(node, "serial").and_then(|serial| serial.text()).map(str::to_owned),
+        serial: child(node, "serial")
+            .and_then(|serial| serial.text())
+            .map(str::to_owned),
     }
 }
 
@@ -82,10 +102,17 @@ fn child<'a, 'input>(node: Node<'a, 'input>, name: &str) -> Option<Node<'a, 'inp
 /// The user and group that libvirt runs QEMU as, from its capabilities; none where it does not say.
 pub fn read_qemu_user(capabilities: &str) -> Option<(u32, u32)> {
     let document = Document::parse(capabilities).ok()?;
-    let models = document.descendants().filter(|node| node.has_tag_name("secmodel"));
-    let dac = models.into_iter().find(|model| child(*model, "model").and_then(|name| name.text()) == Some("dac"))?;
+    let models = document
+        .descendants()
+        .filter(|node| node.has_tag_name("secmodel"));
+    let dac = models
+        .into_iter()
+        .find(|model| child(*model, "model").and_then(|name| name.text()) == Some("dac"))?;
     let (user, group) = child(dac, "baselabel")?.text()?.split_once(':')?;
-    Some((user.trim_start_matches('+').parse().ok()?, group.trim_start_matches('+').parse().ok()?))
+    Some((
+        user.trim_start_matches('+').parse().ok()?,
+        group.trim_start_matches('+').parse().ok()?,
+    ))
 }
 
 #[cfg(test)]
@@ -102,8 +129,14 @@ mod tests {
         let good = "<g:machine xmlns:g='https://greenroom.dev/domain/1' deployment='0193a3c0-0000-7000-8000-00000000d0d0' \
                     run='7' stage='a&amp;b' serial='2' generation='-1'/>";
         let tag = domain(good, "").tag.unwrap();
-        assert_eq!((tag.run, tag.stage.as_str(), tag.serial, tag.generation), (RunId(7), "a&b", 2, -1));
-        assert_eq!(domain(&good.replace("run='7'", "run='seven'"), "").tag, None);
+        assert_eq!(
+            (tag.run, tag.stage.as_str(), tag.serial, tag.generation),
+            (RunId(7), "a&b", 2, -1)
+        );
+        assert_eq!(
+            domain(&good.replace("run='7'", "run='seven'"), "").tag,
+            None
+        );
         assert_eq!(domain(&good.replace("domain/1", "domain/2"), "").tag, None);
         assert_eq!(domain(&good.replace("serial='2'", ""), "").tag, None);
         assert_eq!(domain("", "").tag, None);

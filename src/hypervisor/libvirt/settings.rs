@@ -20,10 +20,11 @@ pub struct LibvirtSettings {
     pub qemu_img: PathBuf,
     /// Leave out libvirt's check which CPU features QEMU could not provide: 466 of the 483 monitor
     /// round trips of a create, 411 ms against 173 ms (n=12, libvirt 11.3, QEMU 10.0, emulated). It
-    /// taints the domain as `custom-hypervisor-feature`, which has no other effect.
+    /// taints the domain as `custom-hypervisor-feature`; no other effect was seen.
     pub skip_cpu_feature_check: bool,
     /// Cap on the disk operations per second of each disk of a machine; none means no limit.
     pub disk_iops: Option<u64>,
+    pub network_limit: NetworkLimit,
     /// How long [`super::Libvirt::connect`] keeps trying when libvirt does not answer.
     pub connect_patience: Duration,
 }
@@ -40,6 +41,7 @@ impl LibvirtSettings {
             qemu_img: PathBuf::from("qemu-img"),
             skip_cpu_feature_check: true,
             disk_iops: None,
+            network_limit: NetworkLimit::WherePossible,
             connect_patience: Duration::from_secs(10),
         }
     }
@@ -51,6 +53,16 @@ pub enum AcceleratorChoice {
     Auto,
     Kvm,
     Tcg,
+}
+
+/// What happens to a limited machine on a host whose kernel cannot shape traffic (libvirt needs the
+/// schedulers `htb`, `sfq` and `ingress`, which some cloud and container kernels lack).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NetworkLimit {
+    /// It starts without the limit, and the log says so.
+    WherePossible,
+    /// It is refused.
+    Required,
 }
 
 /// A small guest that shows within seconds whether KVM really runs guests on this host.
@@ -87,7 +99,10 @@ impl Folders {
     /// lead out, so that no order can reach a file that is not ours.
     pub fn check(&self, place: Place, path: &Path) -> Result<(), HvError> {
         let refused = |why: &str| Err(HvError::Refused(format!("{}: {why}", path.display())));
-        let plain = path.components().skip(1).all(|part| matches!(part, std::path::Component::Normal(_)));
+        let plain = path
+            .components()
+            .skip(1)
+            .all(|part| matches!(part, std::path::Component::Normal(_)));
         if !path.is_absolute() || !plain || path.file_name().is_none() {
             return refused("not an absolute path to a file");
         }
@@ -96,7 +111,10 @@ impl Folders {
             Place::Console => vec![&self.consoles, &self.scratch],
             Place::Image => self.images.iter().map(PathBuf::as_path).collect(),
         };
-        let Some(root) = roots.into_iter().find(|root| path.starts_with(root) && path != *root) else {
+        let Some(root) = roots
+            .into_iter()
+            .find(|root| path.starts_with(root) && path != *root)
+        else {
             return refused(match place {
                 Place::Disk => "not in the folder for disks",
                 Place::Console => "not in the folder for consoles",
@@ -104,10 +122,14 @@ impl Folders {
             });
         };
         // The file itself may not exist yet; the nearest folder that exists decides.
-        let existing = path.ancestors().find(|ancestor| ancestor.symlink_metadata().is_ok());
+        let existing = path
+            .ancestors()
+            .find(|ancestor| ancestor.symlink_metadata().is_ok());
         let real = existing.and_then(|existing| existing.canonicalize().ok());
         match (real, root.canonicalize()) {
-            (Some(real), Ok(root)) if !real.starts_with(&root) => refused("a symbolic link leads out of its folder"),
+            (Some(real), Ok(root)) if !real.starts_with(&root) => {
+                refused("a symbolic link leads out of its folder")
+            }
             _ => Ok(()),
         }
     }
@@ -135,13 +157,25 @@ mod tests {
     fn paths_are_accepted_in_their_own_folder_only() {
         let root = tempfile::tempdir().unwrap();
         let folders = folders(root.path());
-        folders.check(Place::Disk, &folders.disks.join("7/root.qcow2")).unwrap();
-        folders.check(Place::Image, &root.path().join("more-images/kernel")).unwrap();
-        folders.check(Place::Disk, &root.path().join("images/kernel")).unwrap_err();
-        folders.check(Place::Disk, &folders.disks.join("../images/kernel")).unwrap_err();
+        folders
+            .check(Place::Disk, &folders.disks.join("7/root.qcow2"))
+            .unwrap();
+        folders
+            .check(Place::Image, &root.path().join("more-images/kernel"))
+            .unwrap();
+        folders
+            .check(Place::Disk, &root.path().join("images/kernel"))
+            .unwrap_err();
+        folders
+            .check(Place::Disk, &folders.disks.join("../images/kernel"))
+            .unwrap_err();
         folders.check(Place::Disk, &folders.disks).unwrap_err();
-        folders.check(Place::Image, Path::new("images/kernel")).unwrap_err();
-        folders.check(Place::Image, Path::new("/etc/shadow")).unwrap_err();
+        folders
+            .check(Place::Image, Path::new("images/kernel"))
+            .unwrap_err();
+        folders
+            .check(Place::Image, Path::new("/etc/shadow"))
+            .unwrap_err();
     }
 
     #[test]
@@ -149,7 +183,9 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let folders = folders(root.path());
         std::os::unix::fs::symlink("/etc", folders.disks.join("etc")).unwrap();
-        let error = folders.check(Place::Disk, &folders.disks.join("etc/hostname")).unwrap_err();
+        let error = folders
+            .check(Place::Disk, &folders.disks.join("etc/hostname"))
+            .unwrap_err();
         assert!(error.to_string().contains("leads out"), "{error}");
     }
 }

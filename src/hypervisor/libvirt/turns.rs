@@ -34,7 +34,9 @@ impl<K: Hash + Eq + Clone> Turns<K> {
     /// Somebody has, or waits for, the turn of `key`.
     pub fn is_taken(&self, key: &K) -> bool {
         let locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        locks.get(key).is_some_and(|lock| Arc::strong_count(lock) > 1)
+        locks
+            .get(key)
+            .is_some_and(|lock| Arc::strong_count(lock) > 1)
     }
 }
 

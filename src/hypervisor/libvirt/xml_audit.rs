@@ -18,7 +18,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("domain/title", &[]),
     ("domain/description", &[]),
     ("domain/metadata", &[]),
-    ("domain/metadata/machine", &["deployment", "run", "stage", "serial", "generation"]),
+    (
+        "domain/metadata/machine",
+        &["deployment", "run", "stage", "serial", "generation"],
+    ),
     ("domain/memory", &["unit"]),
     ("domain/vcpu", &["placement"]),
     ("domain/os", &[]),
@@ -36,7 +39,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("domain/on_crash", &[]),
     ("domain/devices", &[]),
     ("domain/devices/disk", &["type", "device"]),
-    ("domain/devices/disk/driver", &["name", "type", "discard", "cache"]),
+    (
+        "domain/devices/disk/driver",
+        &["name", "type", "discard", "cache"],
+    ),
     ("domain/devices/disk/source", &["file"]),
     ("domain/devices/disk/target", &["dev", "bus"]),
     ("domain/devices/disk/iotune", &[]),
@@ -69,15 +75,27 @@ pub fn audit(xml: &str, folders: &Folders) -> Result<(), HvError> {
 
 fn audit_element(node: Node, parent: &str, folders: &Folders) -> Result<(), HvError> {
     let name = node.tag_name().name();
-    let path = if parent.is_empty() { name.to_owned() } else { format!("{parent}/{name}") };
+    let path = if parent.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{parent}/{name}")
+    };
     let Some((_, attributes)) = ALLOWED.iter().find(|(allowed, _)| *allowed == path) else {
         return Err(fault(&format!("the element {path} is not expected")));
     };
-    if let Some(strange) = node.attributes().find(|attribute| !attributes.contains(&attribute.name())) {
-        return Err(fault(&format!("the attribute {} of {path} is not expected", strange.name())));
+    if let Some(strange) = node
+        .attributes()
+        .find(|attribute| !attributes.contains(&attribute.name()))
+    {
+        return Err(fault(&format!(
+            "the attribute {} of {path} is not expected",
+            strange.name()
+        )));
     }
     audit_values(node, &path, folders)?;
-    node.children().filter(Node::is_element).try_for_each(|child| audit_element(child, &path, folders))
+    node.children()
+        .filter(Node::is_element)
+        .try_for_each(|child| audit_element(child, &path, folders))
 }
 
 /// Values that reach outside the machine: files, devices, kinds of device that stand for the host.
@@ -85,7 +103,9 @@ fn audit_values(node: Node, path: &str, folders: &Folders) -> Result<(), HvError
     let text = node.text().unwrap_or_default();
     let is = |name: &str, wanted: &str| node.attribute(name) == Some(wanted);
     let sound = match path {
-        "domain/os/kernel" | "domain/os/initrd" => return folders.check(Place::Image, Path::new(text)),
+        "domain/os/kernel" | "domain/os/initrd" => {
+            return folders.check(Place::Image, Path::new(text));
+        }
         "domain/devices/disk/source" => return folders.check(Place::Disk, file(node, "file")),
         "domain/devices/serial/source" => return folders.check(Place::Console, file(node, "path")),
         "domain" => is("type", "kvm") || is("type", "qemu"),
@@ -98,7 +118,11 @@ fn audit_values(node: Node, path: &str, folders: &Folders) -> Result<(), HvError
         "domain/capabilities/del" => is("capability", "cpu-unavailable-features"),
         _ => true,
     };
-    if sound { Ok(()) } else { Err(fault(&format!("the value of {path} is not expected"))) }
+    if sound {
+        Ok(())
+    } else {
+        Err(fault(&format!("the value of {path} is not expected")))
+    }
 }
 
 fn file<'a>(node: Node<'a, '_>, attribute: &str) -> &'a Path {
@@ -130,14 +154,42 @@ mod tests {
 
     #[test]
     fn strangers_are_named() {
-        let in_devices = |inner: &str| format!("<domain type='qemu'><devices>{inner}</devices></domain>");
+        let in_devices =
+            |inner: &str| format!("<domain type='qemu'><devices>{inner}</devices></domain>");
         assert!(refused(&in_devices("<hostdev/>")).contains("domain/devices/hostdev"));
-        assert!(refused(&in_devices("<disk type='block' device='disk'/>")).contains("domain/devices/disk"));
-        assert!(refused(&in_devices("<disk type='file' device='disk'><source file='/etc/shadow'/></disk>")).contains("/etc/shadow"));
-        assert!(refused(&in_devices("<rng model='virtio'><backend model='random'>/dev/sda</backend></rng>")).contains("rng"));
-        assert!(refused("<domain type='qemu'><os><kernel>/boot/vmlinuz</kernel></os></domain>").contains("/boot/vmlinuz"));
-        assert!(refused("<domain type='qemu'><commandline/></domain>").contains("domain/commandline"));
-        assert!(refused("<domain type='qemu'><seclabel type='none'/></domain>").contains("domain/seclabel"));
-        audit(&in_devices("<disk type='file' device='disk'><source file='/nowhere/disks/1/a'/></disk>"), &folders()).unwrap();
+        assert!(
+            refused(&in_devices("<disk type='block' device='disk'/>"))
+                .contains("domain/devices/disk")
+        );
+        assert!(
+            refused(&in_devices(
+                "<disk type='file' device='disk'><source file='/etc/shadow'/></disk>"
+            ))
+            .contains("/etc/shadow")
+        );
+        assert!(
+            refused(&in_devices(
+                "<rng model='virtio'><backend model='random'>/dev/sda</backend></rng>"
+            ))
+            .contains("rng")
+        );
+        assert!(
+            refused("<domain type='qemu'><os><kernel>/boot/vmlinuz</kernel></os></domain>")
+                .contains("/boot/vmlinuz")
+        );
+        assert!(
+            refused("<domain type='qemu'><commandline/></domain>").contains("domain/commandline")
+        );
+        assert!(
+            refused("<domain type='qemu'><seclabel type='none'/></domain>")
+                .contains("domain/seclabel")
+        );
+        audit(
+            &in_devices(
+                "<disk type='file' device='disk'><source file='/nowhere/disks/1/a'/></disk>",
+            ),
+            &folders(),
+        )
+        .unwrap();
     }
 }

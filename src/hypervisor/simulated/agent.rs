@@ -88,48 +88,80 @@ impl SimGuest {
         jobs.retain_mut(|job| {
             if let JobPhase::AwaitsDisk { launch, until } = &job.state {
                 let serial = launch.disk_serial.as_deref();
-                let found = attached.iter().find(|disk| Some(disk.serial.as_str()) == serial);
-                let device = found.and_then(|disk| self.devices.iter().find(|(_, path)| **path == disk.path));
+                let found = attached
+                    .iter()
+                    .find(|disk| Some(disk.serial.as_str()) == serial);
+                let device = found
+                    .and_then(|disk| self.devices.iter().find(|(_, path)| **path == disk.path));
                 let device = device.map(|(name, _)| name.clone());
                 match serial {
                     Some(_) if device.is_none() && now < *until => return true,
                     Some(serial) if device.is_none() => {
                         let words = format!("the disk with serial {serial} did not appear\n");
-                        self.files.insert(job.paths.err(), words.clone().into_bytes());
+                        self.files
+                            .insert(job.paths.err(), words.clone().into_bytes());
                         let end = RECORD.write(125, b"", words.as_bytes(), None);
                         self.files.insert(job.paths.end(), end);
                         return false;
                     }
                     _ => {
                         // Without a disk the work begins at once, however late somebody looks.
-                        let began = if serial.is_none() { *until } else { now.min(*until) };
-                        job.state = JobPhase::Runs(Box::new(self.begin(launch, device, began, disks)));
+                        let began = if serial.is_none() {
+                            *until
+                        } else {
+                            now.min(*until)
+                        };
+                        job.state =
+                            JobPhase::Runs(Box::new(self.begin(launch, device, began, disks)));
                     }
                 }
             }
-            let JobPhase::Runs(process) = &mut job.state else { return true };
-            let view = &mut View { files: &mut self.files, devices: &self.devices, disks };
+            let JobPhase::Runs(process) = &mut job.state else {
+                return true;
+            };
+            let view = &mut View {
+                files: &mut self.files,
+                devices: &self.devices,
+                disks,
+            };
             process.advance(now, view);
             for (path, bytes) in [
                 (job.paths.out(), std::mem::take(&mut process.out)),
                 (job.paths.err(), std::mem::take(&mut process.err)),
             ] {
                 if !bytes.is_empty() {
-                    self.files.entry(path).or_default().extend_from_slice(&bytes);
+                    self.files
+                        .entry(path)
+                        .or_default()
+                        .extend_from_slice(&bytes);
                 }
             }
-            let Some(code) = process.exit_code else { return true };
+            let Some(code) = process.exit_code else {
+                return true;
+            };
             self.steps_taken += process.steps_taken;
             let file = |path: String| self.files.get(&path).map(Vec::as_slice);
             let (out, err) = (file(job.paths.out()), file(job.paths.err()));
             let output = file(job.paths.output());
-            let end = RECORD.write(code, out.unwrap_or_default(), err.unwrap_or_default(), output);
+            let end = RECORD.write(
+                code,
+                out.unwrap_or_default(),
+                err.unwrap_or_default(),
+                output,
+            );
             self.files.insert(job.paths.end(), end);
             false
         });
         self.jobs = jobs;
         for process in self.commands.values_mut() {
-            process.advance(now, &mut View { files: &mut self.files, devices: &self.devices, disks });
+            process.advance(
+                now,
+                &mut View {
+                    files: &mut self.files,
+                    devices: &self.devices,
+                    disks,
+                },
+            );
         }
         self.written += disks.written - written_before;
     }
@@ -165,7 +197,10 @@ impl SimGuest {
             "guest-file-flush" => Ok(json!({})),
             "guest-file-close" => {
                 let close: qga::guest_file_close = read(arguments)?;
-                self.handles.remove(&close.handle).map(|_| json!({})).ok_or_else(|| no_handle(close.handle))
+                self.handles
+                    .remove(&close.handle)
+                    .map(|_| json!({}))
+                    .ok_or_else(|| no_handle(close.handle))
             }
             other => Err(format!("The command {other} has not been found")),
         }?;
@@ -188,7 +223,11 @@ impl SimGuest {
         } else {
             let mut argv = vec![exec.path];
             argv.extend(arguments);
-            let view = View { files: &mut self.files, devices: &self.devices, disks };
+            let view = View {
+                files: &mut self.files,
+                devices: &self.devices,
+                disks,
+            };
             let process = Process::new(&argv, base_env(), "/", stdin, now, &view);
             self.commands.insert(pid, process);
         }
@@ -205,25 +244,42 @@ impl SimGuest {
             Part::Stdin { size } => Some(stdin.clone()).filter(|bytes| bytes.len() == *size),
             Part::Staged { size } => {
                 let path = format!("{}/{name}", staged.as_deref().unwrap_or_default());
-                self.files.remove(&path).filter(|bytes| bytes.len() == *size)
+                self.files
+                    .remove(&path)
+                    .filter(|bytes| bytes.len() == *size)
             }
         };
         let (input, script) = (take(&launch.input, "input"), take(&launch.script, "script"));
         if self.files.contains_key(&paths.end()) {
             return;
         }
-        let (Some(input), Some(script)) = (input, script) else { return };
+        let (Some(input), Some(script)) = (input, script) else {
+            return;
+        };
         self.files.insert(paths.end(), Vec::new());
         self.files.insert(paths.input(), input);
         self.files.insert(paths.script(), script);
         self.files.insert(paths.out(), Vec::new());
         self.files.insert(paths.err(), Vec::new());
-        let until = if launch.disk_serial.is_some() { now + DISK_WAIT } else { now };
-        let state = JobPhase::AwaitsDisk { launch: Box::new(launch), until };
+        let until = if launch.disk_serial.is_some() {
+            now + DISK_WAIT
+        } else {
+            now
+        };
+        let state = JobPhase::AwaitsDisk {
+            launch: Box::new(launch),
+            until,
+        };
         self.jobs.push(SimJob { paths, state });
     }
 
-    fn begin(&mut self, launch: &Launch, device: Option<String>, now: Instant, disks: &mut Disks) -> Process {
+    fn begin(
+        &mut self,
+        launch: &Launch,
+        device: Option<String>,
+        now: Instant,
+        disks: &mut Disks,
+    ) -> Process {
         let paths = JobPaths::under(&launch.root, launch.attempt);
         let mut env = base_env();
         env.extend(launch.env.iter().cloned());
@@ -231,14 +287,22 @@ impl SimGuest {
         env.insert("GREENROOM_OUTPUT".into(), paths.output());
         env.extend(device.map(|device| ("GREENROOM_HANDOFF_DISK".to_owned(), device)));
         let input = self.files.get(&paths.input()).cloned().unwrap_or_default();
-        let view = View { files: &mut self.files, devices: &self.devices, disks };
+        let view = View {
+            files: &mut self.files,
+            devices: &self.devices,
+            disks,
+        };
         Process::new(&launch.argv, env, &paths.work(), input, now, &view)
     }
 
     fn exec_status(&mut self, status: &qga::guest_exec_status) -> Answer {
-        let process =
-            self.commands.get(&status.pid).ok_or_else(|| format!("PID {} does not exist", status.pid))?;
-        let Some(code) = process.exit_code else { return Ok(json!({ "exited": false })) };
+        let process = self
+            .commands
+            .get(&status.pid)
+            .ok_or_else(|| format!("PID {} does not exist", status.pid))?;
+        let Some(code) = process.exit_code else {
+            return Ok(json!({ "exited": false }));
+        };
         let process = self.commands.remove(&status.pid).ok_or("no such process")?;
         self.steps_taken += process.steps_taken;
         // A command that was killed has a signal instead of a code, as in wait(2).
@@ -259,7 +323,9 @@ impl SimGuest {
         let writes = mode.starts_with(['w', 'a']);
         let (path, words) = (&open.path, "No such file or directory");
         if !writes && !self.files.contains_key(path) {
-            return Err(format!("failed to open file '{path}' (mode: '{mode}'): {words}"));
+            return Err(format!(
+                "failed to open file '{path}' (mode: '{mode}'): {words}"
+            ));
         }
         let file = self.files.entry(path.clone()).or_default();
         if mode.starts_with('w') {
@@ -268,30 +334,52 @@ impl SimGuest {
         let at = if mode.starts_with('a') { file.len() } else { 0 };
         self.last_handle += 1;
         let handle = 1000 + self.last_handle;
-        self.handles.insert(handle, Handle { path: path.clone(), at, writes });
+        self.handles.insert(
+            handle,
+            Handle {
+                path: path.clone(),
+                at,
+                writes,
+            },
+        );
         Ok(json!(handle))
     }
 
     fn file(&mut self, handle: i64) -> Result<(&mut Handle, &mut Vec<u8>), String> {
-        let handle = self.handles.get_mut(&handle).ok_or_else(|| no_handle(handle))?;
-        let file = self.files.get_mut(&handle.path).ok_or("failed to read file")?;
+        let handle = self
+            .handles
+            .get_mut(&handle)
+            .ok_or_else(|| no_handle(handle))?;
+        let file = self
+            .files
+            .get_mut(&handle.path)
+            .ok_or("failed to read file")?;
         Ok((handle, file))
     }
 
     fn read(&mut self, read: &qga::guest_file_read) -> Answer {
-        let count = usize::try_from(read.count.unwrap_or(4096)).map_err(|_| "value for count is invalid")?;
+        let count = usize::try_from(read.count.unwrap_or(4096))
+            .map_err(|_| "value for count is invalid")?;
         let (handle, file) = self.file(read.handle)?;
         let start = handle.at.min(file.len());
         let end = (start + count).min(file.len());
         handle.at = end;
         let bytes = file[start..end].to_vec();
-        to_value(qga::GuestFileRead { count: bytes.len() as i64, eof: bytes.len() < count, buf_b64: bytes })
+        to_value(qga::GuestFileRead {
+            count: bytes.len() as i64,
+            eof: bytes.len() < count,
+            buf_b64: bytes,
+        })
     }
 
     fn seek(&mut self, seek: &qga::guest_file_seek) -> Answer {
         let (handle, _) = self.file(seek.handle)?;
-        handle.at = usize::try_from(seek.offset).map_err(|_| "failed to seek file: Invalid argument")?;
-        to_value(qga::GuestFileSeek { eof: false, position: seek.offset })
+        handle.at =
+            usize::try_from(seek.offset).map_err(|_| "failed to seek file: Invalid argument")?;
+        to_value(qga::GuestFileSeek {
+            eof: false,
+            position: seek.offset,
+        })
     }
 
     fn write(&mut self, write: &qga::guest_file_write) -> Answer {
@@ -305,7 +393,10 @@ impl SimGuest {
         }
         file[handle.at..end].copy_from_slice(&write.buf_b64);
         handle.at = end;
-        to_value(qga::GuestFileWrite { count: write.buf_b64.len() as i64, eof: false })
+        to_value(qga::GuestFileWrite {
+            count: write.buf_b64.len() as i64,
+            eof: false,
+        })
     }
 }
 

@@ -53,7 +53,10 @@ pub struct Disks {
 
 impl Disks {
     pub fn new(capacity_mib: u64) -> Self {
-        Self { capacity_mib, ..Self::default() }
+        Self {
+            capacity_mib,
+            ..Self::default()
+        }
     }
 
     pub fn make(&mut self, order: &DiskOrder) -> Result<(), HvError> {
@@ -67,16 +70,30 @@ impl Disks {
                 size_mib: *size_mib,
                 start: Vec::new(),
             },
-            DiskOrder::Copy { base, size_mib, .. } => {
-                Disk { kind: DiskKind::Copy { base: base.clone() }, size_mib: *size_mib, start: Vec::new() }
-            }
-            DiskOrder::Raw { size_mib, .. } => {
-                Disk { kind: DiskKind::Raw, size_mib: *size_mib, start: Vec::new() }
-            }
+            DiskOrder::Copy { base, size_mib, .. } => Disk {
+                kind: DiskKind::Copy { base: base.clone() },
+                size_mib: *size_mib,
+                start: Vec::new(),
+            },
+            DiskOrder::Raw { size_mib, .. } => Disk {
+                kind: DiskKind::Raw,
+                size_mib: *size_mib,
+                start: Vec::new(),
+            },
             DiskOrder::Duplicate { from, .. } => match self.disks.get(from) {
                 Some(disk) if disk.kind == DiskKind::Raw => disk.clone(),
-                Some(_) => return Err(HvError::Refused(format!("{} is not a raw disk", from.display()))),
-                None => return Err(HvError::Host(format!("{}: No such file or directory", from.display()))),
+                Some(_) => {
+                    return Err(HvError::Refused(format!(
+                        "{} is not a raw disk",
+                        from.display()
+                    )));
+                }
+                None => {
+                    return Err(HvError::Host(format!(
+                        "{}: No such file or directory",
+                        from.display()
+                    )));
+                }
             },
         };
         let replaced = self.disks.get(path).map_or(0, Disk::taken_mib);

@@ -82,7 +82,11 @@ pub(super) struct Faults {
 
 impl Faults {
     pub fn new(chaos: Chaos) -> Self {
-        Self { waiting: VecDeque::new(), chaos, random: SplitMix(chaos.seed) }
+        Self {
+            waiting: VecDeque::new(),
+            chaos,
+            random: SplitMix(chaos.seed),
+        }
     }
 
     pub fn order(&mut self, fault: Fault) {
@@ -91,19 +95,33 @@ impl Faults {
 
     pub fn clear(&mut self) {
         self.waiting.clear();
-        self.chaos = Chaos { seed: self.chaos.seed, ..Chaos::default() };
+        self.chaos = Chaos {
+            seed: self.chaos.seed,
+            ..Chaos::default()
+        };
     }
 
     /// Takes the first waiting fault that `pick` knows.
     fn take<T>(&mut self, pick: impl Fn(&Fault) -> Option<T>) -> Option<T> {
-        let at = self.waiting.iter().position(|fault| pick(fault).is_some())?;
+        let at = self
+            .waiting
+            .iter()
+            .position(|fault| pick(fault).is_some())?;
         self.waiting.remove(at).and_then(|fault| pick(&fault))
     }
 
     /// As `take`, for faults that count down.
     fn count_down(&mut self, count: impl Fn(&mut Fault) -> Option<&mut u32>) -> bool {
-        let Some(at) = self.waiting.iter_mut().position(|fault| count(fault).is_some()) else { return false };
-        let Some(left) = count(&mut self.waiting[at]) else { return false };
+        let Some(at) = self
+            .waiting
+            .iter_mut()
+            .position(|fault| count(fault).is_some())
+        else {
+            return false;
+        };
+        let Some(left) = count(&mut self.waiting[at]) else {
+            return false;
+        };
         *left = left.saturating_sub(1);
         if *left == 0 {
             self.waiting.remove(at);
@@ -130,8 +148,9 @@ impl Faults {
     }
 
     pub fn loses_reply(&mut self, operation: Operation) -> bool {
-        let ordered =
-            self.take(|fault| matches!(fault, Fault::LostReply(lost) if *lost == operation).then_some(()));
+        let ordered = self.take(|fault| {
+            matches!(fault, Fault::LostReply(lost) if *lost == operation).then_some(())
+        });
         ordered.is_some() || self.chance(self.chaos.lost_reply)
     }
 
@@ -141,7 +160,8 @@ impl Faults {
             _ => None,
         });
         let by_chance = self.chance(self.chaos.disk_fails);
-        ordered.or_else(|| by_chance.then(|| HvError::Host("simulated: the disk was not made".into())))
+        ordered
+            .or_else(|| by_chance.then(|| HvError::Host("simulated: the disk was not made".into())))
     }
 
     pub fn start_fails(&mut self) -> Option<HvError> {
@@ -150,7 +170,9 @@ impl Faults {
             _ => None,
         });
         let by_chance = self.chance(self.chaos.start_fails);
-        ordered.or_else(|| by_chance.then(|| HvError::Host("simulated: the machine did not start".into())))
+        ordered.or_else(|| {
+            by_chance.then(|| HvError::Host("simulated: the machine did not start".into()))
+        })
     }
 
     /// The faults of a machine that starts now.

@@ -20,11 +20,11 @@ use tokio::sync::broadcast;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{
-    AGENT_REPLY_CAP, AttachedDisk, DiskOrder, HostFacts, HvError, Hypervisor, MachineEvent, MachineSpec,
-    MachineUsage, Power, SeenMachine,
+    AGENT_REPLY_CAP, AttachedDisk, DiskOrder, HostFacts, HvError, Hypervisor, MachineEvent,
+    MachineSpec, MachineUsage, Power, SeenMachine,
 };
-use crate::vocab::{Deployment, MachineId};
 use crate::vocab::machine::Accelerator;
+use crate::vocab::{Deployment, MachineId};
 
 mod agent;
 mod disks;
@@ -89,12 +89,18 @@ impl Simulated {
 
     /// A connection to a host that is there.
     pub fn on(world: Arc<World>) -> Arc<Self> {
-        Arc::new(Self { world, deployment: None })
+        Arc::new(Self {
+            world,
+            deployment: None,
+        })
     }
 
     /// The same for one deployment, to which the machines of others are strangers.
     pub fn of(world: Arc<World>, deployment: Deployment) -> Arc<Self> {
-        Arc::new(Self { world, deployment: Some(deployment) })
+        Arc::new(Self {
+            world,
+            deployment: Some(deployment),
+        })
     }
 
     pub fn world(&self) -> &Arc<World> {
@@ -106,7 +112,9 @@ impl Simulated {
         {
             let mut state = self.world.state();
             if !state.reachable || state.faults.unreachable() {
-                return Err(HvError::Unreachable("simulated: the connection is lost".into()));
+                return Err(HvError::Unreachable(
+                    "simulated: the connection is lost".into(),
+                ));
             }
         }
         if !latency.is_zero() {
@@ -118,7 +126,9 @@ impl Simulated {
     /// What every operation passes last: its reply may be lost, its effect stays.
     fn reply<T>(&self, operation: Operation, result: Result<T, HvError>) -> Result<T, HvError> {
         if self.world.state().faults.loses_reply(operation) {
-            return Err(HvError::Unreachable("simulated: the connection was lost before the reply".into()));
+            return Err(HvError::Unreachable(
+                "simulated: the connection was lost before the reply".into(),
+            ));
         }
         result
     }
@@ -127,19 +137,29 @@ impl Simulated {
         let boot = self.world.settings.latencies.boot;
         let mut state = self.world.state();
         match state.machines.get(&spec.id) {
-            Some(machine) if machine.tag.as_ref() == Some(&spec.tag) && machine.power != Power::Off => {
+            Some(machine)
+                if machine.tag.as_ref() == Some(&spec.tag) && machine.power != Power::Off =>
+            {
                 return Ok(());
             }
             Some(machine) if machine.tag.as_ref() == Some(&spec.tag) => {}
             Some(machine) => {
-                return Err(HvError::Refused(format!("{} has this id and another tag", machine.name)));
+                return Err(HvError::Refused(format!(
+                    "{} has this id and another tag",
+                    machine.name
+                )));
             }
             None => {}
         }
-        if let Some(other) =
-            state.machines.iter().find(|(id, seen)| **id != spec.id && seen.name == spec.name)
+        if let Some(other) = state
+            .machines
+            .iter()
+            .find(|(id, seen)| **id != spec.id && seen.name == spec.name)
         {
-            return Err(HvError::Refused(format!("machine {} has the name {} already", other.0, spec.name)));
+            return Err(HvError::Refused(format!(
+                "machine {} has the name {} already",
+                other.0, spec.name
+            )));
         }
         if let Some(error) = state.faults.start_fails() {
             return Err(error);
@@ -150,7 +170,11 @@ impl Simulated {
                 "Cannot access storage file '{path}': No such file or directory"
             )));
         }
-        let free = self.world.settings.memory_mib.saturating_sub(state.memory_taken_mib());
+        let free = self
+            .world
+            .settings
+            .memory_mib
+            .saturating_sub(state.memory_taken_mib());
         if spec.size.memory_mib > free {
             return Err(HvError::NoMemory(format!(
                 "{} MiB asked for, {free} MiB free",
@@ -173,7 +197,9 @@ impl Simulated {
         };
         state.machines.insert(spec.id, machine);
         let cmdline = &spec.cmdline;
-        let console = format!("[    0.000000] Linux version 0 (simulated)\n[    0.000000] Command line: {cmdline}\n");
+        let console = format!(
+            "[    0.000000] Linux version 0 (simulated)\n[    0.000000] Command line: {cmdline}\n"
+        );
         state.consoles.insert(spec.id, console);
         state.counts.machines_started += 1;
         state.counts.most_machines = state.counts.most_machines.max(state.machines.len());
@@ -235,7 +261,9 @@ impl Simulated {
             return Ok(None);
         }
         if is(&|fault| matches!(fault, GuestFault::AgentOversize { after } if call > *after)) {
-            return Err(HvError::Agent(format!("a reply of more than {AGENT_REPLY_CAP} bytes")));
+            return Err(HvError::Agent(format!(
+                "a reply of more than {AGENT_REPLY_CAP} bytes"
+            )));
         }
         if is(&|fault| matches!(fault, GuestFault::AgentGarbage { after } if call > *after)) {
             let garbage = [
@@ -248,11 +276,13 @@ impl Simulated {
             let pick = state.faults.any_number() as usize % garbage.len();
             return Ok(Some(garbage[pick].to_owned()));
         }
-        let answer = machine.guest.answer(command, Instant::now(), &machine.attached, disks);
+        let answer = machine
+            .guest
+            .answer(command, Instant::now(), &machine.attached, disks);
         match answer {
-            Ok(reply) if reply.len() > AGENT_REPLY_CAP => {
-                Err(HvError::Agent(format!("a reply of more than {AGENT_REPLY_CAP} bytes")))
-            }
+            Ok(reply) if reply.len() > AGENT_REPLY_CAP => Err(HvError::Agent(format!(
+                "a reply of more than {AGENT_REPLY_CAP} bytes"
+            ))),
             Ok(reply) => Ok(Some(reply)),
             Err(words) => Err(HvError::Agent(words)),
         }
@@ -328,7 +358,9 @@ impl Hypervisor for Simulated {
             let mut state = self.world.state();
             state.counts.listings += 1;
             if state.faults.listing_fails() {
-                return Err(HvError::Host("simulated: the folder could not be read".into()));
+                return Err(HvError::Host(
+                    "simulated: the folder could not be read".into(),
+                ));
             }
             state.disks.all().keys().cloned().collect()
         };
@@ -356,7 +388,8 @@ impl Hypervisor for Simulated {
             }
         };
         if existed {
-            self.world.tell(MachineEvent::Stopped(id, "destroyed".into()));
+            self.world
+                .tell(MachineEvent::Stopped(id, "destroyed".into()));
             self.world.gone.notify_waiters();
         }
         self.reply(Operation::Destroy, Ok(()))
@@ -368,16 +401,27 @@ impl Hypervisor for Simulated {
             let mut state = self.world.state();
             state.counts.listings += 1;
             if state.faults.listing_fails() {
-                return Err(HvError::Host("simulated: the machines could not be listed".into()));
+                return Err(HvError::Host(
+                    "simulated: the machines could not be listed".into(),
+                ));
             }
-            state.machines.iter().map(|(id, machine)| machine.seen(*id)).collect()
+            state
+                .machines
+                .iter()
+                .map(|(id, machine)| machine.seen(*id))
+                .collect()
         };
         self.reply(Operation::Look, Ok(seen))
     }
 
     async fn machine(&self, id: MachineId) -> Result<Option<SeenMachine>, HvError> {
         self.reach(Duration::ZERO).await?;
-        let seen = self.world.state().machines.get(&id).map(|machine| machine.seen(id));
+        let seen = self
+            .world
+            .state()
+            .machines
+            .get(&id)
+            .map(|machine| machine.seen(id));
         self.reply(Operation::Look, Ok(seen))
     }
 
@@ -408,8 +452,14 @@ impl Hypervisor for Simulated {
         self.reply(Operation::Detach, detached)
     }
 
-    async fn agent(&self, id: MachineId, command: &str, deadline: Duration) -> Result<String, HvError> {
-        self.reach(self.world.settings.latencies.agent_call.min(deadline)).await?;
+    async fn agent(
+        &self,
+        id: MachineId,
+        command: &str,
+        deadline: Duration,
+    ) -> Result<String, HvError> {
+        self.reach(self.world.settings.latencies.agent_call.min(deadline))
+            .await?;
         match self.ask_agent(id, command) {
             Ok(Some(reply)) => self.reply(Operation::Agent, Ok(reply)),
             Ok(None) => Err(self.wait_in_vain(id, deadline).await),
@@ -427,7 +477,8 @@ impl Hypervisor for Simulated {
             let steps = machine.guest.steps_taken as f64;
             MachineUsage {
                 cpu_ms: 150.0 + 0.5 * f64::from(machine.calls) + 0.2 * steps,
-                rss_mib: (machine.memory_mib as f64 * 0.25).min(60.0 + machine.memory_mib as f64 * 0.02),
+                rss_mib: (machine.memory_mib as f64 * 0.25)
+                    .min(60.0 + machine.memory_mib as f64 * 0.02),
                 disk_read_bytes: 4 << 20,
                 disk_written_bytes: (1 << 20) + machine.guest.written,
                 net_received_bytes: 0,
@@ -452,12 +503,21 @@ impl Hypervisor for Simulated {
     }
 }
 
-fn attach(state: &mut world::State, id: MachineId, disk: &AttachedDisk, deployment: Option<Deployment>) -> Result<(), HvError> {
+fn attach(
+    state: &mut world::State,
+    id: MachineId,
+    disk: &AttachedDisk,
+    deployment: Option<Deployment>,
+) -> Result<(), HvError> {
     let holder = state.holder(&disk.path);
     let path = disk.path.display();
     match state.disks.get(&disk.path).map(|disk| &disk.kind) {
         Some(DiskKind::Raw) => {}
-        Some(_) => return Err(HvError::Refused(format!("{path} is not a raw disk of ours"))),
+        Some(_) => {
+            return Err(HvError::Refused(format!(
+                "{path} is not a raw disk of ours"
+            )));
+        }
         None => return Err(HvError::Host(format!("{path}: No such file or directory"))),
     }
     let (machine, _) = state.ours(id, deployment)?;
@@ -466,8 +526,15 @@ fn attach(state: &mut world::State, id: MachineId, disk: &AttachedDisk, deployme
         Some(holder) => return Err(HvError::Refused(format!("machine {holder} has {path}"))),
         None => {}
     }
-    if machine.attached.iter().any(|seen| seen.serial == disk.serial) {
-        return Err(HvError::Refused(format!("a disk with serial {} is attached already", disk.serial)));
+    if machine
+        .attached
+        .iter()
+        .any(|seen| seen.serial == disk.serial)
+    {
+        return Err(HvError::Refused(format!(
+            "a disk with serial {} is attached already",
+            disk.serial
+        )));
     }
     machine.attached.push(disk.clone());
     machine.guest.attach(disk);

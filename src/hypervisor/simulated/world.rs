@@ -130,7 +130,11 @@ impl World {
     pub fn set_reachable(&self, reachable: bool) {
         let changed = std::mem::replace(&mut self.state().reachable, reachable) != reachable;
         if changed {
-            self.tell(if reachable { MachineEvent::Reconnected } else { MachineEvent::Disconnected });
+            self.tell(if reachable {
+                MachineEvent::Reconnected
+            } else {
+                MachineEvent::Disconnected
+            });
         }
     }
 
@@ -155,7 +159,11 @@ impl World {
 
     /// A file that somebody else put where our disks live.
     pub fn add_foreign_disk(&self, path: &Path) {
-        let disk = Disk { kind: DiskKind::Foreign, size_mib: 1, start: Vec::new() };
+        let disk = Disk {
+            kind: DiskKind::Foreign,
+            size_mib: 1,
+            start: Vec::new(),
+        };
         self.state().disks.insert(path.to_owned(), disk);
     }
 
@@ -171,7 +179,11 @@ impl World {
         if let Some(machine) = self.state().machines.get_mut(&id)
             && machine.power != Power::Off
         {
-            machine.power = if paused { Power::Paused } else { Power::Running };
+            machine.power = if paused {
+                Power::Paused
+            } else {
+                Power::Running
+            };
         }
     }
 
@@ -197,12 +209,21 @@ impl World {
         let mut state = self.state();
         state.advance_all();
         Snapshot {
-            machines: state.machines.iter().map(|(id, machine)| (*id, machine.snapshot())).collect(),
+            machines: state
+                .machines
+                .iter()
+                .map(|(id, machine)| (*id, machine.snapshot()))
+                .collect(),
             disks: state
                 .disks
                 .all()
                 .iter()
-                .map(|(path, disk)| (path.clone(), (disk.kind.clone(), disk.size_mib, disk.digest())))
+                .map(|(path, disk)| {
+                    (
+                        path.clone(),
+                        (disk.kind.clone(), disk.size_mib, disk.digest()),
+                    )
+                })
                 .collect(),
         }
     }
@@ -213,7 +234,9 @@ impl State {
         if let Some(machine) = self.machines.get_mut(&id)
             && machine.power == Power::Running
         {
-            machine.guest.advance(Instant::now(), &machine.attached, &mut self.disks);
+            machine
+                .guest
+                .advance(Instant::now(), &machine.attached, &mut self.disks);
         }
     }
 
@@ -225,14 +248,20 @@ impl State {
     }
 
     pub fn memory_taken_mib(&self) -> u64 {
-        let alive = self.machines.values().filter(|machine| machine.power != Power::Off);
+        let alive = self
+            .machines
+            .values()
+            .filter(|machine| machine.power != Power::Off);
         alive.map(|machine| machine.memory_mib).sum()
     }
 
     /// The machine that has the disk.
     pub fn holder(&self, path: &Path) -> Option<MachineId> {
         let has = |machine: &SimMachine| machine.attached.iter().any(|disk| disk.path == path);
-        self.machines.iter().find(|(_, machine)| has(machine)).map(|(id, _)| *id)
+        self.machines
+            .iter()
+            .find(|(_, machine)| has(machine))
+            .map(|(id, _)| *id)
     }
 
     /// A running machine of the deployment, and the disks beside it.

@@ -39,7 +39,8 @@ pub fn run(
                 Some((flag, rest)) if flag == "-n" => ("", rest),
                 _ => ("\n", arguments),
             };
-            io.out.extend_from_slice(format!("{}{newline}", words.join(" ")).as_bytes());
+            io.out
+                .extend_from_slice(format!("{}{newline}", words.join(" ")).as_bytes());
             Ok(0)
         }
         "printf" => printf(arguments, io),
@@ -56,7 +57,9 @@ pub fn run(
         },
         "exit" => {
             return Effect::Exit(
-                arguments.first().map(|code| code.parse().map_or(2, |code: i32| code & 255)),
+                arguments
+                    .first()
+                    .map(|code| code.parse().map_or(2, |code: i32| code & 255)),
             );
         }
         "export" => {
@@ -66,7 +69,9 @@ pub fn run(
             Ok(0)
         }
         "set" => {
-            let on = arguments.iter().any(|flag| flag.starts_with('-') && flag.contains('e'));
+            let on = arguments
+                .iter()
+                .any(|flag| flag.starts_with('-') && flag.contains('e'));
             return Effect::ErrExit(on);
         }
         "[" => match arguments.split_last() {
@@ -94,7 +99,8 @@ pub fn run(
             Ok(0)
         }
         _ => {
-            io.err.extend_from_slice(format!("sh: {name}: not found\n").as_bytes());
+            io.err
+                .extend_from_slice(format!("sh: {name}: not found\n").as_bytes());
             return Effect::Done(127);
         }
     };
@@ -107,7 +113,11 @@ pub fn run(
 
 pub fn absolute(path: &str, folder: &str) -> String {
     let path = path.strip_prefix("./").unwrap_or(path);
-    if path.starts_with('/') { path.to_owned() } else { format!("{folder}/{path}") }
+    if path.starts_with('/') {
+        path.to_owned()
+    } else {
+        format!("{folder}/{path}")
+    }
 }
 
 /// A file's bytes, at most as many as asked for.
@@ -142,7 +152,8 @@ fn cat(paths: &[String], folder: &str, io: &mut Io, view: &View<'_>) -> Result<i
         match contents(&absolute(path, folder), None, view) {
             Ok(bytes) => io.out.extend_from_slice(&bytes),
             Err(error) => {
-                io.err.extend_from_slice(format!("cat: {path}: {error}\n").as_bytes());
+                io.err
+                    .extend_from_slice(format!("cat: {path}: {error}\n").as_bytes());
                 status = 1;
             }
         }
@@ -151,7 +162,9 @@ fn cat(paths: &[String], folder: &str, io: &mut Io, view: &View<'_>) -> Result<i
 }
 
 fn head(arguments: &[String], folder: &str, io: &mut Io, view: &View<'_>) -> Result<i32, String> {
-    let [flag, count, paths @ ..] = arguments else { return Err("head: only -c N is simulated".into()) };
+    let [flag, count, paths @ ..] = arguments else {
+        return Err("head: only -c N is simulated".into());
+    };
     let count: usize = match (flag.as_str(), count.parse()) {
         ("-c", Ok(count)) => count,
         _ => return Err("head: only -c N is simulated".into()),
@@ -159,7 +172,8 @@ fn head(arguments: &[String], folder: &str, io: &mut Io, view: &View<'_>) -> Res
     match paths.first() {
         Some(path) => {
             let bytes = contents(&absolute(path, folder), Some(count), view);
-            io.out.extend_from_slice(&bytes.map_err(|error| format!("head: {path}: {error}"))?);
+            io.out
+                .extend_from_slice(&bytes.map_err(|error| format!("head: {path}: {error}"))?);
         }
         None => {
             let rest = io.stdin.split_off(count.min(io.stdin.len()));
@@ -179,7 +193,8 @@ fn count(arguments: &[String], folder: &str, io: &mut Io, view: &View<'_>) -> Re
         [flag, path] if flag == "-c" => {
             let bytes = contents(&absolute(path, folder), None, view);
             let size = bytes.map_err(|error| format!("wc: {path}: {error}"))?.len();
-            io.out.extend_from_slice(format!("{size} {path}\n").as_bytes());
+            io.out
+                .extend_from_slice(format!("{size} {path}\n").as_bytes());
         }
         _ => return Err("wc: only -c is simulated".into()),
     }
@@ -188,9 +203,13 @@ fn count(arguments: &[String], folder: &str, io: &mut Io, view: &View<'_>) -> Re
 
 fn read(arguments: &[String], vars: &mut BTreeMap<String, String>, io: &mut Io) -> i32 {
     let end = io.stdin.iter().position(|byte| *byte == b'\n');
-    let rest = io.stdin.split_off(end.map_or(io.stdin.len(), |end| end + 1));
+    let rest = io
+        .stdin
+        .split_off(end.map_or(io.stdin.len(), |end| end + 1));
     let line = std::mem::replace(&mut io.stdin, rest);
-    let line = String::from_utf8_lossy(&line).trim_end_matches('\n').to_owned();
+    let line = String::from_utf8_lossy(&line)
+        .trim_end_matches('\n')
+        .to_owned();
     if let Some(name) = arguments.iter().find(|word| !word.starts_with('-')) {
         vars.insert(name.clone(), line.trim_matches([' ', '\t']).to_owned());
     }
@@ -198,7 +217,9 @@ fn read(arguments: &[String], vars: &mut BTreeMap<String, String>, io: &mut Io) 
 }
 
 fn printf(arguments: &[String], io: &mut Io) -> Result<i32, String> {
-    let (format, mut arguments) = arguments.split_first().ok_or("printf: a format is missing")?;
+    let (format, mut arguments) = arguments
+        .split_first()
+        .ok_or("printf: a format is missing")?;
     loop {
         let before = arguments.len();
         let mut letters = format.chars();
@@ -213,15 +234,27 @@ fn printf(arguments: &[String], io: &mut Io) -> Result<i32, String> {
             let text = match (letter, letter == '%' || letter == '\\') {
                 ('%', _) => match letters.next() {
                     Some('s') => next(),
-                    Some('d') => Some(next()).filter(|number| !number.is_empty()).unwrap_or("0".into()),
+                    Some('d') => Some(next())
+                        .filter(|number| !number.is_empty())
+                        .unwrap_or("0".into()),
                     Some('%') => "%".into(),
-                    other => return Err(format!("printf: %{} is not simulated", other.unwrap_or(' '))),
+                    other => {
+                        return Err(format!(
+                            "printf: %{} is not simulated",
+                            other.unwrap_or(' ')
+                        ));
+                    }
                 },
                 ('\\', _) => match letters.next() {
                     Some('n') => "\n".into(),
                     Some('t') => "\t".into(),
                     Some('\\') => "\\".into(),
-                    other => return Err(format!("printf: \\{} is not simulated", other.unwrap_or(' '))),
+                    other => {
+                        return Err(format!(
+                            "printf: \\{} is not simulated",
+                            other.unwrap_or(' ')
+                        ));
+                    }
                 },
                 _ => letter.to_string(),
             };
@@ -251,12 +284,18 @@ fn test(words: &[String], folder: &str, view: &View<'_>) -> Result<i32, String> 
         }
         ["-f", path] => view.files.contains_key(&absolute(path, folder)),
         ["-b", path] => view.devices.contains_key(path),
-        ["-s", path] => view.files.get(&absolute(path, folder)).is_some_and(|bytes| !bytes.is_empty()),
+        ["-s", path] => view
+            .files
+            .get(&absolute(path, folder))
+            .is_some_and(|bytes| !bytes.is_empty()),
         [left, "=", right] => left == right,
         [left, "!=", right] => left != right,
         [left, operator, right] => {
-            let number =
-                |text: &str| text.trim().parse::<i64>().map_err(|_| format!("[: {text}: integer expected"));
+            let number = |text: &str| {
+                text.trim()
+                    .parse::<i64>()
+                    .map_err(|_| format!("[: {text}: integer expected"))
+            };
             let (left, right) = (number(left)?, number(right)?);
             match operator {
                 "-eq" => left == right,
@@ -280,6 +319,9 @@ fn signal_number(word: &str) -> Option<i32> {
         "KILL" => Some(9),
         "SEGV" => Some(11),
         "TERM" => Some(15),
-        number => number.parse().ok().filter(|signal| (1..=64).contains(signal)),
+        number => number
+            .parse()
+            .ok()
+            .filter(|signal| (1..=64).contains(signal)),
     }
 }

@@ -51,8 +51,17 @@ enum Token {
 
 /// The script's steps, or its syntax error.
 pub fn parse(text: &str) -> Result<Vec<Step>, String> {
-    let tokens = Lexer { chars: text.chars().collect(), at: 0 }.tokens()?;
-    let mut parser = Parser { tokens, at: 0, steps: Vec::new(), loops: Vec::new() };
+    let tokens = Lexer {
+        chars: text.chars().collect(),
+        at: 0,
+    }
+    .tokens()?;
+    let mut parser = Parser {
+        tokens,
+        at: 0,
+        steps: Vec::new(),
+        loops: Vec::new(),
+    };
     parser.list(&[], true)?;
     match parser.tokens.get(parser.at) {
         None => Ok(parser.steps),
@@ -123,7 +132,10 @@ impl Lexer {
             match c {
                 ' ' | '\t' | '\r' | '\n' | ';' | '&' | '|' | '<' | '>' | '(' | ')' | '`' => break,
                 '\'' => {
-                    let text: String = self.chars[self.at + 1..].iter().take_while(|c| **c != '\'').collect();
+                    let text: String = self.chars[self.at + 1..]
+                        .iter()
+                        .take_while(|c| **c != '\'')
+                        .collect();
                     self.at += text.chars().count() + 2;
                     if self.at > self.chars.len() {
                         return Err("syntax error: missing '".into());
@@ -135,7 +147,11 @@ impl Lexer {
                     self.double_quoted(&mut word)?;
                 }
                 '\\' => {
-                    let text = self.peek(1).filter(|c| *c != '\n').map(String::from).unwrap_or_default();
+                    let text = self
+                        .peek(1)
+                        .filter(|c| *c != '\n')
+                        .map(String::from)
+                        .unwrap_or_default();
                     self.at += 2;
                     word.push(Piece::Text { text, quoted: true });
                 }
@@ -143,8 +159,14 @@ impl Lexer {
                 _ => {
                     self.at += 1;
                     match word.last_mut() {
-                        Some(Piece::Text { text, quoted: false }) => text.push(c),
-                        _ => word.push(Piece::Text { text: c.into(), quoted: false }),
+                        Some(Piece::Text {
+                            text,
+                            quoted: false,
+                        }) => text.push(c),
+                        _ => word.push(Piece::Text {
+                            text: c.into(),
+                            quoted: false,
+                        }),
                     }
                 }
             }
@@ -155,7 +177,10 @@ impl Lexer {
     fn double_quoted(&mut self, word: &mut Word) -> Result<(), String> {
         let mut text = String::new();
         // An empty pair of quotes is a word too.
-        word.push(Piece::Text { text: String::new(), quoted: true });
+        word.push(Piece::Text {
+            text: String::new(),
+            quoted: true,
+        });
         loop {
             let c = self.peek(0).ok_or("syntax error: missing \"")?;
             match (c, self.peek(1)) {
@@ -171,7 +196,10 @@ impl Lexer {
                 ('\\', Some('\n')) => self.at += 2,
                 ('`', _) => return Err("syntax error: '`' is not simulated".into()),
                 ('$', _) => {
-                    word.push(Piece::Text { text: std::mem::take(&mut text), quoted: true });
+                    word.push(Piece::Text {
+                        text: std::mem::take(&mut text),
+                        quoted: true,
+                    });
                     word.push(self.dollar(true)?);
                 }
                 _ => {
@@ -186,7 +214,9 @@ impl Lexer {
         self.at += 1;
         let until = |lexer: &mut Self, close: &str| -> Result<String, String> {
             let rest: String = lexer.chars[lexer.at..].iter().collect();
-            let end = rest.find(close).ok_or_else(|| format!("syntax error: missing {close}"))?;
+            let end = rest
+                .find(close)
+                .ok_or_else(|| format!("syntax error: missing {close}"))?;
             lexer.at += rest[..end].chars().count() + close.len();
             Ok(rest[..end].to_owned())
         };
@@ -203,20 +233,37 @@ impl Lexer {
                     Some((name, default)) => (name.to_owned(), Some(default.to_owned())),
                     None => (inner, None),
                 };
-                Ok(Piece::Var { name, default, quoted })
+                Ok(Piece::Var {
+                    name,
+                    default,
+                    quoted,
+                })
             }
             (Some(c @ ('?' | '$')), _) => {
                 self.at += 1;
-                Ok(Piece::Var { name: c.into(), default: None, quoted })
+                Ok(Piece::Var {
+                    name: c.into(),
+                    default: None,
+                    quoted,
+                })
             }
             (Some(c), _) if c.is_ascii_alphabetic() || c == '_' => {
                 let rest = &self.chars[self.at..];
-                let name: String =
-                    rest.iter().take_while(|c| c.is_ascii_alphanumeric() || **c == '_').collect();
+                let name: String = rest
+                    .iter()
+                    .take_while(|c| c.is_ascii_alphanumeric() || **c == '_')
+                    .collect();
                 self.at += name.len();
-                Ok(Piece::Var { name, default: None, quoted })
+                Ok(Piece::Var {
+                    name,
+                    default: None,
+                    quoted,
+                })
             }
-            _ => Ok(Piece::Text { text: "$".into(), quoted }),
+            _ => Ok(Piece::Text {
+                text: "$".into(),
+                quoted,
+            }),
         }
     }
 }
@@ -256,7 +303,9 @@ impl Parser {
     fn list(&mut self, close: &[&str], checked: bool) -> Result<(), String> {
         loop {
             self.skip_ends();
-            if self.at == self.tokens.len() || self.keyword().is_some_and(|word| close.contains(&word)) {
+            if self.at == self.tokens.len()
+                || self.keyword().is_some_and(|word| close.contains(&word))
+            {
                 return Ok(());
             }
             self.and_or(checked)?;
@@ -311,16 +360,22 @@ impl Parser {
                 let leave = word == "break";
                 self.at += 1;
                 let hole = self.steps.len();
-                let (start, leaves) = self.loops.last_mut().ok_or("break or continue outside of a loop")?;
+                let (start, leaves) = self
+                    .loops
+                    .last_mut()
+                    .ok_or("break or continue outside of a loop")?;
                 self.steps.push(Step::Jump(*start));
                 if leave {
                     leaves.push(hole);
                 }
                 Ok(())
             }
-            Some(word @ ("then" | "else" | "elif" | "fi" | "do" | "done" | "for" | "case" | "{" | "}")) => {
-                Err(format!("syntax error: \"{word}\" is unexpected, or not simulated"))
-            }
+            Some(
+                word @ ("then" | "else" | "elif" | "fi" | "do" | "done" | "for" | "case" | "{"
+                | "}"),
+            ) => Err(format!(
+                "syntax error: \"{word}\" is unexpected, or not simulated"
+            )),
             _ => self.simple(checked),
         }
     }
@@ -367,8 +422,17 @@ impl Parser {
         self.expect("done")?;
         self.steps.push(Step::Jump(start));
         let end = self.steps.len();
-        self.steps[hole] = if until { Step::JumpIfOk(end) } else { Step::JumpIfFailed(end) };
-        for leave in self.loops.pop().map(|(_, leaves)| leaves).unwrap_or_default() {
+        self.steps[hole] = if until {
+            Step::JumpIfOk(end)
+        } else {
+            Step::JumpIfFailed(end)
+        };
+        for leave in self
+            .loops
+            .pop()
+            .map(|(_, leaves)| leaves)
+            .unwrap_or_default()
+        {
             self.steps[leave] = Step::Jump(end);
         }
         self.steps.push(Step::SetOk);
@@ -406,7 +470,10 @@ impl Parser {
                 Token::End | Token::And | Token::Or => break,
             }
         }
-        if command.words.is_empty() && command.assignments.is_empty() && command.redirects.is_empty() {
+        if command.words.is_empty()
+            && command.assignments.is_empty()
+            && command.redirects.is_empty()
+        {
             return Err("syntax error: a command is missing".into());
         }
         self.steps.push(Step::Run { command, checked });
@@ -415,13 +482,27 @@ impl Parser {
 }
 
 fn assignment(word: &Word) -> Option<(String, Word)> {
-    let (Piece::Text { text, quoted: false }, rest) = word.split_first()? else { return None };
+    let (
+        Piece::Text {
+            text,
+            quoted: false,
+        },
+        rest,
+    ) = word.split_first()?
+    else {
+        return None;
+    };
     let (name, value) = text.split_once('=')?;
     let mut letters = name.chars();
-    let valid = letters.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
+    let valid = letters
+        .next()
+        .is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
         && letters.all(|c| c.is_ascii_alphanumeric() || c == '_');
     valid.then(|| {
-        let mut value_word = vec![Piece::Text { text: value.to_owned(), quoted: false }];
+        let mut value_word = vec![Piece::Text {
+            text: value.to_owned(),
+            quoted: false,
+        }];
         value_word.extend_from_slice(rest);
         (name.to_owned(), value_word)
     })

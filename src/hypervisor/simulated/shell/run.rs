@@ -72,11 +72,24 @@ impl Process {
 
     /// `sh [-eux] [-c TEXT | FILE]`, or one command without any shell in between.
     fn load(&mut self, argv: &[String], view: &View<'_>) {
-        let name = argv.first().map_or("", |program| program.rsplit('/').next().unwrap_or(program));
+        let name = argv
+            .first()
+            .map_or("", |program| program.rsplit('/').next().unwrap_or(program));
         if !matches!(name, "sh" | "dash" | "ash" | "bash") {
-            let quoted = |text: &String| vec![super::word::Piece::Text { text: text.clone(), quoted: true }];
-            let command = Simple { words: argv.iter().map(quoted).collect(), ..Simple::default() };
-            self.steps = Arc::new([Step::Run { command, checked: false }]);
+            let quoted = |text: &String| {
+                vec![super::word::Piece::Text {
+                    text: text.clone(),
+                    quoted: true,
+                }]
+            };
+            let command = Simple {
+                words: argv.iter().map(quoted).collect(),
+                ..Simple::default()
+            };
+            self.steps = Arc::new([Step::Run {
+                command,
+                checked: false,
+            }]);
             return;
         }
         let mut text = None;
@@ -149,7 +162,8 @@ impl Process {
         self.vars.insert("?".into(), self.status.to_string());
         match self.prepare(command, view) {
             Err(words) => {
-                self.err.extend_from_slice(format!("sh: {words}\n").as_bytes());
+                self.err
+                    .extend_from_slice(format!("sh: {words}\n").as_bytes());
                 self.status = 2;
                 None
             }
@@ -166,7 +180,8 @@ impl Process {
                 }
                 for (bytes, outlet) in [(out, &outlets[0]), (err, &outlets[1])] {
                     if let Err(words) = self.put(bytes, outlet, view) {
-                        self.err.extend_from_slice(format!("sh: {words}\n").as_bytes());
+                        self.err
+                            .extend_from_slice(format!("sh: {words}\n").as_bytes());
                         self.status = 1;
                         return None;
                     }
@@ -230,7 +245,16 @@ impl Process {
         }
         let stdin_is_own = stdin.is_none();
         let stdin = stdin.unwrap_or_else(|| std::mem::take(&mut self.stdin));
-        Ok((words, Io { stdin, stdin_is_own, out: Vec::new(), err: Vec::new() }, outlets))
+        Ok((
+            words,
+            Io {
+                stdin,
+                stdin_is_own,
+                out: Vec::new(),
+                err: Vec::new(),
+            },
+            outlets,
+        ))
     }
 
     fn put(&mut self, bytes: Vec<u8>, outlet: &Outlet, view: &mut View<'_>) -> Result<(), String> {
@@ -246,7 +270,11 @@ impl Process {
                 Some(disk) => view.disks.write_start(disk, &bytes)?,
                 None if path == "/dev/null" => {}
                 None if path.starts_with("/dev/") => return Err(format!("cannot create {path}")),
-                None => view.files.entry(path.clone()).or_default().extend_from_slice(&bytes),
+                None => view
+                    .files
+                    .entry(path.clone())
+                    .or_default()
+                    .extend_from_slice(&bytes),
             },
         }
         Ok(())

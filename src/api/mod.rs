@@ -1,0 +1,32 @@
+//! What is said over the API's socket: requests, answers and the client that speaks them.
+//!
+//! These types are the contract with other programs; inner types and rows are free to change.
+//! `web` turns inner values into these, `cli` shows them, nobody deeper knows them. Fields are only
+//! ever added. Times are RFC 3339 with microseconds, UTC; digests are whole; durations carry their
+//! unit in their name.
+
+pub mod chains;
+pub mod client;
+pub mod devices;
+pub mod host;
+pub mod problem;
+pub mod runs;
+pub mod time;
+
+pub use chains::{AppliedChainView, ApplyChain, ChainSummary, ChainView};
+pub use client::{Client, ClientError};
+pub use devices::{DeviceView, PutDevice};
+pub use host::{CapacityView, HostView, ImageView, StatusView, StuckRun, VersionView};
+pub use problem::{Problem, ProblemFault};
+pub use runs::{
+    AbortRun, AttemptView, EventView, JournalEntryView, LogPiece, MachineView, PlannedRun,
+    PlannedStage, ReplayOf, ReplayRun, RetryRun, RunSummary, RunView, StageView, StartRun,
+    StartedRun, WatchUpdate, WhyView,
+};
+pub use time::Time;
+
+/// What every path begins with.
+pub const PREFIX: &str = "/api/v1";
+
+/// Largest request that is accepted, bytes.
+pub const MAX_BODY_BYTES: usize = 4 << 20;

@@ -1,0 +1,261 @@
+//! The import rules of `src/lib.rs`, and a few habits that no compiler checks.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Top modules and what each may import, with the reason.
+const MAY_IMPORT: &[(&str, &[&str], &str)] = &[
+    ("vocab", &[], "nouns are pure and know nobody"),
+    ("blocking", &[], "one helper for blocking work"),
+    ("clock", &["vocab"], "the time is an argument"),
+    (
+        "chain",
+        &["vocab", "blocking"],
+        "the language is pure but for jq's child and reading script files",
+    ),
+    (
+        "store",
+        &["vocab", "chain", "blocking"],
+        "rows of nouns and of applied chains",
+    ),
+    (
+        "hypervisor",
+        &["vocab", "blocking"],
+        "what is asked of a host, in our words",
+    ),
+    (
+        "images",
+        &["vocab", "blocking"],
+        "built without database and host",
+    ),
+    (
+        "engines",
+        &["vocab", "hypervisor"],
+        "ways of obtaining a VM on a host",
+    ),
+    (
+        "runs",
+        &[
+            "vocab",
+            "chain",
+            "store",
+            "hypervisor",
+            "images",
+            "engines",
+            "clock",
+            "blocking",
+        ],
+        "the heart",
+    ),
+    (
+        "reconcile",
+        &["vocab", "store", "hypervisor", "runs"],
+        "compares rows and host; changes runs only through their dispatcher",
+    ),
+    (
+        "config",
+        &["vocab", "runs", "hypervisor"],
+        "settings of the parts",
+    ),
+    (
+        "api",
+        &["vocab"],
+        "wire types and their client; used by web and cli, by nobody deeper",
+    ),
+    (
+        "web",
+        &[
+            "vocab",
+            "chain",
+            "store",
+            "hypervisor",
+            "images",
+            "runs",
+            "reconcile",
+            "api",
+            "clock",
+            "blocking",
+        ],
+        "routes over the parts",
+    ),
+    (
+        "cli",
+        &[
+            "vocab",
+            "chain",
+            "images",
+            "api",
+            "config",
+            "daemon",
+            "hypervisor",
+            "store",
+            "clock",
+            "blocking",
+        ],
+        "speaks through the client like everyone else",
+    ),
+    (
+        "daemon",
+        &[
+            "vocab",
+            "chain",
+            "store",
+            "hypervisor",
+            "images",
+            "runs",
+            "reconcile",
+            "config",
+            "web",
+            "clock",
+            "blocking",
+        ],
+        "the only place that knows every part",
+    ),
+];
+
+fn sources() -> Vec<(PathBuf, String)> {
+    fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).expect("a folder of sources") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                walk(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut paths = Vec::new();
+    walk(&root, &mut paths);
+    paths.sort();
+    paths
+        .into_iter()
+        .map(|path| {
+            let text = fs::read_to_string(&path).expect("a source file");
+            (
+                path.strip_prefix(&root).expect("below src").to_owned(),
+                text,
+            )
+        })
+        .collect()
+}
+
+fn top_module(path: &Path) -> String {
+    let first = path
+        .components()
+        .next()
+        .expect("a path")
+        .as_os_str()
+        .to_string_lossy()
+        .into_owned();
+    first.trim_end_matches(".rs").to_owned()
+}
+
+/// Top modules that a text names as `crate::…`, comments left out. Groups such as `crate::{a, b}` too.
+fn imports(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for line in text
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+    {
+        let mut rest = line;
+        while let Some(at) = rest.find("crate::") {
+            rest = &rest[at + "crate::".len()..];
+            if let Some(group) = rest.strip_prefix('{') {
+                let group = group.split('}').next().unwrap_or("");
+                found.extend(
+                    group
+                        .split(',')
+                        .map(|item| item.trim().split("::").next().unwrap_or("").to_owned()),
+                );
+            } else {
+                found.push(
+                    rest.chars()
+                        .take_while(|c| c.is_alphanumeric() || *c == '_')
+                        .collect(),
+                );
+            }
+        }
+    }
+    found.retain(|name| !name.is_empty());
+    found
+}
+
+#[test]
+fn imports_point_one_way() {
+    let rules: BTreeMap<&str, (&[&str], &str)> = MAY_IMPORT
+        .iter()
+        .map(|(module, may, why)| (*module, (*may, *why)))
+        .collect();
+    let mut broken = Vec::new();
+    for (path, text) in sources() {
+        let module = top_module(&path);
+        if module == "lib" || module == "main" {
+            continue;
+        }
+        let Some((may, why)) = rules.get(module.as_str()) else {
+            broken.push(format!(
+                "{}: module {module} has no rule in tests/layers.rs",
+                path.display()
+            ));
+            continue;
+        };
+        for import in imports(&text) {
+            if import != module
+                && rules.contains_key(import.as_str())
+                && !may.contains(&import.as_str())
+            {
+                broken.push(format!(
+                    "{}: {module} may not import {import} ({module}: {why})",
+                    path.display()
+                ));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+#[test]
+fn every_file_says_what_it_is_for() {
+    let silent: Vec<String> = sources()
+        .into_iter()
+        .filter(|(_, text)| !text.starts_with("//!"))
+        .map(|(path, _)| path.display().to_string())
+        .collect();
+    assert!(silent.is_empty(), "without a header: {}", silent.join(", "));
+}
+
+#[test]
+fn time_and_blocking_have_one_home() {
+    let rules: &[(&str, &[&str], &str)] = &[
+        ("SystemTime::now", &[], "take the time from a Clock"),
+        (
+            "jiff::Timestamp::now",
+            &["clock.rs"],
+            "take the time from a Clock",
+        ),
+        (
+            "spawn_blocking",
+            &["blocking.rs", "hypervisor/libvirt/"],
+            "use blocking::run, which keeps the tracing span",
+        ),
+        ("todo!(", &[], "nothing is called done that is not"),
+        ("unimplemented!(", &[], "nothing is called done that is not"),
+    ];
+    let mut broken = Vec::new();
+    for (path, text) in sources() {
+        let shown = path.display().to_string();
+        for (needle, homes, why) in rules {
+            let code = text
+                .lines()
+                .filter(|line| !line.trim_start().starts_with("//"));
+            if !homes.iter().any(|home| shown.starts_with(home))
+                && code.into_iter().any(|line| line.contains(needle))
+            {
+                broken.push(format!("{shown}: {needle}: {why}"));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
