@@ -95,7 +95,7 @@ impl Fixture {
             },
             kernel: self.kernel.clone(),
             initrd: self.initrd.clone(),
-            cmdline: "quiet cryptomgr.notests".into(),
+            cmdline: "cryptomgr.notests".into(),
             root_disk,
             nic: None,
         }

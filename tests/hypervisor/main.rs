@@ -7,6 +7,7 @@
 mod faults;
 mod fixture;
 mod launcher;
+mod measure;
 mod real;
 mod shell;
 mod suite;
@@ -46,7 +47,7 @@ rules! {
     machines::strangers_stay_untouched,
     machines::events_tell_of_a_life,
     machines::use_grows_and_the_console_speaks,
-    machines::a_call_to_a_stopped_guest_ends_at_its_deadline,
+    machines::a_call_to_a_stopped_guest_ends_in_time,
     machines::waiting_for_a_machine_that_goes_ends_early,
     machines::waiting_ends_at_the_deadline,
     disks::making_a_disk_twice_makes_it_once,

@@ -241,8 +241,9 @@ impl Simulated {
             self.world.crash(id, crash);
             return Err(HvError::NoSuchMachine(id));
         }
+        // libvirt asks running guests only, and says so at once.
         if machine.power == Power::Paused {
-            return Ok(None);
+            return Err(HvError::AgentAbsent(id));
         }
         let (boots_in, faults) = (machine.boots_in, machine.faults.clone());
         let is = |pick: &dyn Fn(&GuestFault) -> bool| faults.iter().any(pick);
