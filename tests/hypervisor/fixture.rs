@@ -214,6 +214,13 @@ pub async fn follow(guest: &Guest<'_>, attempt: AttemptId) -> Result<Done, HvErr
     })
 }
 
+pub fn env(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect()
+}
+
 pub fn simulated() -> Fixture {
     let simulated = Simulated::new(SimSettings::default());
     let backdoor = Box::new(SimulatedBackdoor(simulated.clone()));
