@@ -26,7 +26,13 @@ pub struct Figure {
 }
 
 pub fn figure(name: &str, value: f64, unit: &'static str, goal: &str, n: usize) -> Figure {
-    Figure { figure: name.to_owned(), value, unit, goal: goal.to_owned(), n }
+    Figure {
+        figure: name.to_owned(),
+        value,
+        unit,
+        goal: goal.to_owned(),
+        n,
+    }
 }
 
 /// The middle of some measurements.
@@ -43,25 +49,48 @@ struct Group {
 }
 
 const GROUPS: &[Group] = &[
-    Group { name: "simulated", about: "cost of Greenroom itself, on the simulated host", run: simulated::measure },
-    Group { name: "chain", about: "a chain of five stages on real machines, by phase", run: chain5::measure },
-    Group { name: "idle", about: "an idle daemon", run: idle::measure },
+    Group {
+        name: "simulated",
+        about: "cost of Greenroom itself, on the simulated host",
+        run: simulated::measure,
+    },
+    Group {
+        name: "chain",
+        about: "a chain of five stages on real machines, by phase",
+        run: chain5::measure,
+    },
+    Group {
+        name: "idle",
+        about: "an idle daemon",
+        run: idle::measure,
+    },
 ];
 
 fn main() {
     let mut names = Vec::new();
     let mut json = None;
-    let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
+    let mut arguments = std::env::args()
+        .skip(1)
+        .filter(|argument| argument != "--bench");
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
-            "--json" => json = Some(arguments.next().unwrap_or_else(|| usage("--json needs a file"))),
+            "--json" => {
+                json = Some(
+                    arguments
+                        .next()
+                        .unwrap_or_else(|| usage("--json needs a file")),
+                )
+            }
             "--help" | "-h" => usage(""),
             name if GROUPS.iter().any(|group| group.name == name) => names.push(name.to_owned()),
             other => usage(&format!("there is no group {other:?}")),
         }
     }
     let mut figures = Vec::new();
-    for group in GROUPS.iter().filter(|group| names.is_empty() || names.iter().any(|name| name == group.name)) {
+    for group in GROUPS
+        .iter()
+        .filter(|group| names.is_empty() || names.iter().any(|name| name == group.name))
+    {
         eprintln!("measuring {}: {}", group.name, group.about);
         figures.extend((group.run)());
     }
@@ -87,10 +116,21 @@ fn usage(fault: &str) -> ! {
 }
 
 fn table(figures: &[Figure]) -> String {
-    let width = figures.iter().map(|figure| figure.figure.len()).max().unwrap_or(6).max(6);
-    let mut text = format!("{:width$}  {:>12}  {:8}  {:>5}  goal\n", "figure", "value", "unit", "n");
+    let width = figures
+        .iter()
+        .map(|figure| figure.figure.len())
+        .max()
+        .unwrap_or(6)
+        .max(6);
+    let mut text = format!(
+        "{:width$}  {:>12}  {:8}  {:>5}  goal\n",
+        "figure", "value", "unit", "n"
+    );
     for figure in figures {
-        text.push_str(&format!("{:width$}  {:>12.3}  {:8}  {:>5}  {}\n", figure.figure, figure.value, figure.unit, figure.n, figure.goal));
+        text.push_str(&format!(
+            "{:width$}  {:>12.3}  {:8}  {:>5}  {}\n",
+            figure.figure, figure.value, figure.unit, figure.n, figure.goal
+        ));
     }
     text
 }

@@ -14,7 +14,11 @@ const REPEATS: usize = 5;
 const STAGES: usize = 5;
 
 pub fn measure() -> Vec<Figure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime");
     runtime.block_on(async {
         let alone: Vec<f64> = one_after_another(20).await;
         let n = alone.len();
@@ -31,13 +35,21 @@ pub fn measure() -> Vec<Figure> {
         vec![
             figure("own_cost_per_stage_ms", per_stage, "ms", "≤ 15", n),
             figure("sim_runs_per_s", median(rates), "runs/s", "", REPEATS),
-            figure("sim_growth_20_2000", median(growth), "ratio", "≤ 1.2", REPEATS),
+            figure(
+                "sim_growth_20_2000",
+                median(growth),
+                "ratio",
+                "≤ 1.2",
+                REPEATS,
+            ),
         ]
     })
 }
 
 fn five() -> greenroom::chain::model::Chain {
-    let stages = (1..=STAGES).map(|n| stage(&format!("s{n}"), "true").without_output()).collect();
+    let stages = (1..=STAGES)
+        .map(|n| stage(&format!("s{n}"), "true").without_output())
+        .collect();
     chain("five", stages)
 }
 
@@ -50,9 +62,14 @@ async fn one_after_another(count: usize) -> Vec<f64> {
     for n in 0..count {
         daemon.add_device(&format!("d{n}"), "c").await;
         let run = daemon.start(&format!("d{n}"), "five").await;
-        let view = daemon.until(run.id, 60, |view| view.run.state.is_terminal()).await;
+        let view = daemon
+            .until(run.id, 60, |view| view.run.state.is_terminal())
+            .await;
         assert_eq!(view.run.state, RunState::Succeeded);
-        let (begun, ended) = (view.run.started_at.expect("begun"), view.run.finished_at.expect("ended"));
+        let (begun, ended) = (
+            view.run.started_at.expect("begun"),
+            view.run.finished_at.expect("ended"),
+        );
         seconds.push(ended.since(begun).as_secs_f64());
     }
     seconds
@@ -75,13 +92,21 @@ async fn at_once(count: usize) -> f64 {
     loop {
         let done = {
             let mut connection = daemon.services.store.read().await.expect("a connection");
-            let counts = greenroom::store::runs::run_counts(&mut connection).await.expect("counts");
-            counts.iter().find(|(state, _)| state == "succeeded").map_or(0, |(_, n)| *n)
+            let counts = greenroom::store::runs::run_counts(&mut connection)
+                .await
+                .expect("counts");
+            counts
+                .iter()
+                .find(|(state, _)| state == "succeeded")
+                .map_or(0, |(_, n)| *n)
         };
         if done == count as i64 {
             break;
         }
-        assert!(begun.elapsed() < Duration::from_secs(600), "{count} runs do not end; {done} are done");
+        assert!(
+            begun.elapsed() < Duration::from_secs(600),
+            "{count} runs do not end; {done} are done"
+        );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let seconds = begun.elapsed().as_secs_f64();
