@@ -1,15 +1,22 @@
 //! Wiring: the one place that knows every part. Builds them, starts them and stops them in order.
 
+use std::fs::File;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use nix::fcntl::{Flock, FlockArg};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, SystemClock};
+use crate::config::{self, Config, HypervisorKind};
 use crate::hypervisor::Hypervisor;
+use crate::hypervisor::libvirt::{self, Folders, Libvirt, LibvirtSettings, ProbeImage};
+use crate::hypervisor::simulated::{SimSettings, Simulated};
 use crate::images::Images;
 use crate::reconcile::Reconciler;
 use crate::runs::capacity::{Capacity, Room};
@@ -20,6 +27,8 @@ use crate::store::Store;
 use crate::store::artefacts::Artefacts;
 use crate::store::meta;
 use crate::vocab::Deployment;
+use crate::vocab::machine::Accelerator;
+use crate::web;
 
 /// How a daemon is to be, apart from the host it works on.
 #[derive(Debug, Clone)]
@@ -107,4 +116,123 @@ impl Running {
     pub fn stop(&self) {
         self.stop.cancel();
     }
+}
+
+/// The daemon as `greenroom serve` runs it: host, runs, API, until a signal says stop.
+pub async fn serve(config: Config) -> anyhow::Result<()> {
+    prepare_folders(&config)?;
+    let _only = claim_state(&config)?;
+    let foundation = Foundation::lay(&config.state).await?;
+    let hypervisor = connect(&config, foundation.deployment).await?;
+    let host = hypervisor.host().await?;
+    tracing::info!(version = %host.version, accelerator = ?host.accelerator, reason = %host.accelerator_reason, "the host answers");
+    if host.accelerator == Accelerator::Tcg {
+        tracing::warn!(
+            "guests are emulated, which is slow and no security boundary: run only stages that you trust"
+        );
+    }
+    let settings = Settings {
+        state: config.state.clone(),
+        max_active: config.runs.max_active,
+        room: config.host.room(host.memory_mib, host.cpus),
+        runs: config.run_settings(),
+        reconcile_every: config.reconcile.interval(),
+    };
+    let running = start(
+        foundation,
+        hypervisor,
+        Arc::new(SystemClock),
+        settings,
+        Faults::from_environment(),
+    )
+    .await?;
+    let stop = CancellationToken::new();
+    tokio::spawn(stop_on_signal(stop.clone())?);
+    let state = web::State {
+        services: running.services.clone(),
+        dispatch: running.dispatch.clone(),
+        images: running.images.clone(),
+        reconciler: running.reconciler.clone(),
+    };
+    let served = web::serve(state, &config.socket(), stop).await;
+    running.stop();
+    served
+}
+
+/// Makes the folders of the state. QEMU's user must be able to pass through to the disks, and nobody
+/// but us may read the database and what stages handed over.
+fn prepare_folders(config: &Config) -> anyhow::Result<()> {
+    let passable = [
+        config.state.clone(),
+        config.disks(),
+        config.consoles(),
+        config.scratch(),
+        config.state.join("images"),
+    ];
+    for (folder, mode) in passable
+        .into_iter()
+        .map(|folder| (folder, 0o711))
+        .chain([(config.artefacts(), 0o700)])
+    {
+        std::fs::create_dir_all(&folder)
+            .and_then(|()| std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(mode)))
+            .with_context(|| format!("making the folder {}", folder.display()))?;
+    }
+    Ok(())
+}
+
+/// One daemon at a time works on a state folder.
+fn claim_state(config: &Config) -> anyhow::Result<Flock<File>> {
+    let path = config.state.join("lock");
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .with_context(|| path.display().to_string())?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| {
+        anyhow::anyhow!(
+            "another greenroom works on {} already; stop it, or choose another --state",
+            config.state.display()
+        )
+    })
+}
+
+async fn connect(config: &Config, deployment: Deployment) -> anyhow::Result<Arc<dyn Hypervisor>> {
+    if config.hypervisor.kind == HypervisorKind::Simulated {
+        tracing::warn!("the host is simulated: nothing that runs here is real");
+        return Ok(Simulated::new(SimSettings::default()));
+    }
+    let images = Images::open(&config.state)?;
+    let folders = Folders {
+        disks: config.disks(),
+        consoles: config.consoles(),
+        scratch: config.scratch(),
+        images: vec![images.folder().to_owned()],
+    };
+    let mut settings = LibvirtSettings::new(&config.hypervisor.uri, deployment, folders);
+    settings.accelerator = match config.hypervisor.accelerator {
+        config::AcceleratorChoice::Auto => libvirt::AcceleratorChoice::Auto,
+        config::AcceleratorChoice::Kvm => libvirt::AcceleratorChoice::Kvm,
+        config::AcceleratorChoice::Tcg => libvirt::AcceleratorChoice::Tcg,
+    };
+    settings.probe_image = images.get("tiny").ok().map(|image| ProbeImage {
+        kernel: image.kernel.path,
+        initrd: image.initrd.path,
+        cmdline: image.cmdline,
+    });
+    Ok(Libvirt::connect(settings).await?)
+}
+
+fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<impl Future<Output = ()> + Send> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping; runs go on when greenroom is started again");
+        stop.cancel();
+    })
 }

@@ -7,6 +7,7 @@
 //! The file's surface is told by the tables of keys in [`stage`] and below; `chains/` has examples.
 
 mod fields;
+mod output;
 mod stage;
 mod values;
 mod work;

@@ -9,12 +9,12 @@ use std::ops::Range;
 
 use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::read::Span;
 
 /// One mistake.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
     /// From 1.
     pub line: usize,
@@ -60,13 +60,13 @@ impl Fault {
 }
 
 /// All faults of one file, in the order of the file. Never empty.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Faults {
     /// The file as the caller named it; empty when it has no name.
     pub file: String,
     pub faults: Vec<Fault>,
     /// How many more there were than are listed.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub left_out: usize,
     #[serde(skip)]
     source: String,
@@ -109,8 +109,12 @@ impl Faults {
         self
     }
 
-    /// The report for people: each fault with the lines that it concerns, ended by a count.
+    /// The report for people: each fault with the lines that it concerns, ended by a count. A report
+    /// that came over the wire has no source with it; then it is one line for each fault.
     pub fn render(&self, colour: Colour) -> String {
+        if self.source.is_empty() {
+            return format!("{self}\n");
+        }
         let renderer = match colour {
             Colour::Plain => Renderer::plain(),
             Colour::Ansi => Renderer::styled(),

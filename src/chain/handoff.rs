@@ -11,6 +11,8 @@
 //! result (jq's child process included), which is what makes a replay a replay. What a guest wrote
 //! is untrusted: every step has a limit, and a refusal is a [`Failure`] that says what to do.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use serde_json::Value;
 
@@ -70,7 +72,7 @@ pub async fn stage_input(stage: &Stage, envelope: &Envelope) -> Result<Vec<u8>, 
         }
     };
     if let Some(schema) = &input.schema {
-        obey(FailureKind::Input, "input", schema, &made)?;
+        obey(FailureKind::Input, "input", schema, &made).await?;
     }
     let bytes = match input.format {
         DocumentFormat::Json => made.to_string().into_bytes(),
@@ -154,7 +156,7 @@ pub async fn take_output(stage: &Stage, envelope: &Envelope, raw: &[u8]) -> Resu
         taken.validation.transform = Some(transform.keyword());
     }
     if let Some(schema) = schema {
-        obey(FailureKind::Output, "output", schema, &value)?;
+        obey(FailureKind::Output, "output", schema, &value).await?;
         taken.validation.schema = true;
     }
     merge_output(&mut taken.envelope, merge, value)?;
@@ -258,8 +260,20 @@ async fn apply(
     })
 }
 
-fn obey(kind: FailureKind, what: &str, rules: &Value, value: &Value) -> Result<(), Failure> {
-    let (listed, count) = schema::violations(rules, value).map_err(|why| {
+/// A schema whose definitions refer to themselves twice takes time that doubles with each level of
+/// the document: 0.4 s at 16 levels. Beyond this the stage fails instead of the daemon.
+const SCHEMA_DEADLINE: Duration = Duration::from_secs(10);
+
+async fn obey(kind: FailureKind, what: &str, rules: &Value, value: &Value) -> Result<(), Failure> {
+    let (rules, value) = (rules.clone(), value.clone());
+    let check = tokio::task::spawn_blocking(move || schema::violations(&rules, &value));
+    let Ok(checked) = tokio::time::timeout(SCHEMA_DEADLINE, check).await else {
+        let message = format!("checking the {what} against its schema takes too long");
+        return Err(Failure::new(kind, message)
+            .with_way_out("simplify the schema: let no definition refer to itself twice"));
+    };
+    let checked = checked.unwrap_or_else(|error| Err(format!("the check broke: {error}")));
+    let (listed, count) = checked.map_err(|why| {
         Failure::new(
             FailureKind::Internal,
             format!("the {what}'s schema cannot be used: {why}"),

@@ -128,7 +128,7 @@ fn read_text(text: &str) -> Reading {
         builder.run()
     };
     if let Err(fault) = outcome {
-        builder.faults.push(fault);
+        builder.faults.push(*fault);
         builder.root = None;
     }
     Reading {
@@ -234,10 +234,10 @@ impl<'a> Builder<'a> {
     }
 
     /// An `Err` ends the reading: from there on the text has no shape that could be trusted.
-    fn run(&mut self) -> Result<(), Fault> {
+    fn run(&mut self) -> Result<(), Box<Fault>> {
         let mut parser = Parser::new_from_str(self.source);
         while let Some(event) = parser.next_event() {
-            let (event, place) = event.map_err(|error| self.syntax_fault(&error))?;
+            let (event, place) = event.map_err(|error| Box::new(self.syntax_fault(&error)))?;
             let span = self.span(place.start, place.end);
             match event {
                 Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
@@ -265,18 +265,22 @@ impl<'a> Builder<'a> {
             }
         }
         if self.root.is_none() && self.faults.is_empty() {
-            return Err(Fault::new(start(), "", "the file is empty")
-                .expecting("a chain: `chain: <name>` and `stages:`"));
+            return Err(Box::new(
+                Fault::new(start(), "", "the file is empty")
+                    .expecting("a chain: `chain: <name>` and `stages:`"),
+            ));
         }
         Ok(())
     }
 
-    fn start_document(&mut self, span: Span) -> Result<(), Fault> {
+    fn start_document(&mut self, span: Span) -> Result<(), Box<Fault>> {
         self.documents += 1;
         if self.documents > 1 {
-            return Err(Fault::new(span, "", "a second document begins here")
-                .expecting("one document in a file")
-                .suggesting("remove the `---`, or put the rest into a file of its own"));
+            return Err(Box::new(
+                Fault::new(span, "", "a second document begins here")
+                    .expecting("one document in a file")
+                    .suggesting("remove the `---`, or put the rest into a file of its own"),
+            ));
         }
         Ok(())
     }
@@ -298,7 +302,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn take_scalar(&mut self, span: Span, text: &str, plain: bool) -> Result<(), Fault> {
+    fn take_scalar(&mut self, span: Span, text: &str, plain: bool) -> Result<(), Box<Fault>> {
         // Escapes such as "\0" bring in what the check of the raw text could not see.
         if let Some(c) = text.chars().find(|c| is_forbidden(1, *c)) {
             let message = format!("this text contains the character U+{:04X}", c as u32);
@@ -319,16 +323,18 @@ impl<'a> Builder<'a> {
         })
     }
 
-    fn push(&mut self, open: Open, span: Span) -> Result<(), Fault> {
+    fn push(&mut self, open: Open, span: Span) -> Result<(), Box<Fault>> {
         if self.open.len() == MAX_DEPTH {
             let message = format!("nested deeper than {MAX_DEPTH} levels");
-            return Err(Fault::new(span, "", message).expecting("a flatter file"));
+            return Err(Box::new(
+                Fault::new(span, "", message).expecting("a flatter file"),
+            ));
         }
         self.open.push(open);
         Ok(())
     }
 
-    fn close(&mut self, end: Span) -> Result<(), Fault> {
+    fn close(&mut self, end: Span) -> Result<(), Box<Fault>> {
         let (mut span, content) = match self.open.pop() {
             Some(Open::List(span, items)) => (span, Content::List(items)),
             Some(Open::Map { span, entries, .. }) => (span, Content::Map(entries)),
@@ -339,11 +345,11 @@ impl<'a> Builder<'a> {
     }
 
     /// A finished node goes where it belongs: into the open list or mapping, or it is the root.
-    fn take(&mut self, node: Node) -> Result<(), Fault> {
+    fn take(&mut self, node: Node) -> Result<(), Box<Fault>> {
         self.nodes += 1;
         if self.nodes > MAX_NODES {
             let message = format!("more than {MAX_NODES} values in one file");
-            return Err(Fault::new(node.span, "", message));
+            return Err(Box::new(Fault::new(node.span, "", message)));
         }
         let Some(open) = self.open.last_mut() else {
             self.root = Some(node);

@@ -124,6 +124,22 @@ impl Capacity {
         Ok(())
     }
 
+    /// A stage waits for this machine now: if it is in the queue, it moves among the wanted ones.
+    pub fn promote(&self, machine: MachineId) {
+        let mut state = self.lock();
+        let place = state
+            .waiting
+            .iter()
+            .find(|((urgency, _), (waiting, ..))| *waiting == machine && *urgency == Urgency::Ahead)
+            .map(|(place, _)| *place);
+        if let Some(place) = place
+            && let Some(request) = state.waiting.remove(&place)
+        {
+            state.waiting.insert((Urgency::Wanted, place.1), request);
+            state.grant();
+        }
+    }
+
     /// Counts a machine that exists already, after a restart: with or without room.
     pub fn adopt(&self, machine: MachineId, size: Size) {
         let need = room_of(size);
@@ -204,5 +220,105 @@ fn room_of(size: Size) -> Room {
     Room {
         memory_mib: size.memory_mib + OVERHEAD_MIB,
         vcpus: u64::from(size.vcpus),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size(memory_mib: u64) -> Size {
+        Size {
+            vcpus: 1,
+            memory_mib: memory_mib - OVERHEAD_MIB,
+            disk_mib: 1,
+            network_kbytes_per_s: None,
+        }
+    }
+
+    fn polled(future: &mut (impl Future<Output = Result<(), TooLarge>> + Unpin)) -> bool {
+        use futures::FutureExt;
+        future.now_or_never().is_some()
+    }
+
+    #[tokio::test]
+    async fn wanted_machines_go_first_and_nobody_is_overtaken_within_a_class() {
+        let capacity = Capacity::new(Room {
+            memory_mib: 1000,
+            vcpus: 10,
+        });
+        let [first, ahead, wanted, small] = [(); 4].map(|()| MachineId::fresh());
+        capacity
+            .take(first, size(600), Urgency::Wanted)
+            .await
+            .unwrap();
+        let mut for_ahead = Box::pin(capacity.take(ahead, size(600), Urgency::Ahead));
+        let mut for_wanted = Box::pin(capacity.take(wanted, size(700), Urgency::Wanted));
+        let mut for_small = Box::pin(capacity.take(small, size(200), Urgency::Wanted));
+        assert!(!polled(&mut for_ahead) && !polled(&mut for_wanted) && !polled(&mut for_small));
+        capacity.give_back(first);
+        assert!(polled(&mut for_wanted) && polled(&mut for_small) && !polled(&mut for_ahead));
+        capacity.give_back(wanted);
+        assert!(polled(&mut for_ahead));
+        assert_eq!(
+            capacity.status().used,
+            Room {
+                memory_mib: 800,
+                vcpus: 2
+            }
+        );
+    }
+
+    #[tokio::test]
+    async fn what_never_fits_is_refused_and_what_is_dropped_gives_its_place_up() {
+        let capacity = Capacity::new(Room {
+            memory_mib: 1000,
+            vcpus: 10,
+        });
+        let [first, second, third] = [(); 3].map(|()| MachineId::fresh());
+        assert!(
+            capacity
+                .take(first, size(1001), Urgency::Wanted)
+                .await
+                .is_err()
+        );
+        capacity
+            .take(first, size(1000), Urgency::Wanted)
+            .await
+            .unwrap();
+        let mut waiting = Box::pin(capacity.take(second, size(1000), Urgency::Wanted));
+        assert!(!polled(&mut waiting));
+        drop(waiting);
+        let mut next = Box::pin(capacity.take(third, size(500), Urgency::Ahead));
+        assert!(!polled(&mut next));
+        capacity.give_back(first);
+        assert!(polled(&mut next));
+        capacity.give_back(third);
+        assert_eq!(
+            capacity.status().used,
+            Room {
+                memory_mib: 0,
+                vcpus: 0
+            }
+        );
+    }
+
+    #[tokio::test]
+    async fn a_machine_that_becomes_wanted_is_promoted() {
+        let capacity = Capacity::new(Room {
+            memory_mib: 1000,
+            vcpus: 10,
+        });
+        let [first, early, late] = [(); 3].map(|()| MachineId::fresh());
+        capacity
+            .take(first, size(1000), Urgency::Wanted)
+            .await
+            .unwrap();
+        let mut ahead = Box::pin(capacity.take(early, size(1000), Urgency::Ahead));
+        let mut wanted = Box::pin(capacity.take(late, size(1000), Urgency::Wanted));
+        assert!(!polled(&mut ahead) && !polled(&mut wanted));
+        capacity.promote(early);
+        capacity.give_back(first);
+        assert!(polled(&mut ahead) && !polled(&mut wanted));
     }
 }

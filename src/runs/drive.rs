@@ -135,6 +135,9 @@ impl Driver {
                     .await;
             }
             self.announce();
+            if let Some(machine) = self.view.current().and_then(|attempt| attempt.machine) {
+                self.services.capacity.promote(machine);
+            }
             for action in begin {
                 self.begin(action);
             }

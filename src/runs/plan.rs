@@ -307,6 +307,13 @@ fn fail(view: &mut View, id: AttemptId, failure: Failure, now: Timestamp) {
         "attempt_failed",
         format!("{stage}, try {number}: {failure}"),
     );
+    // Machines made ahead give their room back: two runs that both need another machine for a retry
+    // must not wait for each other's spares.
+    for later in index + 1..view.plan.stages.len() {
+        while let Some(spare) = view.spare(later).map(|spare| spare.id) {
+            view.release(spare);
+        }
+    }
     let Some(machine) = machine else { return };
     // A kept machine keeps the handoff disk, so an undo that needs the disk goes before.
     let undo_needs_disk = view

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::{MAX_BODY_BYTES, PREFIX};
 use crate::images::Images;
+use crate::reconcile::Reconciler;
 use crate::runs::dispatch::Dispatch;
 use crate::runs::services::Services;
 use crate::vocab::Timestamp;
@@ -39,6 +40,7 @@ pub struct State {
     pub services: Services,
     pub dispatch: Arc<Dispatch>,
     pub images: Images,
+    pub reconciler: Arc<Reconciler>,
 }
 
 /// The state, and what belongs to this server alone.

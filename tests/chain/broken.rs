@@ -72,6 +72,8 @@ fn a_program_gets_faults_as_json() {
     assert_eq!(first["line"], 2);
     assert_eq!(first["suggestion"], "write for example `2 MiB`");
     assert!(first.get("bytes").is_none());
+    let received: greenroom::chain::Faults = serde_json::from_value(json).expect("faults");
+    assert_eq!(received.render(Colour::Plain), format!("{faults}\n"));
 }
 
 #[test]
@@ -87,7 +89,7 @@ fn one_mistake_is_one_fault() {
         ("run: 'true'", "run: 'true', output: yaml"),
         (
             "run: 'true'",
-            "run: 'true', output: { format: jsn, merge: facts }",
+            "run: 'true', output: { format: jsn, merge: /facts }",
         ),
         ("run: 'true'", "run: 'true', resources: { predict: yes }"),
         (
@@ -110,6 +112,28 @@ fn independent_mistakes_are_all_reported() {
         "chain: no spaces please\nwhen: device.\nstages:\n- name: a\n  image: tiny\n  run: 'true'\n  deadline: 5\n  retry: [{ on: explode, attempts: 0 }]\n- name: a\n  kind: magic\n  image: tiny\n  command: [x]\n  script: y.sh\n",
     );
     assert_eq!(found.len(), 9, "{found:#?}");
+}
+
+#[test]
+fn mistakes_beside_each_other_do_not_hide_each_other() {
+    for (parts, count) in [
+        ("run: x, output: { format: jsn, merge: facts, max: 1 }", 3),
+        ("command: [a, [b], {}]", 2),
+        (
+            "run: x, input: { schema: { minLength: 01, type: objekt, enum: &a [1] } }",
+            3,
+        ),
+        (
+            "run: x, resources: { vcpus: 0, memory: 1, disk: x, network: y, predict: 5 }",
+            5,
+        ),
+        ("run: x, input: { select: 'a[', schema: 5, format: z }", 3),
+    ] {
+        let found = faults(&format!(
+            "chain: c\nstages:\n- {{ name: a, image: tiny, {parts} }}"
+        ));
+        assert_eq!(found.len(), count, "{parts}: {found:#?}");
+    }
 }
 
 #[test]

@@ -28,7 +28,7 @@ fn play(work: &Work, input: &[u8], attempt: u32) -> (i32, Option<Vec<u8>>) {
     std::fs::write(at("script"), text).expect("a script");
     std::fs::write(at("input"), input).expect("an input");
     let environment: BTreeMap<&str, String> = [
-        ("PATH", "/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
+        ("PATH", applets(&at("bin"))),
         ("TMPDIR", folder.path().display().to_string()),
         ("GREENROOM_INPUT", at("input").display().to_string()),
         ("GREENROOM_OUTPUT", at("output").display().to_string()),
@@ -37,7 +37,13 @@ fn play(work: &Work, input: &[u8], attempt: u32) -> (i32, Option<Vec<u8>>) {
         ("GREENROOM_RUN", "7".to_owned()),
     ]
     .into();
-    let mut shell = Command::new("/bin/sh")
+    let busybox = at("bin").join("sh");
+    let shell = if busybox.exists() {
+        busybox
+    } else {
+        "/bin/sh".into()
+    };
+    let mut shell = Command::new(shell)
         .arg(at("script"))
         .env_clear()
         .envs(environment)
@@ -63,6 +69,22 @@ async fn pass(stage: &Stage, envelope: &Envelope, attempt: u32) -> Envelope {
     taken
         .unwrap_or_else(|failure| panic!("{}: {failure}", stage.name))
         .envelope
+}
+
+/// Where busybox is installed the scripts get its tools, which are all that the guest has.
+fn applets(folder: &Path) -> String {
+    std::fs::create_dir(folder).expect("a folder");
+    let installed = Command::new("busybox")
+        .args(["--install", "-s"])
+        .arg(folder)
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success());
+    if installed {
+        folder.display().to_string()
+    } else {
+        "/usr/sbin:/usr/bin:/sbin:/bin".to_owned()
+    }
 }
 
 fn begin(facts: Value) -> Envelope {

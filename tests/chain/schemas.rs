@@ -73,3 +73,17 @@ fn patterns_take_linear_time() {
     assert_eq!(count, 1);
     assert!(start.elapsed() < std::time::Duration::from_secs(5));
 }
+
+#[test]
+fn a_schema_that_refers_to_itself_ends() {
+    for schema in [
+        json!({ "$ref": "#" }),
+        json!({ "allOf": [{ "$ref": "#" }] }),
+        json!({ "$defs": { "a": { "$ref": "#/$defs/b" }, "b": { "$ref": "#/$defs/a" } }, "$ref": "#/$defs/a" }),
+        json!({ "properties": { "a": { "$ref": "#" } } }),
+    ] {
+        if mistakes(&schema).is_empty() {
+            let _ = violations(&schema, &json!({ "a": { "a": { "a": 1 } } }));
+        }
+    }
+}

@@ -71,8 +71,10 @@ with_lab_up() {
   if ! lab_is_up; then ours=1; fi
   ensure_packages
   lab_up
+  if ((ours)); then trap 'lab_down keep; exit 130' INT TERM; fi
   "$@" || status=$?
   if ((ours)); then
+    trap - INT TERM
     lab_down keep
   fi
   return "$status"

@@ -42,6 +42,29 @@ const SYNONYMS: [(&str, &str); 26] = [
     ("tries", "attempts"),
 ];
 
+/// Keys that exist, but further in.
+const HOMES: [(&str, &str); 19] = [
+    ("vcpus", "resources"),
+    ("cpu", "resources"),
+    ("cpus", "resources"),
+    ("memory", "resources"),
+    ("ram", "resources"),
+    ("disk", "resources"),
+    ("predict", "resources"),
+    ("select", "input"),
+    ("schema", "input"),
+    ("format", "output"),
+    ("merge", "output"),
+    ("max", "output"),
+    ("attempts", "retry"),
+    ("backoff", "retry"),
+    ("image", "stages"),
+    ("timeout", "stages"),
+    ("deadline", "stages"),
+    ("retry", "stages"),
+    ("hold", "on_failure"),
+];
+
 impl<'n> Fields<'n> {
     /// Opens a mapping and reports the keys that do not belong there. None when it is no mapping.
     pub fn open(
@@ -77,7 +100,13 @@ impl<'n> Fields<'n> {
                     fields.meant.push((near, entry));
                     fault.suggesting(format!("did you mean `{near}`?"))
                 }
-                None => fault.suggesting(format!("the keys are {}", list(known))),
+                None => match HOMES
+                    .iter()
+                    .find(|(word, home)| *word == entry.key && known.contains(home))
+                {
+                    Some((_, home)) => fault.suggesting(format!("it belongs under `{home}`")),
+                    None => fault.suggesting(format!("the keys are {}", list(known))),
+                },
             });
         }
         Some(fields)

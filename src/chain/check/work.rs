@@ -81,7 +81,9 @@ impl Checker<'_> {
         let mut argv = Vec::new();
         for (index, item) in items.iter().enumerate() {
             let path = format!("{path}[{index}]");
-            let text = self.text(item, &path)?;
+            let Some(text) = self.text(item, &path) else {
+                continue;
+            };
             if text.is_empty() && index == 0 {
                 self.report(Fault::new(item.span, &path, "the program's name is empty"));
             }
@@ -234,11 +236,13 @@ impl Checker<'_> {
         }
         let before = self.faults.len();
         let value = node.to_value(path, &mut self.faults);
-        if contains_refused(node) || self.faults.len() > before {
-            return Some(value);
-        }
         for mistake in schema::mistakes(&value) {
             let (place, place_path) = locate(node, path, &mistake.pointer);
+            // What was refused, or doubtful, stands in the value as something else.
+            let has_fault = |fault: &Fault| fault.bytes == place.span.bytes();
+            if place.content == Content::Refused || self.faults[before..].iter().any(has_fault) {
+                continue;
+            }
             let fault = Fault::new(place.span, place_path, mistake.message);
             self.report(fault.expecting("a JSON Schema, draft 2020-12"));
         }
@@ -272,15 +276,6 @@ impl Checker<'_> {
             });
         }
         value
-    }
-}
-
-fn contains_refused(node: &Node) -> bool {
-    match &node.content {
-        Content::Refused => true,
-        Content::Scalar(_) => false,
-        Content::List(items) => items.iter().any(contains_refused),
-        Content::Map(entries) => entries.iter().any(|entry| contains_refused(&entry.value)),
     }
 }
 

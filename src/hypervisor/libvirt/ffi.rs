@@ -1,4 +1,4 @@
-//! What the `virt` crate has no safe function for. The only unsafe code of the program.
+//! What the `virt` crate has no safe function for. The only unsafe code of the libvirt host.
 //!
 //! Callbacks run on libvirt's event thread and must neither block nor call libvirt about the same
 //! connection; all of ours only post what they heard. Functions: <https://libvirt.org/html/>.

@@ -79,8 +79,10 @@ impl Guests {
                     .ok_or(HvError::NoSuchMachine(id))?
                     .0
             };
-            // Whole seconds, and at least one: 0 would mean "do not wait", -1 "for ever".
-            let seconds = i32::try_from(left.as_secs()).unwrap_or(i32::MAX).max(1);
+            // Whole seconds, rounded up: 0 would mean "do not wait", and the caller's own clock is exact.
+            let seconds = i32::try_from(left.as_millis().div_ceil(1000))
+                .unwrap_or(i32::MAX)
+                .max(1);
             domain
                 .qemu_agent_command(&command, seconds, 0)
                 .map_err(|error| errors::of_agent(id, deadline, &error))

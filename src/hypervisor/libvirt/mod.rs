@@ -53,7 +53,7 @@ mod settings;
 mod turns;
 mod xml_audit;
 
-pub use self::settings::{AcceleratorChoice, Folders, LibvirtSettings, ProbeImage};
+pub use self::settings::{AcceleratorChoice, Folders, LibvirtSettings, NetworkLimit, ProbeImage};
 
 /// 0.1–2.5 s normally; the longest is the first one after libvirtd started.
 const CREATE: Call = Call::change("create", Duration::from_secs(90));
@@ -162,6 +162,22 @@ impl Libvirt {
             .await
     }
 
+    /// For a host that cannot shape traffic.
+    async fn create_unlimited(&self, plan: DomainPlan<'_>, why: &str) -> Result<(), HvError> {
+        let why = format!("this host cannot limit network traffic: {why}");
+        match self.settings.network_limit {
+            NetworkLimit::Required => Err(HvError::Refused(why)),
+            NetworkLimit::WherePossible => {
+                tracing::warn!(machine = %plan.id, why, "started without its network limit");
+                self.create(&DomainPlan {
+                    network_kbytes_per_s: None,
+                    ..plan
+                })
+                .await
+            }
+        }
+    }
+
     async fn destroy(&self, id: MachineId) -> Result<(), HvError> {
         let deployment = self.settings.deployment;
         self.control
@@ -254,7 +270,12 @@ impl Hypervisor for Libvirt {
             console: &console,
             skip_cpu_feature_check: self.settings.skip_cpu_feature_check,
         };
-        self.create(&plan).await
+        match self.create(&plan).await {
+            Err(HvError::Host(why)) if plan.limits_network() && errors::says_no_shaping(&why) => {
+                self.create_unlimited(plan, &why).await
+            }
+            other => other,
+        }
     }
 
     async fn destroy_machine(&self, id: MachineId) -> Result<(), HvError> {

@@ -20,10 +20,11 @@ pub struct LibvirtSettings {
     pub qemu_img: PathBuf,
     /// Leave out libvirt's check which CPU features QEMU could not provide: 466 of the 483 monitor
     /// round trips of a create, 411 ms against 173 ms (n=12, libvirt 11.3, QEMU 10.0, emulated). It
-    /// taints the domain as `custom-hypervisor-feature`, which has no other effect.
+    /// taints the domain as `custom-hypervisor-feature`; no other effect was seen.
     pub skip_cpu_feature_check: bool,
     /// Cap on the disk operations per second of each disk of a machine; none means no limit.
     pub disk_iops: Option<u64>,
+    pub network_limit: NetworkLimit,
     /// How long [`super::Libvirt::connect`] keeps trying when libvirt does not answer.
     pub connect_patience: Duration,
 }
@@ -40,6 +41,7 @@ impl LibvirtSettings {
             qemu_img: PathBuf::from("qemu-img"),
             skip_cpu_feature_check: true,
             disk_iops: None,
+            network_limit: NetworkLimit::WherePossible,
             connect_patience: Duration::from_secs(10),
         }
     }
@@ -51,6 +53,16 @@ pub enum AcceleratorChoice {
     Auto,
     Kvm,
     Tcg,
+}
+
+/// What happens to a limited machine on a host whose kernel cannot shape traffic (libvirt needs the
+/// schedulers `htb`, `sfq` and `ingress`, which some cloud and container kernels lack).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NetworkLimit {
+    /// It starts without the limit, and the log says so.
+    WherePossible,
+    /// It is refused.
+    Required,
 }
 
 /// A small guest that shows within seconds whether KVM really runs guests on this host.

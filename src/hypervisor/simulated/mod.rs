@@ -23,8 +23,8 @@ use super::{
     AGENT_REPLY_CAP, AttachedDisk, DiskOrder, HostFacts, HvError, Hypervisor, MachineEvent,
     MachineSpec, MachineUsage, Power, SeenMachine,
 };
-use crate::vocab::MachineId;
 use crate::vocab::machine::Accelerator;
+use crate::vocab::{Deployment, MachineId};
 
 mod agent;
 mod disks;
@@ -77,6 +77,8 @@ pub struct Latencies {
 /// A connection to a simulated host.
 pub struct Simulated {
     world: Arc<World>,
+    /// Whose machines may be changed; none means everybody's that carry a tag.
+    deployment: Option<Deployment>,
 }
 
 impl Simulated {
@@ -87,7 +89,18 @@ impl Simulated {
 
     /// A connection to a host that is there.
     pub fn on(world: Arc<World>) -> Arc<Self> {
-        Arc::new(Self { world })
+        Arc::new(Self {
+            world,
+            deployment: None,
+        })
+    }
+
+    /// The same for one deployment, to which the machines of others are strangers.
+    pub fn of(world: Arc<World>, deployment: Deployment) -> Arc<Self> {
+        Arc::new(Self {
+            world,
+            deployment: Some(deployment),
+        })
     }
 
     pub fn world(&self) -> &Arc<World> {
@@ -181,13 +194,13 @@ impl Simulated {
             calls: 0,
             started: Instant::now(),
             boots_in: boot,
-            console: format!(
-                "[    0.000000] Linux version 0 (simulated)\n[    0.000000] Command line: {}\n",
-                spec.cmdline
-            )
-            .into_bytes(),
         };
         state.machines.insert(spec.id, machine);
+        let cmdline = &spec.cmdline;
+        let console = format!(
+            "[    0.000000] Linux version 0 (simulated)\n[    0.000000] Command line: {cmdline}\n"
+        );
+        state.consoles.insert(spec.id, console);
         state.counts.machines_started += 1;
         state.counts.most_machines = state.counts.most_machines.max(state.machines.len());
         drop(state);
@@ -216,7 +229,7 @@ impl Simulated {
         let mut guard = self.world.state();
         let state = &mut *guard;
         state.counts.agent_calls += 1;
-        let (machine, disks) = state.ours(id)?;
+        let (machine, disks) = state.ours(id, self.deployment)?;
         machine.calls += 1;
         let call = machine.calls;
         if let Some(crash) = machine.faults.iter().find_map(|fault| match fault {
@@ -280,7 +293,7 @@ impl Simulated {
         let end = Instant::now() + deadline;
         loop {
             let gone = self.world.gone.notified();
-            if self.world.state().ours(id).is_err() {
+            if self.world.state().ours(id, self.deployment).is_err() {
                 return HvError::NoSuchMachine(id);
             }
             if timeout_at(end, gone).await.is_err() {
@@ -366,12 +379,7 @@ impl Hypervisor for Simulated {
             let mut state = self.world.state();
             match state.machines.get(&id) {
                 None => false,
-                Some(machine) if machine.tag.is_none() => {
-                    return Err(HvError::Refused(format!(
-                        "{} does not carry our tag",
-                        machine.name
-                    )));
-                }
+                Some(machine) if !machine.is_of(self.deployment) => return Err(machine.not_ours()),
                 Some(_) => {
                     state.end_machine(id, false);
                     state.counts.machines_destroyed += 1;
@@ -421,7 +429,7 @@ impl Hypervisor for Simulated {
         self.reach(self.world.settings.latencies.attach).await?;
         let attached = {
             let mut state = self.world.state();
-            attach(&mut state, id, disk)
+            attach(&mut state, id, disk, self.deployment)
         };
         self.reply(Operation::Attach, attached)
     }
@@ -431,7 +439,7 @@ impl Hypervisor for Simulated {
         let detached = {
             let mut state = self.world.state();
             state.advance(id);
-            match state.ours(id) {
+            match state.ours(id, self.deployment) {
                 Ok((machine, _)) => {
                     machine.attached.retain(|seen| seen.path != disk.path);
                     machine.guest.detach(disk);
@@ -464,7 +472,7 @@ impl Hypervisor for Simulated {
         let usage = {
             let mut state = self.world.state();
             state.advance(id);
-            let (machine, _) = state.ours(id)?;
+            let (machine, _) = state.ours(id, self.deployment)?;
             // Plausible rather than true: booting, agent calls and shell steps take processor time.
             let steps = machine.guest.steps_taken as f64;
             MachineUsage {
@@ -483,12 +491,9 @@ impl Hypervisor for Simulated {
     async fn console_tail(&self, id: MachineId, max_bytes: usize) -> Result<Vec<u8>, HvError> {
         self.reach(Duration::ZERO).await?;
         let tail = {
-            let mut state = self.world.state();
-            let machine = state
-                .machines
-                .get_mut(&id)
-                .ok_or(HvError::NoSuchMachine(id))?;
-            machine.console[machine.console.len().saturating_sub(max_bytes)..].to_vec()
+            let state = self.world.state();
+            let console = state.consoles.get(&id).ok_or(HvError::NoSuchMachine(id))?;
+            console.as_bytes()[console.len().saturating_sub(max_bytes)..].to_vec()
         };
         self.reply(Operation::Look, Ok(tail))
     }
@@ -498,7 +503,12 @@ impl Hypervisor for Simulated {
     }
 }
 
-fn attach(state: &mut world::State, id: MachineId, disk: &AttachedDisk) -> Result<(), HvError> {
+fn attach(
+    state: &mut world::State,
+    id: MachineId,
+    disk: &AttachedDisk,
+    deployment: Option<Deployment>,
+) -> Result<(), HvError> {
     let holder = state.holder(&disk.path);
     let path = disk.path.display();
     match state.disks.get(&disk.path).map(|disk| &disk.kind) {
@@ -510,7 +520,7 @@ fn attach(state: &mut world::State, id: MachineId, disk: &AttachedDisk) -> Resul
         }
         None => return Err(HvError::Host(format!("{path}: No such file or directory"))),
     }
-    let (machine, _) = state.ours(id)?;
+    let (machine, _) = state.ours(id, deployment)?;
     match holder {
         Some(holder) if holder == id => return Ok(()),
         Some(holder) => return Err(HvError::Refused(format!("machine {holder} has {path}"))),

@@ -15,7 +15,7 @@ use super::agent::SimGuest;
 use super::disks::{Disk, DiskKind, Disks};
 use super::faults::{Chaos, Fault, Faults, GuestFault};
 use crate::vocab::machine::Tag;
-use crate::vocab::{Digest, MachineId};
+use crate::vocab::{Deployment, Digest, MachineId};
 
 /// A host's machines, disks and guests.
 pub struct World {
@@ -29,6 +29,8 @@ pub struct World {
 pub(super) struct State {
     pub machines: BTreeMap<MachineId, SimMachine>,
     pub disks: Disks,
+    /// The consoles' logs, which stay when their machines go.
+    pub consoles: BTreeMap<MachineId, String>,
     pub faults: Faults,
     pub reachable: bool,
     pub counts: Counts,
@@ -45,7 +47,6 @@ pub(super) struct SimMachine {
     pub calls: u32,
     pub started: Instant,
     pub boots_in: Duration,
-    pub console: Vec<u8>,
 }
 
 /// What has been done on a host since the world was made.
@@ -81,6 +82,7 @@ impl World {
         let state = State {
             machines: BTreeMap::new(),
             disks: Disks::new(settings.disk_mib),
+            consoles: BTreeMap::new(),
             faults: Faults::new(settings.chaos),
             reachable: true,
             counts: Counts::default(),
@@ -150,7 +152,6 @@ impl World {
             calls: 0,
             started: Instant::now(),
             boots_in: Duration::ZERO,
-            console: Vec::new(),
         };
         self.state().machines.insert(id, machine);
         id
@@ -263,14 +264,15 @@ impl State {
             .map(|(id, _)| *id)
     }
 
-    /// A running machine of ours, and the disks beside it.
-    pub fn ours(&mut self, id: MachineId) -> Result<(&mut SimMachine, &mut Disks), HvError> {
+    /// A running machine of the deployment, and the disks beside it.
+    pub fn ours(
+        &mut self,
+        id: MachineId,
+        deployment: Option<Deployment>,
+    ) -> Result<(&mut SimMachine, &mut Disks), HvError> {
         match self.machines.get_mut(&id) {
             None => Err(HvError::NoSuchMachine(id)),
-            Some(machine) if machine.tag.is_none() => Err(HvError::Refused(format!(
-                "{} does not carry our tag",
-                machine.name
-            ))),
+            Some(machine) if !machine.is_of(deployment) => Err(machine.not_ours()),
             Some(machine) if machine.power == Power::Off => Err(HvError::NoSuchMachine(id)),
             Some(machine) => Ok((machine, &mut self.disks)),
         }
@@ -290,6 +292,16 @@ impl State {
 }
 
 impl SimMachine {
+    /// Whether it carries a tag, of the deployment where one is named.
+    pub fn is_of(&self, deployment: Option<Deployment>) -> bool {
+        let tag = self.tag.as_ref();
+        tag.is_some_and(|tag| deployment.is_none_or(|deployment| tag.deployment == deployment))
+    }
+
+    pub fn not_ours(&self) -> HvError {
+        HvError::Refused(format!("{} does not carry our tag", self.name))
+    }
+
     pub fn seen(&self, id: MachineId) -> SeenMachine {
         SeenMachine {
             id,

@@ -1,0 +1,5 @@
+//! The rules that every hypervisor obeys, simulated or real.
+
+pub mod disks;
+pub mod jobs;
+pub mod machines;
