@@ -1,1 +1,5 @@
-fn main() {}
+//! The program: hands the command line to [`greenroom::cli`].
+
+fn main() -> std::process::ExitCode {
+    greenroom::cli::main()
+}

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Time;
 use crate::vocab::Digest;
+use crate::vocab::image::Image;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VersionView {
@@ -84,4 +85,26 @@ pub struct ImageView {
     pub built_at: Time,
     pub build_seconds: f64,
     pub folder: PathBuf,
+}
+
+impl ImageView {
+    pub fn of(image: &Image) -> Self {
+        Self {
+            name: image.name.clone(),
+            digest: image.digest,
+            description: image.description.clone(),
+            os: image.os.clone(),
+            min_memory_mib: image.min_memory_mib,
+            disk_mib: image.disk_mib,
+            size_bytes: image.kernel.size_bytes + image.initrd.size_bytes + image.disk.size_bytes,
+            built_at: Time::of(image.built_at),
+            build_seconds: image.build_seconds,
+            folder: image
+                .disk
+                .path
+                .parent()
+                .unwrap_or(&image.disk.path)
+                .to_owned(),
+        }
+    }
 }

@@ -4,14 +4,20 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::vocab::Timestamp;
+
 /// An instant, RFC 3339 in UTC with microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Time(pub jiff::Timestamp);
 
 impl Time {
+    pub fn of(at: Timestamp) -> Self {
+        Self(jiff::Timestamp::from_microsecond(at.0).unwrap_or(jiff::Timestamp::MAX))
+    }
+
     /// Seconds until `self`; negative once it has passed.
-    pub fn seconds_from(self, now: jiff::Timestamp) -> f64 {
-        self.0.duration_since(now).as_secs_f64()
+    pub fn seconds_from(self, now: Time) -> f64 {
+        self.0.duration_since(now.0).as_secs_f64()
     }
 }
 

@@ -1,1 +1,193 @@
-//! The command line.
+//! The command line: nouns, then verbs; a file per group.
+//!
+//! Data goes to standard output, everything else to standard error. Commands speak through
+//! `api::client` like everyone else; only `chain check`, `image` and `doctor` work without a daemon.
+//! What a guest or a stranger may have written passes [`text`] before it reaches a terminal.
+
+use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use futures::FutureExt;
+
+use self::context::Context;
+use self::exit::{Exit, Failure};
+use self::output::{ColourChoice, Format};
+
+mod chain;
+mod context;
+mod device;
+mod doctor;
+mod exit;
+mod facts;
+mod image;
+mod output;
+mod run;
+mod serve;
+mod status;
+mod table;
+mod text;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "greenroom",
+    version,
+    about = "Provisions devices through chains of short-lived virtual machines",
+    max_term_width = 100,
+    arg_required_else_help = true,
+    after_long_help = EXIT_CODES,
+    after_help = "See `greenroom --help` for exit codes and environment variables, `greenroom COMMAND --help` for examples."
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    done
+  1    the run failed or is held; a build failed; doctor found something
+  2    the command line or the request is wrong
+  3    there is no such thing
+  4    refused: it does not fit the present state
+  5    a document (chain, device, configuration) has faults
+  7    timed out
+  8    the daemon or libvirt cannot be reached
+  70   a fault of greenroom itself
+  130  interrupted
+
+Environment, each overruling the configuration file and overruled by flags:
+  GREENROOM_CONFIG  GREENROOM_STATE  GREENROOM_SOCKET  GREENROOM_IMAGES (recipes)
+  GREENROOM_HYPERVISOR  GREENROOM_LIBVIRT_URI  GREENROOM_ACCELERATOR  GREENROOM_NETWORK
+  GREENROOM_MEMORY_MIB  GREENROOM_VCPUS  GREENROOM_MAX_ACTIVE_RUNS
+  NO_COLOR, CLICOLOR_FORCE
+
+Start here:
+  greenroom doctor
+  greenroom image build tiny
+  greenroom serve &
+  greenroom chain apply chains/hello.yaml
+  greenroom device add box-1 --fact serial=X1
+  greenroom run start --device box-1 --chain hello --wait";
+
+/// Options of every command.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Global {
+    /// How results are written
+    #[arg(short = 'o', long, global = true, value_enum, default_value_t = Format::Table, value_name = "FORMAT", help_heading = "Global options")]
+    pub output: Format,
+    /// The daemon's socket [default: greenroom.sock in the state folder]
+    #[arg(
+        long,
+        global = true,
+        value_name = "PATH",
+        help_heading = "Global options"
+    )]
+    pub socket: Option<PathBuf>,
+    /// Folder of everything that is kept [default: /var/lib/greenroom]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        help_heading = "Global options"
+    )]
+    pub state: Option<PathBuf>,
+    /// Configuration file [default: /etc/greenroom/greenroom.yaml, if there]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        help_heading = "Global options"
+    )]
+    pub config: Option<PathBuf>,
+    /// When to use colours
+    #[arg(long, global = true, value_enum, default_value_t = ColourChoice::Auto, value_name = "WHEN", help_heading = "Global options")]
+    pub color: ColourChoice,
+    /// Results and errors only
+    #[arg(short, long, global = true, help_heading = "Global options")]
+    pub quiet: bool,
+    /// More about what is done; twice for all of it
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Global options")]
+    pub verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon
+    Serve(serve::Serve),
+    /// Check the host and say how to repair what is wrong
+    Doctor(doctor::Doctor),
+    /// What the daemon is doing, and what is stuck
+    Status(status::Status),
+    /// Recipes of stages: check, apply, list, show
+    #[command(subcommand, visible_alias = "chains")]
+    Chain(chain::ChainCommand),
+    /// What is provisioned: add, list, show
+    #[command(subcommand, visible_alias = "devices")]
+    Device(device::DeviceCommand),
+    /// Executions of chains: start, list, show, watch, logs, abort, retry, replay
+    #[command(subcommand, visible_alias = "runs")]
+    Run(run::RunCommand),
+    /// Base images: build, list
+    #[command(subcommand, visible_alias = "images")]
+    Image(image::ImageCommand),
+}
+
+/// Runs the process's command line.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let exit = if error.use_stderr() {
+                Exit::Usage
+            } else {
+                Exit::Ok
+            };
+            // A closed pipe behind --help is no reason to complain.
+            let _ = error.print();
+            return exit.into();
+        }
+    };
+    let is_daemon = matches!(cli.command, Command::Serve(_));
+    output::install_panic_hook();
+    output::install_log(&cli.global, is_daemon);
+    let context = Context::new(cli.global.clone());
+    let mut builder = if is_daemon {
+        tokio::runtime::Builder::new_multi_thread()
+    } else {
+        tokio::runtime::Builder::new_current_thread()
+    };
+    let runtime = match builder.enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            return context
+                .report(&Failure::internal(format!("no runtime: {error}")))
+                .into();
+        }
+    };
+    let work = AssertUnwindSafe(execute(cli.command, &context)).catch_unwind();
+    let exit = match runtime.block_on(work) {
+        Ok(Ok(exit)) => exit,
+        Ok(Err(failure)) => context.report(&failure),
+        // The panic's hook has said what there is to say.
+        Err(_) => Exit::Internal,
+    };
+    // Blocking work that is left (a name lookup, a hanging libvirt) must not keep the process.
+    runtime.shutdown_background();
+    exit.into()
+}
+
+async fn execute(command: Command, context: &Context) -> Result<Exit, Failure> {
+    match command {
+        Command::Serve(serve) => serve.run(context).await,
+        Command::Doctor(doctor) => doctor.run(context).await,
+        Command::Status(status) => status.run(context).await,
+        Command::Chain(command) => command.run(context).await,
+        Command::Device(command) => command.run(context).await,
+        Command::Run(command) => command.run(context).await,
+        Command::Image(command) => command.run(context).await,
+    }
+}

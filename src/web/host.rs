@@ -35,7 +35,7 @@ pub async fn version(State(app): Shared) -> Json<VersionView> {
 pub async fn images(State(app): Shared) -> Result<Json<Vec<ImageView>>, Refusal> {
     let images = app.state.images.clone();
     let all = crate::blocking::run(move || images.list()).await?;
-    Ok(Json(all.iter().map(present::image).collect()))
+    Ok(Json(all.iter().map(ImageView::of).collect()))
 }
 
 pub async fn status(State(app): Shared) -> Result<Json<StatusView>, Refusal> {

@@ -1,9 +1,8 @@
 //! Inner values become what the API says. Pure.
 
 use crate::api::{
-    AttemptView, CapacityView, ChainSummary, DeviceView, EventView, HostView, ImageView,
-    JournalEntryView, MachineView, PlannedRun, PlannedStage, ReplayOf, RunSummary, StageView, Time,
-    WhyView,
+    AttemptView, CapacityView, ChainSummary, DeviceView, EventView, HostView, JournalEntryView,
+    MachineView, PlannedRun, PlannedStage, ReplayOf, RunSummary, StageView, Time, WhyView,
 };
 use crate::hypervisor::HostFacts;
 use crate::runs::capacity::CapacityStatus;
@@ -13,13 +12,12 @@ use crate::runs::submit::Prepared;
 use crate::store::chains::AppliedChain;
 use crate::store::events::Event;
 use crate::store::journal::Entry;
-use crate::vocab::image::Image;
 use crate::vocab::machine::{Accelerator, Machine, MachineState};
 use crate::vocab::run::{Attempt, Progress, Run, RunState, UndoCause};
 use crate::vocab::{Device, Timestamp};
 
 pub fn time(at: Timestamp) -> Time {
-    Time(jiff::Timestamp::from_microsecond(at.0).unwrap_or(jiff::Timestamp::MAX))
+    Time::of(at)
 }
 
 pub fn chain_summary(applied: &AppliedChain) -> ChainSummary {
@@ -72,26 +70,6 @@ pub fn capacity(status: CapacityStatus) -> CapacityView {
         used_vcpus: status.used.vcpus,
         machines: status.machines,
         waiting: status.waiting,
-    }
-}
-
-pub fn image(image: &Image) -> ImageView {
-    ImageView {
-        name: image.name.clone(),
-        digest: image.digest,
-        description: image.description.clone(),
-        os: image.os.clone(),
-        min_memory_mib: image.min_memory_mib,
-        disk_mib: image.disk_mib,
-        size_bytes: image.kernel.size_bytes + image.initrd.size_bytes + image.disk.size_bytes,
-        built_at: time(image.built_at),
-        build_seconds: image.build_seconds,
-        folder: image
-            .disk
-            .path
-            .parent()
-            .unwrap_or(&image.disk.path)
-            .to_owned(),
     }
 }
 
