@@ -266,7 +266,7 @@ const SCHEMA_DEADLINE: Duration = Duration::from_secs(10);
 
 async fn obey(kind: FailureKind, what: &str, rules: &Value, value: &Value) -> Result<(), Failure> {
     let (rules, value) = (rules.clone(), value.clone());
-    let check = tokio::task::spawn_blocking(move || schema::violations(&rules, &value));
+    let check = crate::blocking::attempt(move || schema::violations(&rules, &value));
     let Ok(checked) = tokio::time::timeout(SCHEMA_DEADLINE, check).await else {
         let message = format!("checking the {what} against its schema takes too long");
         return Err(Failure::new(kind, message)

@@ -93,7 +93,7 @@ impl Transform {
         let output = match self {
             Self::Jmespath { expression } => {
                 let (expression, input) = (expression.clone(), input.clone());
-                tokio::task::spawn_blocking(move || jmespath::apply(&expression, &input))
+                crate::blocking::attempt(move || jmespath::apply(&expression, &input))
                     .await
                     .map_err(|error| {
                         TransformError::Evaluation(format!("the evaluation broke: {error}"))

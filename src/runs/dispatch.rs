@@ -72,20 +72,21 @@ impl Dispatch {
         id: RunId,
         request: Request,
     ) -> Result<(), RequestError> {
-        let handle = self.driver(id).await?.ok_or(RequestError::NoSuchRun(id))?;
-        let (answer, answered) = oneshot::channel();
-        let gone = || RequestError::Refused(format!("run {id} has just ended; ask again"));
-        handle
-            .inbox
-            .send(Message::Request(request, answer))
-            .await
-            .map_err(|_| gone())?;
-        answered
-            .await
-            .map_err(|_| gone())?
-            .map_err(RequestError::Refused)?;
-        self.nudge();
-        Ok(())
+        // A driver may end in the moment it is asked; the next one is started just for this.
+        for _ in 0..3 {
+            let handle = self.driver(id).await?.ok_or(RequestError::NoSuchRun(id))?;
+            let (answer, answered) = oneshot::channel();
+            let sent = handle.inbox.send(Message::Request(request.clone(), answer)).await;
+            if sent.is_err() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                continue;
+            }
+            if let Ok(result) = answered.await {
+                self.nudge();
+                return result.map_err(RequestError::Refused);
+            }
+        }
+        Err(RequestError::Refused(format!("run {id} has just ended; ask again")))
     }
 
     /// Tells the driver of a run, if it has one, that a machine is gone.

@@ -23,6 +23,9 @@ use crate::vocab::machine::MachineState;
 use crate::vocab::run::{Progress, Purpose};
 use crate::vocab::{RunId, Timestamp};
 
+/// How long a driver that has nothing left to do listens for requests.
+const LINGER: Duration = Duration::from_secs(1);
+
 /// What a run's driver is told.
 pub enum Message {
     /// The run has its turn; answered once it is stored as running.
@@ -142,7 +145,13 @@ impl Driver {
                 self.begin(action);
             }
             if plan::is_over(&self.view) && self.tasks.is_empty() {
-                return;
+                // Somebody may ask for a retry: a driver is also started just to be asked.
+                match tokio::time::timeout(LINGER, self.inbox.recv()).await {
+                    Ok(Some(message)) => self.take(message),
+                    _ => return,
+                }
+                done.clear();
+                continue;
             }
             done = self.wait().await;
             let now = self.services.now();
