@@ -203,6 +203,7 @@ async fn connect(config: &Config, deployment: Deployment) -> anyhow::Result<Arc<
         tracing::warn!("the host is simulated: nothing that runs here is real");
         return Ok(Simulated::new(SimSettings::default()));
     }
+    tracing::info!(uri = %config.hypervisor.uri, "connecting to libvirt; the first time after a boot it is tried for up to 20 s whether KVM runs guests");
     let images = Images::open(&config.state)?;
     let folders = Folders {
         disks: config.disks(),

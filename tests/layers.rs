@@ -229,7 +229,11 @@ fn every_file_says_what_it_is_for() {
 #[test]
 fn time_and_blocking_have_one_home() {
     let rules: &[(&str, &[&str], &str)] = &[
-        ("SystemTime::now", &["hypervisor/libvirt/consoles.rs"], "take the time from a Clock (files' ages are in the file system's time)"),
+        (
+            "SystemTime::now",
+            &["hypervisor/libvirt/consoles.rs"],
+            "take the time from a Clock (files' ages are in the file system's time)",
+        ),
         (
             "jiff::Timestamp::now",
             &["clock.rs"],

@@ -1,3 +1,5 @@
+//! What settings may be, where they come from and what is said about those that cannot work.
+
 use super::*;
 
 fn environment(pairs: &[(&str, &str)]) -> Environment {

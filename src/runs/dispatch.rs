@@ -76,7 +76,10 @@ impl Dispatch {
         for _ in 0..3 {
             let handle = self.driver(id).await?.ok_or(RequestError::NoSuchRun(id))?;
             let (answer, answered) = oneshot::channel();
-            let sent = handle.inbox.send(Message::Request(request.clone(), answer)).await;
+            let sent = handle
+                .inbox
+                .send(Message::Request(request.clone(), answer))
+                .await;
             if sent.is_err() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 continue;
@@ -86,7 +89,9 @@ impl Dispatch {
                 return result.map_err(RequestError::Refused);
             }
         }
-        Err(RequestError::Refused(format!("run {id} has just ended; ask again")))
+        Err(RequestError::Refused(format!(
+            "run {id} has just ended; ask again"
+        )))
     }
 
     /// Tells the driver of a run, if it has one, that a machine is gone.

@@ -725,17 +725,18 @@ fn set(view: &mut View, id: AttemptId, change: impl FnOnce(&mut Attempt)) {
     }
 }
 
-/// While a stage works, the next one's machine is made ready. Once: when that fails, the next stage
-/// makes its own and its retry policy counts.
+/// While a stage is under way, the next one's machine is made ready: from when this stage has its
+/// own, because a boot takes longer than most stages. Once: when it fails, the next stage makes its
+/// own and its retry policy counts.
 fn prefetch(view: &mut View, index: usize, now: Timestamp) -> bool {
     let next = index + 1;
-    let begun = view
+    let has_machine = view
         .current()
-        .is_some_and(|attempt| attempt.begun && attempt.purpose == Purpose::Work);
+        .is_some_and(|attempt| attempt.machine.is_some() && attempt.purpose == Purpose::Work);
     let tried = view.machines.iter().any(|machine| {
         machine.stage_index == next && machine.tag.generation == view.run.generation
     });
-    if !begun || tried || next >= view.plan.stages.len() {
+    if !has_machine || tried || next >= view.plan.stages.len() {
         return false;
     }
     add_machine(view, next, now);

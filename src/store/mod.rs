@@ -8,6 +8,7 @@
 //! and runs each of them. The SQL keeps to what SQLite and PostgreSQL share (`$1…`, BIGINT, TEXT,
 //! no booleans): PostgreSQL is where users go when they outgrow one host.
 
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -119,6 +120,18 @@ impl Store {
             },
             other => other,
         };
+        // Stages' logs and documents are nobody else's business; SQLite gives its other files the
+        // mode of this one.
+        std::fs::OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(|error| StoreError::NotOurs {
+                path: shown.clone(),
+                why: error.to_string(),
+            })?;
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)

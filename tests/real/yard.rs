@@ -25,9 +25,15 @@ impl Yard {
             eprintln!("{name}: skipped, because it needs the lab; run `vagrant/lab test`");
             return None;
         }
-        let lab = PathBuf::from(std::env::var_os("GREENROOM_STATE").expect("the lab sets GREENROOM_STATE"));
-        let uri = std::env::var("GREENROOM_LIBVIRT_URI").unwrap_or_else(|_| "qemu:///system".into());
-        let state = tempfile::Builder::new().prefix("test-").tempdir_in(&lab).expect("a folder in the lab");
+        let lab = PathBuf::from(
+            std::env::var_os("GREENROOM_STATE").expect("the lab sets GREENROOM_STATE"),
+        );
+        let uri =
+            std::env::var("GREENROOM_LIBVIRT_URI").unwrap_or_else(|_| "qemu:///system".into());
+        let state = tempfile::Builder::new()
+            .prefix("test-")
+            .tempdir_in(&lab)
+            .expect("a folder in the lab");
         let folders = Folders {
             disks: state.path().join("vm"),
             consoles: state.path().join("consoles"),
@@ -38,7 +44,8 @@ impl Yard {
         for folder in [&folders.disks, &folders.consoles, &folders.scratch] {
             passable(folder);
         }
-        std::os::unix::fs::symlink(lab.join("images"), state.path().join("images")).expect("the lab's images");
+        std::os::unix::fs::symlink(lab.join("images"), state.path().join("images"))
+            .expect("the lab's images");
         let foundation = Foundation::lay(state.path()).await.expect("a database");
         let mut settings = LibvirtSettings::new(uri, foundation.deployment, folders);
         settings.accelerator = AcceleratorChoice::Tcg;
@@ -47,7 +54,10 @@ impl Yard {
         let settings = Settings {
             state: state.path().to_owned(),
             max_active: 4,
-            room: Room { memory_mib: host.memory_mib * 7 / 10, vcpus: 16 },
+            room: Room {
+                memory_mib: host.memory_mib * 7 / 10,
+                vcpus: 16,
+            },
             runs: RunSettings {
                 disks: state.path().join("vm"),
                 network: "greenroom".into(),
@@ -58,20 +68,41 @@ impl Yard {
             },
             reconcile_every: Duration::from_secs(2),
         };
-        let daemon = daemon::start(foundation, hypervisor.clone(), Arc::new(SystemClock), settings, Faults::none())
-            .await
-            .expect("a daemon");
-        Some(Self { _state: state, daemon, hypervisor })
+        let daemon = daemon::start(
+            foundation,
+            hypervisor.clone(),
+            Arc::new(SystemClock),
+            settings,
+            Faults::none(),
+        )
+        .await
+        .expect("a daemon");
+        Some(Self {
+            _state: state,
+            daemon,
+            hypervisor,
+        })
     }
 
     /// Nothing of ours is on the host, and no file of a machine or disk is left.
     pub async fn check_nothing_left(&self) {
         let deployment = self.daemon.services.deployment;
         let machines = self.hypervisor.machines().await.expect("a listing");
-        let ours: Vec<_> =
-            machines.iter().filter(|machine| machine.tag.as_ref().is_some_and(|tag| tag.deployment == deployment)).collect();
+        let ours: Vec<_> = machines
+            .iter()
+            .filter(|machine| {
+                machine
+                    .tag
+                    .as_ref()
+                    .is_some_and(|tag| tag.deployment == deployment)
+            })
+            .collect();
         assert!(ours.is_empty(), "machines are left: {ours:#?}");
-        assert_eq!(self.hypervisor.disks().await.expect("a listing"), Vec::<PathBuf>::new(), "disks are left");
+        assert_eq!(
+            self.hypervisor.disks().await.expect("a listing"),
+            Vec::<PathBuf>::new(),
+            "disks are left"
+        );
     }
 }
 

@@ -209,30 +209,28 @@ fn a_chain_in_which_all_goes_well_ends_with_nothing_left() {
 }
 
 #[test]
-fn the_next_machine_is_made_while_the_stage_works() {
+fn the_next_machine_is_made_while_the_stage_is_under_way_and_none_further() {
     let mut world = World::new(three());
-    while !world
-        .under_way
-        .iter()
-        .any(|action| matches!(action, Action::Watch(_)))
-    {
+    world.turn();
+    let making = |world: &World| -> Vec<usize> {
+        let stage_of = |action: &Action| match action {
+            Action::MakeMachine(id) => world.view.machine(*id).map(|machine| machine.stage_index),
+            _ => None,
+        };
+        world.under_way.iter().filter_map(stage_of).collect()
+    };
+    assert_eq!(making(&world), [0, 1]);
+    while world.view.run.stage_index == 0 {
+        world.end(0, true, FailureKind::Exit);
         world.turn();
-        if !world
-            .under_way
-            .iter()
-            .any(|action| matches!(action, Action::Watch(_)))
-        {
-            world.end(0, true, FailureKind::Exit);
-        }
     }
-    let making = world
-        .under_way
-        .iter()
-        .filter(|action| matches!(action, Action::MakeMachine(_)))
-        .count();
-    assert_eq!(
-        making, 1,
-        "the second stage's machine is made during the first stage's work"
+    assert!(
+        world
+            .view
+            .machines
+            .iter()
+            .any(|machine| machine.stage_index == 2),
+        "the third follows the second"
     );
 }
 

@@ -9,6 +9,7 @@ lab_environment() (
   export GREENROOM_STATE=$LAB/state
   export GREENROOM_SOCKET=$LAB/state/greenroom.sock
   export GREENROOM_LIBVIRT_URI=qemu:///system
+  export GREENROOM_NETWORK=greenroom
   export GREENROOM_IMAGES=$CHECKOUT/images
   export GREENROOM_CHAINS=$CHECKOUT/chains
   export GREENROOM_CACHE=$CACHE
