@@ -5,7 +5,7 @@ use super::*;
 
 #[test]
 fn the_first_lines_answer_why_it_is_where_it_is() {
-    insta::assert_snapshot!(render(&held(), at(60), Paint::Plain), @"");
+    insta::assert_snapshot!(render(&held(), at(60), Paint::Plain));
 }
 
 #[test]
