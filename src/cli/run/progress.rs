@@ -105,34 +105,44 @@ fn word(stage: &StageView) -> String {
     }
 }
 
-/// What is new, in lines that stand for themselves in a log.
+/// What is new, in lines that stand for themselves in a log: stages first, then what follows for
+/// the run, but for its end, which is told elsewhere.
 fn changes(last: Option<&WatchUpdate>, now: &WatchUpdate) -> Vec<String> {
     let id = now.run.id;
-    let mut lines = Vec::new();
-    if last.is_none_or(|last| last.run.state != now.run.state) && !now.run.is_terminal() {
-        lines.push(format!("run {id}: {}", text::line(&now.run.state)));
-    }
-    for (index, stage) in now.stages.iter().enumerate() {
-        let before = last.and_then(|last| last.stages.get(index));
-        let is_new = before
-            .is_none_or(|before| (&before.state, before.tries) != (&stage.state, stage.tries));
-        if !is_new || stage.state == "waiting" {
-            continue;
-        }
-        let mut line = format!(
-            "run {id}: stage {}: {}",
-            text::line(&stage.name),
-            text::line(&stage.state)
-        );
-        if stage.tries > 1 {
-            line.push_str(&format!(", try {}", stage.tries));
-        }
-        if matches!(stage.state.as_str(), "succeeded" | "failed") {
-            line.push_str(&format!(" after {}", text::span(stage.elapsed_s)));
-        }
-        lines.push(line);
+    let mut lines: Vec<String> = now
+        .stages
+        .iter()
+        .enumerate()
+        .filter(|(index, stage)| {
+            let before = last.and_then(|last| last.stages.get(*index));
+            let is_new = before
+                .is_none_or(|before| (&before.state, before.tries) != (&stage.state, stage.tries));
+            is_new && stage.state != "waiting"
+        })
+        .map(|(_, stage)| format!("run {id}: {}", stage_change(stage)))
+        .collect();
+    if last.is_none_or(|last| last.run.state != now.run.state) && !now.run.is_at_rest() {
+        let line = format!("run {id}: {}", text::line(&now.run.state));
+        let at = if now.run.state == "undoing" {
+            lines.len()
+        } else {
+            0
+        };
+        lines.insert(at, line);
     }
     lines
+}
+
+fn stage_change(stage: &StageView) -> String {
+    let (name, state) = (text::line(&stage.name), text::line(&stage.state));
+    let mut line = format!("stage {name}: {state}");
+    if stage.tries > 1 {
+        line.push_str(&format!(", try {}", stage.tries));
+    }
+    if matches!(stage.state.as_str(), "succeeded" | "failed") {
+        line.push_str(&format!(" after {}", text::span(stage.elapsed_s)));
+    }
+    line
 }
 
 #[cfg(test)]

@@ -83,7 +83,7 @@ pub fn render(view: &RunView, now: Time, paint: Paint) -> String {
 fn header(view: &RunView, now: Time, paint: Paint) -> String {
     let (run, why) = (&view.run, &view.why);
     let mut out = format!(
-        "run {} is {} since {}\n",
+        "run {}: {} for {}\n",
         run.id,
         paint.state(&text::line(&run.state)),
         text::span(why.age_s)
