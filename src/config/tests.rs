@@ -1,3 +1,5 @@
+//! What the settings are made of, and what is refused.
+
 use super::*;
 
 fn environment(pairs: &[(&str, &str)]) -> Environment {
