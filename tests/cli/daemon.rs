@@ -60,32 +60,32 @@ impl Drop for Daemon {
     }
 }
 
-/// A folder with an image, a chain of two stages and a daemon.
-fn stage_set(second: &str) -> (tempfile::TempDir, Daemon) {
-    let folder = tempfile::tempdir().unwrap();
-    recipe(folder.path(), "fake", GOOD);
-    greenroom(folder.path(), &["image", "build", "fake"]).exits(0);
-    let chain = format!(
-        "chain: pair
+const PAIR: &str = "\
+chain: pair
 when: device.serial == \"X1\"
 stages:
   - name: first
     kind: discovery
     image: fake
-    resources: {{ memory: 64 MiB }}
+    resources: { memory: 64 MiB }
     run: |
       echo greetings
-      echo '{{\"size\": 5}}' > \"$GREENROOM_OUTPUT\"
-    output: {{ format: json }}
+      echo '{\"size\": 5}' > \"$GREENROOM_OUTPUT\"
+    output: { format: json }
   - name: second
     kind: custom
     image: fake
-    resources: {{ memory: 64 MiB }}
+    resources: { memory: 64 MiB }
     script: second.sh
-    output: {{ format: none }}
-"
-    );
-    std::fs::write(folder.path().join("pair.yaml"), chain).unwrap();
+    output: { format: none }
+";
+
+/// A folder with an image, a chain of two stages and a daemon.
+fn stage_set(second: &str) -> (tempfile::TempDir, Daemon) {
+    let folder = tempfile::tempdir().unwrap();
+    recipe(folder.path(), "fake", GOOD);
+    greenroom(folder.path(), &["image", "build", "fake"]).exits(0);
+    std::fs::write(folder.path().join("pair.yaml"), PAIR).unwrap();
     std::fs::write(folder.path().join("second.sh"), second).unwrap();
     let daemon = Daemon::start(folder.path());
     greenroom(folder.path(), &["chain", "apply", "pair.yaml"]).exits(0);

@@ -10,7 +10,7 @@ use crate::api::{StageView, WatchUpdate};
 
 pub enum Progress {
     Silent,
-    Lines(Option<WatchUpdate>),
+    Lines(Option<Box<WatchUpdate>>),
     Bars(Paint, MultiProgress, Vec<ProgressBar>),
 }
 
@@ -29,10 +29,10 @@ impl Progress {
         match self {
             Self::Silent => {}
             Self::Lines(last) => {
-                for line in changes(last.as_ref(), update) {
+                for line in changes(last.as_deref(), update) {
                     eprintln!("{line}");
                 }
-                *last = Some(update.clone());
+                *last = Some(Box::new(update.clone()));
             }
             Self::Bars(paint, multi, bars) => {
                 while bars.len() < update.stages.len() + 1 {
