@@ -62,6 +62,8 @@ impl Progress {
             for bar in bars {
                 bar.abandon();
             }
+            // The bars leave the cursor at the end of the last line.
+            eprintln!();
         }
     }
 }
