@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use greenroom::runs::fault::Faults;
 use greenroom::vocab::run::RunState;
 
-use crate::support::house::{House, Verbs};
+use crate::support::house::House;
+use crate::support::verbs::Verbs;
 use crate::support::{StageExt, chain, stage};
 use crate::{Figure, figure, median};
 

@@ -95,7 +95,7 @@ impl Fixture {
             },
             kernel: self.kernel.clone(),
             initrd: self.initrd.clone(),
-            cmdline: "quiet cryptomgr.notests".into(),
+            cmdline: "cryptomgr.notests".into(),
             root_disk,
             nic: None,
         }
@@ -212,6 +212,13 @@ pub async fn follow(guest: &Guest<'_>, attempt: AttemptId) -> Result<Done, HvErr
         out: text(out),
         err: text(err),
     })
+}
+
+pub fn env(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect()
 }
 
 pub fn simulated() -> Fixture {

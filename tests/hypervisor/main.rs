@@ -7,6 +7,7 @@
 mod faults;
 mod fixture;
 mod launcher;
+mod measure;
 mod real;
 mod shell;
 mod suite;
@@ -46,7 +47,7 @@ rules! {
     machines::strangers_stay_untouched,
     machines::events_tell_of_a_life,
     machines::use_grows_and_the_console_speaks,
-    machines::a_call_to_a_stopped_guest_ends_at_its_deadline,
+    machines::a_call_to_a_stopped_guest_ends_in_time,
     machines::waiting_for_a_machine_that_goes_ends_early,
     machines::waiting_ends_at_the_deadline,
     disks::making_a_disk_twice_makes_it_once,
@@ -61,14 +62,14 @@ rules! {
     jobs::following_goes_on_at_an_offset,
     jobs::logs_beyond_the_cap_stay_in_the_guest,
     jobs::an_output_over_the_cap_is_too_large,
-    jobs::input_travels_whatever_its_bytes_and_size,
-    jobs::a_script_travels_whatever_its_characters,
-    jobs::a_command_is_run_without_a_shell,
-    jobs::the_environment_arrives,
+    travel::input_travels_whatever_its_bytes_and_size,
+    travel::a_script_travels_whatever_its_characters,
+    travel::a_command_is_run_without_a_shell,
+    travel::the_environment_arrives,
     jobs::a_killed_job_has_the_code_of_its_signal,
     jobs::a_job_outlives_the_caller,
     jobs::a_job_knows_whether_it_was_started,
-    jobs::what_cannot_arrive_is_refused,
+    travel::what_cannot_arrive_is_refused,
     jobs::following_ends_when_the_machine_goes,
     jobs::files_are_written_and_read,
     jobs::short_commands_run_to_their_end,

@@ -14,7 +14,8 @@ use greenroom::vocab::run::{Purpose, RunState};
 use greenroom::vocab::{FailureKind, RunId};
 use tokio::sync::Notify;
 
-use crate::support::house::{House, Verbs};
+use crate::support::house::House;
+use crate::support::verbs::Verbs;
 use crate::support::{StageExt, chain, says, stage};
 
 /// Ends a daemon the n-th time that any point is passed, and writes down what was passed.

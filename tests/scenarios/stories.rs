@@ -10,7 +10,8 @@ use greenroom::runs::submit;
 use greenroom::vocab::FailureKind;
 use greenroom::vocab::run::{Progress, Purpose, RunState};
 
-use crate::support::house::{House, Verbs};
+use crate::support::house::House;
+use crate::support::verbs::Verbs;
 use crate::support::{StageExt, chain, says, stage};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 pub mod house;
+pub mod verbs;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

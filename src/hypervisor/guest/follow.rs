@@ -84,6 +84,7 @@ pub(super) async fn finish_job(
     let mut pause = FIRST_PAUSE;
     let mut strikes = 0;
     loop {
+        let began = Instant::now();
         match watch.round(guest, sink).await {
             Ok(Round::Ended(record)) => match watch.drain(guest, &record, sink).await {
                 Ok(()) => {
@@ -98,16 +99,20 @@ pub(super) async fn finish_job(
                 }
                 Err(error) => trouble(guest, error, &mut strikes).await?,
             },
+            Ok(Round::More) => {
+                strikes = 0;
+                continue;
+            }
             Ok(Round::News) => {
                 strikes = 0;
                 pause = SHORT_PAUSE;
-                continue;
             }
             Ok(Round::Quiet) => strikes = 0,
             Err(error) => trouble(guest, error, &mut strikes).await?,
         }
-        sleep(pause).await;
-        pause = (pause * 3 / 2).min(LONG_PAUSE);
+        // Never more than half of the time: a round takes processor time from an emulated job.
+        sleep(pause.max(began.elapsed())).await;
+        pause = (pause * 2).min(watch.longest_pause());
     }
 }
 
@@ -130,6 +135,8 @@ async fn trouble(guest: &Guest<'_>, error: HvError, strikes: &mut u32) -> Result
 
 enum Round {
     Ended(EndRecord),
+    /// A full piece of a log was read: there is more.
+    More,
     News,
     Quiet,
 }
@@ -171,7 +178,7 @@ impl Watch {
         if self.since.elapsed() < STREAM_AFTER && !self.resumed {
             return Ok(Round::Quiet);
         }
-        let mut news = false;
+        let mut round = Round::Quiet;
         for (stream, tail) in &mut self.logs {
             let room = self.log_cap.saturating_sub(tail.offset);
             if room == 0 {
@@ -182,11 +189,21 @@ impl Watch {
                 .read(guest, usize::try_from(room).unwrap_or(usize::MAX))
                 .await?;
             if let Some(piece) = piece.filter(|piece| !piece.is_empty()) {
+                round = match round {
+                    Round::More => Round::More,
+                    _ if piece.len() == AGENT_CHUNK => Round::More,
+                    _ => Round::News,
+                };
                 sink(*stream, offset, piece);
-                news = true;
             }
         }
-        Ok(if news { Round::News } else { Round::Quiet })
+        Ok(round)
+    }
+
+    /// The news of a job's end may come an eighth of its duration late, and a quarter of a second at
+    /// most.
+    fn longest_pause(&self) -> Duration {
+        (self.since.elapsed() / 8).clamp(SHORT_PAUSE, LONG_PAUSE)
     }
 
     /// Hands over what remains of the logs after the job's end.

@@ -17,11 +17,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::broadcast;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::sleep;
 
 use super::{
-    AGENT_REPLY_CAP, AttachedDisk, DiskOrder, HostFacts, HvError, Hypervisor, MachineEvent,
-    MachineSpec, MachineUsage, Power, SeenMachine,
+    AttachedDisk, DiskOrder, HostFacts, HvError, Hypervisor, MachineEvent, MachineSpec,
+    MachineUsage, SeenMachine,
 };
 use crate::vocab::machine::Accelerator;
 use crate::vocab::{Deployment, MachineId};
@@ -29,6 +29,7 @@ use crate::vocab::{Deployment, MachineId};
 mod agent;
 mod disks;
 mod faults;
+mod host;
 mod shell;
 mod world;
 
@@ -131,175 +132,6 @@ impl Simulated {
             ));
         }
         result
-    }
-
-    fn start(&self, spec: &MachineSpec) -> Result<(), HvError> {
-        let boot = self.world.settings.latencies.boot;
-        let mut state = self.world.state();
-        match state.machines.get(&spec.id) {
-            Some(machine)
-                if machine.tag.as_ref() == Some(&spec.tag) && machine.power != Power::Off =>
-            {
-                return Ok(());
-            }
-            Some(machine) if machine.tag.as_ref() == Some(&spec.tag) => {}
-            Some(machine) => {
-                return Err(HvError::Refused(format!(
-                    "{} has this id and another tag",
-                    machine.name
-                )));
-            }
-            None => {}
-        }
-        if let Some(other) = state
-            .machines
-            .iter()
-            .find(|(id, seen)| **id != spec.id && seen.name == spec.name)
-        {
-            return Err(HvError::Refused(format!(
-                "machine {} has the name {} already",
-                other.0, spec.name
-            )));
-        }
-        if let Some(error) = state.faults.start_fails() {
-            return Err(error);
-        }
-        if state.disks.get(&spec.root_disk).is_none() {
-            let path = spec.root_disk.display();
-            return Err(HvError::Host(format!(
-                "Cannot access storage file '{path}': No such file or directory"
-            )));
-        }
-        let free = self
-            .world
-            .settings
-            .memory_mib
-            .saturating_sub(state.memory_taken_mib());
-        if spec.size.memory_mib > free {
-            return Err(HvError::NoMemory(format!(
-                "{} MiB asked for, {free} MiB free",
-                spec.size.memory_mib
-            )));
-        }
-        let faults = state.faults.of_new_guest();
-        let boots = !faults.contains(&GuestFault::BootNeverFinishes);
-        let machine = world::SimMachine {
-            name: spec.name.clone(),
-            tag: Some(spec.tag.clone()),
-            memory_mib: spec.size.memory_mib,
-            power: Power::Running,
-            attached: Vec::new(),
-            guest: agent::SimGuest::default(),
-            faults,
-            calls: 0,
-            started: Instant::now(),
-            boots_in: boot,
-        };
-        state.machines.insert(spec.id, machine);
-        let cmdline = &spec.cmdline;
-        let console = format!(
-            "[    0.000000] Linux version 0 (simulated)\n[    0.000000] Command line: {cmdline}\n"
-        );
-        state.consoles.insert(spec.id, console);
-        state.counts.machines_started += 1;
-        state.counts.most_machines = state.counts.most_machines.max(state.machines.len());
-        drop(state);
-        self.world.tell(MachineEvent::Started(spec.id));
-        if boots {
-            let (world, id) = (Arc::downgrade(&self.world), spec.id);
-            let up = move || {
-                if let Some(world) = world.upgrade() {
-                    world.tell(MachineEvent::AgentConnected(id, true));
-                }
-            };
-            if boot.is_zero() {
-                up();
-            } else {
-                tokio::spawn(async move {
-                    sleep(boot).await;
-                    up();
-                });
-            }
-        }
-        Ok(())
-    }
-
-    /// One agent command: its reply, or `None` when there will be none.
-    fn ask_agent(&self, id: MachineId, command: &str) -> Result<Option<String>, HvError> {
-        let mut guard = self.world.state();
-        let state = &mut *guard;
-        state.counts.agent_calls += 1;
-        let (machine, disks) = state.ours(id, self.deployment)?;
-        machine.calls += 1;
-        let call = machine.calls;
-        if let Some(crash) = machine.faults.iter().find_map(|fault| match fault {
-            GuestFault::Crash { after } if call > *after => Some(false),
-            GuestFault::CrashListed { after } if call > *after => Some(true),
-            _ => None,
-        }) {
-            drop(guard);
-            self.world.crash(id, crash);
-            return Err(HvError::NoSuchMachine(id));
-        }
-        if machine.power == Power::Paused {
-            return Ok(None);
-        }
-        let (boots_in, faults) = (machine.boots_in, machine.faults.clone());
-        let is = |pick: &dyn Fn(&GuestFault) -> bool| faults.iter().any(pick);
-        if machine.started.elapsed() < boots_in
-            || is(&|fault| match fault {
-                GuestFault::BootNeverFinishes => true,
-                GuestFault::AgentAbsent { after, calls } => {
-                    call > *after && call <= after.saturating_add(*calls)
-                }
-                _ => false,
-            })
-        {
-            return Err(HvError::AgentAbsent(id));
-        }
-        if is(&|fault| matches!(fault, GuestFault::AgentSilent { after } if call > *after)) {
-            return Ok(None);
-        }
-        if is(&|fault| matches!(fault, GuestFault::AgentOversize { after } if call > *after)) {
-            return Err(HvError::Agent(format!(
-                "a reply of more than {AGENT_REPLY_CAP} bytes"
-            )));
-        }
-        if is(&|fault| matches!(fault, GuestFault::AgentGarbage { after } if call > *after)) {
-            let garbage = [
-                r#"{"return": {"count": -7, "buf-b64": "%%%", "eof": 3}}"#,
-                r#"{"return": {"count": 70000, "buf-b64": "QUJD", "eof": false}}"#,
-                r#"{"return": {"exited": true, "exitcode": 99999999999}}"#,
-                r#"{"return": []}"#,
-                r#"{}"#,
-            ];
-            let pick = state.faults.any_number() as usize % garbage.len();
-            return Ok(Some(garbage[pick].to_owned()));
-        }
-        let answer = machine
-            .guest
-            .answer(command, Instant::now(), &machine.attached, disks);
-        match answer {
-            Ok(reply) if reply.len() > AGENT_REPLY_CAP => Err(HvError::Agent(format!(
-                "a reply of more than {AGENT_REPLY_CAP} bytes"
-            ))),
-            Ok(reply) => Ok(Some(reply)),
-            Err(words) => Err(HvError::Agent(words)),
-        }
-    }
-
-    /// Waits for a guest that will not answer: to the deadline, or to the machine's end.
-    async fn wait_in_vain(&self, id: MachineId, deadline: Duration) -> HvError {
-        let end = Instant::now() + deadline;
-        loop {
-            let gone = self.world.gone.notified();
-            if self.world.state().ours(id, self.deployment).is_err() {
-                return HvError::NoSuchMachine(id);
-            }
-            if timeout_at(end, gone).await.is_err() {
-                return HvError::AgentTimeout(id, deadline);
-            }
-        }
     }
 }
 
@@ -429,7 +261,7 @@ impl Hypervisor for Simulated {
         self.reach(self.world.settings.latencies.attach).await?;
         let attached = {
             let mut state = self.world.state();
-            attach(&mut state, id, disk, self.deployment)
+            host::attach(&mut state, id, disk, self.deployment)
         };
         self.reply(Operation::Attach, attached)
     }
@@ -501,42 +333,4 @@ impl Hypervisor for Simulated {
     fn events(&self) -> broadcast::Receiver<MachineEvent> {
         self.world.events.subscribe()
     }
-}
-
-fn attach(
-    state: &mut world::State,
-    id: MachineId,
-    disk: &AttachedDisk,
-    deployment: Option<Deployment>,
-) -> Result<(), HvError> {
-    let holder = state.holder(&disk.path);
-    let path = disk.path.display();
-    match state.disks.get(&disk.path).map(|disk| &disk.kind) {
-        Some(DiskKind::Raw) => {}
-        Some(_) => {
-            return Err(HvError::Refused(format!(
-                "{path} is not a raw disk of ours"
-            )));
-        }
-        None => return Err(HvError::Host(format!("{path}: No such file or directory"))),
-    }
-    let (machine, _) = state.ours(id, deployment)?;
-    match holder {
-        Some(holder) if holder == id => return Ok(()),
-        Some(holder) => return Err(HvError::Refused(format!("machine {holder} has {path}"))),
-        None => {}
-    }
-    if machine
-        .attached
-        .iter()
-        .any(|seen| seen.serial == disk.serial)
-    {
-        return Err(HvError::Refused(format!(
-            "a disk with serial {} is attached already",
-            disk.serial
-        )));
-    }
-    machine.attached.push(disk.clone());
-    machine.guest.attach(disk);
-    Ok(())
 }

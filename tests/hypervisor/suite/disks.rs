@@ -136,7 +136,7 @@ pub async fn a_disk_belongs_to_one_machine_at_a_time(f: &Fixture) {
         .await
         .unwrap();
     let seen = f.hypervisor.machine(shared.machine).await.unwrap().unwrap();
-    assert_eq!(seen.attached, [disk.path.clone()]);
+    assert_eq!(seen.attached, std::slice::from_ref(&disk.path));
 
     f.hypervisor
         .detach_disk(shared.machine, &disk)

@@ -3,3 +3,4 @@
 pub mod disks;
 pub mod jobs;
 pub mod machines;
+pub mod travel;

@@ -19,6 +19,7 @@
 //! loop's `sleep` and go on when somebody looks again.
 
 pub mod builtin;
+pub mod lex;
 pub mod parse;
 pub mod run;
 pub mod word;

@@ -1,0 +1,196 @@
+//! What a job costs, in agent calls and milliseconds, on the lab's libvirt.
+//!
+//! `vagrant/lab test --test hypervisor -- --ignored --nocapture what_jobs_cost`
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use greenroom::hypervisor::guest::{Guest, Job, LogOffsets};
+use greenroom::hypervisor::{
+    AttachedDisk, DiskOrder, HostFacts, HvError, Hypervisor, MachineEvent, MachineSpec,
+    MachineUsage, SeenMachine,
+};
+use greenroom::vocab::MachineId;
+use tokio::sync::broadcast;
+
+use crate::fixture::{command, script};
+use crate::real;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement"]
+async fn what_jobs_cost() {
+    let Some(fixture) = real::libvirt("measure").await else {
+        return;
+    };
+    let machine = fixture.fresh().await.machine;
+    let counting = Counting {
+        inner: fixture.hypervisor.clone(),
+        calls: AtomicU32::new(0),
+    };
+    let guest = Guest {
+        hypervisor: &counting,
+        machine,
+    };
+    let disk = AttachedDisk {
+        path: fixture.raw_disk(4).await,
+        serial: "handoff".into(),
+    };
+    fixture
+        .hypervisor
+        .attach_disk(machine, &disk)
+        .await
+        .unwrap();
+
+    let document = format!("{{\"facts\": \"{}\"}}", "x".repeat(4000));
+    let answer = "cat > \"$GREENROOM_OUTPUT\"\necho done\n";
+    let jobs: [(&str, Job); 7] = [
+        ("command true", command(&["true"])),
+        (
+            "script, 4 KiB document in and out",
+            Job {
+                input: document.clone().into(),
+                ..script(answer)
+            },
+        ),
+        (
+            "the same in bytes",
+            Job {
+                input: [document.as_bytes(), &[0xff]].concat(),
+                ..script(answer)
+            },
+        ),
+        (
+            "200 KiB in and out",
+            Job {
+                input: vec![b'x'; 200 << 10],
+                ..script(answer)
+            },
+        ),
+        (
+            "with a handoff disk",
+            Job {
+                disk_serial: Some("handoff".into()),
+                ..script(answer)
+            },
+        ),
+        ("sleep 1", script("sleep 1")),
+        (
+            "sleep 5, ten lines of log",
+            script(&"sleep 0.5\necho line\n".repeat(10)),
+        ),
+    ];
+    eprintln!(
+        "{:36} {:>6} {:>8} {:>8}  n=8, median; start = until start_job returned",
+        "", "calls", "start ms", "all ms"
+    );
+    for (name, job) in jobs {
+        let mut rows = Vec::new();
+        for _ in 0..8 {
+            let job = Job {
+                attempt: greenroom::vocab::AttemptId::fresh(),
+                ..job.clone()
+            };
+            counting.calls.store(0, Ordering::Relaxed);
+            let began = Instant::now();
+            guest.start_job(&job).await.unwrap();
+            let started = began.elapsed();
+            let mut nowhere = |_, _, _| ();
+            let end = guest
+                .finish_job(job.attempt, LogOffsets::default(), 1 << 20, &mut nowhere)
+                .await
+                .unwrap();
+            if end.output.is_none() && end.output_size.is_some() {
+                guest.job_output(job.attempt, 1 << 20).await.unwrap();
+            }
+            rows.push((
+                began.elapsed(),
+                started,
+                counting.calls.load(Ordering::Relaxed),
+            ));
+        }
+        rows.sort();
+        let (all, started, calls) = rows[rows.len() / 2];
+        eprintln!("{name:36} {calls:6} {:8.1} {:8.1}", ms(started), ms(all));
+    }
+    let mut pings: Vec<_> = Vec::new();
+    for _ in 0..30 {
+        let began = Instant::now();
+        counting
+            .agent(
+                machine,
+                r#"{"execute":"guest-ping"}"#,
+                Duration::from_secs(5),
+            )
+            .await
+            .unwrap();
+        pings.push(began.elapsed());
+    }
+    pings.sort();
+    eprintln!("{:36} {:6} {:8} {:8.1}", "guest-ping", 1, "", ms(pings[15]));
+    fixture.clear().await;
+}
+
+fn ms(span: Duration) -> f64 {
+    span.as_secs_f64() * 1000.0
+}
+
+/// Counts agent calls, and passes everything on.
+struct Counting {
+    inner: Arc<dyn Hypervisor>,
+    calls: AtomicU32,
+}
+
+#[async_trait]
+impl Hypervisor for Counting {
+    async fn host(&self) -> Result<HostFacts, HvError> {
+        self.inner.host().await
+    }
+    async fn make_disk(&self, order: &DiskOrder) -> Result<(), HvError> {
+        self.inner.make_disk(order).await
+    }
+    async fn remove_disk(&self, path: &Path) -> Result<(), HvError> {
+        self.inner.remove_disk(path).await
+    }
+    async fn disks(&self) -> Result<Vec<PathBuf>, HvError> {
+        self.inner.disks().await
+    }
+    async fn start_machine(&self, spec: &MachineSpec) -> Result<(), HvError> {
+        self.inner.start_machine(spec).await
+    }
+    async fn destroy_machine(&self, id: MachineId) -> Result<(), HvError> {
+        self.inner.destroy_machine(id).await
+    }
+    async fn machines(&self) -> Result<Vec<SeenMachine>, HvError> {
+        self.inner.machines().await
+    }
+    async fn machine(&self, id: MachineId) -> Result<Option<SeenMachine>, HvError> {
+        self.inner.machine(id).await
+    }
+    async fn attach_disk(&self, id: MachineId, disk: &AttachedDisk) -> Result<(), HvError> {
+        self.inner.attach_disk(id, disk).await
+    }
+    async fn detach_disk(&self, id: MachineId, disk: &AttachedDisk) -> Result<(), HvError> {
+        self.inner.detach_disk(id, disk).await
+    }
+    async fn agent(
+        &self,
+        id: MachineId,
+        command: &str,
+        deadline: Duration,
+    ) -> Result<String, HvError> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        self.inner.agent(id, command, deadline).await
+    }
+    async fn usage(&self, id: MachineId) -> Result<MachineUsage, HvError> {
+        self.inner.usage(id).await
+    }
+    async fn console_tail(&self, id: MachineId, max_bytes: usize) -> Result<Vec<u8>, HvError> {
+        self.inner.console_tail(id, max_bytes).await
+    }
+    fn events(&self) -> broadcast::Receiver<MachineEvent> {
+        self.inner.events()
+    }
+}

@@ -1,0 +1,82 @@
+//! A daemon on the lab's libvirt, with a state folder of its own.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use greenroom::clock::SystemClock;
+use greenroom::daemon::{self, Foundation, Running, Settings};
+use greenroom::hypervisor::Hypervisor;
+use greenroom::hypervisor::libvirt::{AcceleratorChoice, Folders, Libvirt, LibvirtSettings};
+use greenroom::runs::capacity::Room;
+use greenroom::runs::fault::Faults;
+use greenroom::runs::services::RunSettings;
+
+pub struct Yard {
+    _state: tempfile::TempDir,
+    pub daemon: Running,
+    pub hypervisor: Arc<Libvirt>,
+}
+
+impl Yard {
+    /// A daemon, or none with a message when there is no lab.
+    pub async fn open(name: &str) -> Option<Self> {
+        if std::env::var_os("GREENROOM_LAB_READY").is_none() {
+            eprintln!("{name}: skipped, because it needs the lab; run `vagrant/lab test`");
+            return None;
+        }
+        let lab = PathBuf::from(std::env::var_os("GREENROOM_STATE").expect("the lab sets GREENROOM_STATE"));
+        let uri = std::env::var("GREENROOM_LIBVIRT_URI").unwrap_or_else(|_| "qemu:///system".into());
+        let state = tempfile::Builder::new().prefix("test-").tempdir_in(&lab).expect("a folder in the lab");
+        let folders = Folders {
+            disks: state.path().join("vm"),
+            consoles: state.path().join("consoles"),
+            scratch: state.path().join("scratch"),
+            images: vec![lab.join("images")],
+        };
+        passable(state.path());
+        for folder in [&folders.disks, &folders.consoles, &folders.scratch] {
+            passable(folder);
+        }
+        std::os::unix::fs::symlink(lab.join("images"), state.path().join("images")).expect("the lab's images");
+        let foundation = Foundation::lay(state.path()).await.expect("a database");
+        let mut settings = LibvirtSettings::new(uri, foundation.deployment, folders);
+        settings.accelerator = AcceleratorChoice::Tcg;
+        let hypervisor = Libvirt::connect(settings).await.expect("the lab's libvirt");
+        let host = hypervisor.host().await.expect("the host");
+        let settings = Settings {
+            state: state.path().to_owned(),
+            max_active: 4,
+            room: Room { memory_mib: host.memory_mib * 7 / 10, vcpus: 16 },
+            runs: RunSettings {
+                disks: state.path().join("vm"),
+                network: "greenroom".into(),
+                boot_deadline: Duration::from_secs(120),
+                silence: Duration::from_secs(30),
+                patience: Duration::from_secs(60),
+                ..RunSettings::default()
+            },
+            reconcile_every: Duration::from_secs(2),
+        };
+        let daemon = daemon::start(foundation, hypervisor.clone(), Arc::new(SystemClock), settings, Faults::none())
+            .await
+            .expect("a daemon");
+        Some(Self { _state: state, daemon, hypervisor })
+    }
+
+    /// Nothing of ours is on the host, and no file of a machine or disk is left.
+    pub async fn check_nothing_left(&self) {
+        let deployment = self.daemon.services.deployment;
+        let machines = self.hypervisor.machines().await.expect("a listing");
+        let ours: Vec<_> =
+            machines.iter().filter(|machine| machine.tag.as_ref().is_some_and(|tag| tag.deployment == deployment)).collect();
+        assert!(ours.is_empty(), "machines are left: {ours:#?}");
+        assert_eq!(self.hypervisor.disks().await.expect("a listing"), Vec::<PathBuf>::new(), "disks are left");
+    }
+}
+
+fn passable(folder: &std::path::Path) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::create_dir_all(folder).expect("a folder");
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o711)).expect("its mode");
+}
