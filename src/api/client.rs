@@ -99,11 +99,8 @@ impl Client {
         version: Option<i64>,
     ) -> Result<ChainView, ClientError> {
         let version = version.map(|version| ("version", version.to_string()));
-        self.get(
-            &format!("/chains/{}", segment(name)),
-            version.as_ref().map_or(&[], std::slice::from_ref),
-        )
-        .await
+        self.get(&format!("/chains/{}", segment(name)), version.as_slice())
+            .await
     }
 
     pub async fn chain_apply(&self, order: &ApplyChain) -> Result<AppliedChainView, ClientError> {

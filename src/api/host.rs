@@ -32,6 +32,25 @@ pub struct StatusView {
     pub host_error: Option<String>,
     /// What does not go on by itself, or not as it should.
     pub stuck: Vec<StuckRun>,
+    /// The last comparison of what is stored with what is there; none before the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reconcile: Option<ReconcileView>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReconcileView {
+    pub at: Time,
+    pub took_ms: f64,
+    /// Machines on the host with this installation's tag.
+    pub ours: usize,
+    /// Machines of others, which are never touched.
+    pub foreign: usize,
+    /// Seen once without an owner; removed when the next complete listing says the same.
+    pub suspects: Vec<String>,
+    /// What was done.
+    pub actions: Vec<String>,
+    /// Why nothing could be compared, if so.
+    pub problem: Option<String>,
 }
 
 /// The share of the host that machines may take, and what they take.

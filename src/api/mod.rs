@@ -16,7 +16,9 @@ pub mod time;
 pub use chains::{AppliedChainView, ApplyChain, ChainSummary, ChainView};
 pub use client::{Client, ClientError};
 pub use devices::{DeviceView, PutDevice};
-pub use host::{CapacityView, HostView, ImageView, StatusView, StuckRun, VersionView};
+pub use host::{
+    CapacityView, HostView, ImageView, ReconcileView, StatusView, StuckRun, VersionView,
+};
 pub use problem::{Problem, ProblemFault};
 pub use runs::{
     AbortRun, AttemptView, EventView, JournalEntryView, LogPiece, MachineView, PlannedRun,

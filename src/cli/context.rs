@@ -10,7 +10,7 @@ use super::output::{Format, Paint, as_json, as_yaml};
 use super::text;
 use crate::api::{Client, Time};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{self, Config, Environment, Flags, HypervisorKind};
+use crate::config::{self, Config, Environment, Flags};
 
 pub struct Context {
     pub global: Global,
@@ -30,27 +30,25 @@ impl Context {
     }
 
     pub fn config(&self) -> Result<Config, Failure> {
-        self.config_with(None, None)
+        self.config_with(Flags::default())
     }
 
     /// The settings, with flags that only some commands have.
-    pub fn config_with(
-        &self,
-        recipes: Option<std::path::PathBuf>,
-        hypervisor: Option<HypervisorKind>,
-    ) -> Result<Config, Failure> {
+    pub fn config_with(&self, own: Flags) -> Result<Config, Failure> {
         let flags = Flags {
             file: self.global.config.clone(),
-            state: self.global.state.clone(),
             socket: self.global.socket.clone(),
-            recipes,
-            hypervisor,
+            ..own
         };
         Ok(config::load(&flags, &Environment::of_process())?)
     }
 
     pub fn client(&self) -> Result<Client, Failure> {
-        Ok(Client::new(&self.config()?.socket())?)
+        self.client_of(&self.config()?)
+    }
+
+    pub fn client_of(&self, config: &Config) -> Result<Client, Failure> {
+        Ok(Client::new(&config.socket())?)
     }
 
     pub fn now(&self) -> Time {

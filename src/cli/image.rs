@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
+use super::StateOption;
 use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::output::Paint;
@@ -14,7 +15,7 @@ use super::table::Table;
 use super::text;
 use crate::api::{ClientError, ImageView};
 use crate::clock::{Clock, SystemClock};
-use crate::config::Config;
+use crate::config::{Config, Flags};
 use crate::images::build::{self, Built, Rebuild};
 use crate::images::{Images, recipe};
 
@@ -27,7 +28,7 @@ pub enum ImageCommand {
         visible_alias = "ls",
         after_help = "Examples:\n  greenroom image list\n  greenroom image list -o json | jq -r '.[] | [.name, .digest] | @tsv'"
     )]
-    List,
+    List(StateOption),
 }
 
 #[derive(Debug, Args)]
@@ -51,6 +52,8 @@ pub struct Build {
     /// Folder of recipes, instead of the configuration's (GREENROOM_IMAGES)
     #[arg(long, value_name = "DIR")]
     recipes: Option<PathBuf>,
+    #[command(flatten)]
+    state: StateOption,
 }
 
 #[derive(Debug, Serialize)]
@@ -65,14 +68,18 @@ impl ImageCommand {
     pub async fn run(self, context: &Context) -> Result<Exit, Failure> {
         match self {
             Self::Build(build) => build.run(context).await,
-            Self::List => list(context).await,
+            Self::List(state) => list(context, state).await,
         }
     }
 }
 
 impl Build {
     async fn run(self, context: &Context) -> Result<Exit, Failure> {
-        let config = context.config_with(self.recipes.clone(), None)?;
+        let config = context.config_with(Flags {
+            state: self.state.state.clone(),
+            recipes: self.recipes.clone(),
+            ..Flags::default()
+        })?;
         let names = self.names_of(&config)?;
         let images = Images::open(&config.state).map_err(|error| {
             Failure::from(error).with_way_out(
@@ -209,9 +216,12 @@ impl Progress {
 }
 
 /// As the daemon sees them; without one, as the state folder has them.
-async fn list(context: &Context) -> Result<Exit, Failure> {
-    let config = context.config()?;
-    let images = match context.client()?.image_list().await {
+async fn list(context: &Context, own: StateOption) -> Result<Exit, Failure> {
+    let config = context.config_with(Flags {
+        state: own.state,
+        ..Flags::default()
+    })?;
+    let images = match context.client_of(&config)?.image_list().await {
         Err(ClientError::Unreachable { .. }) if config.state.join("images").is_dir() => {
             let all = Images::open(&config.state)?.list()?;
             all.iter().map(ImageView::of).collect()

@@ -87,14 +87,6 @@ pub struct Global {
         help_heading = "Global options"
     )]
     pub socket: Option<PathBuf>,
-    /// Folder of everything that is kept [default: /var/lib/greenroom]
-    #[arg(
-        long,
-        global = true,
-        value_name = "DIR",
-        help_heading = "Global options"
-    )]
-    pub state: Option<PathBuf>,
     /// Configuration file [default: /etc/greenroom/greenroom.yaml, if there]
     #[arg(
         long,
@@ -112,6 +104,14 @@ pub struct Global {
     /// More about what is done; twice for all of it
     #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Global options")]
     pub verbose: u8,
+}
+
+/// The option of commands that work on the state folder itself.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct StateOption {
+    /// Folder of everything that is kept [default: /var/lib/greenroom]
+    #[arg(long, value_name = "DIR")]
+    pub state: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -138,6 +138,7 @@ enum Command {
 
 /// Runs the process's command line.
 pub fn main() -> ExitCode {
+    output::install_panic_hook();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -152,7 +153,6 @@ pub fn main() -> ExitCode {
         }
     };
     let is_daemon = matches!(cli.command, Command::Serve(_));
-    output::install_panic_hook();
     output::install_log(&cli.global, is_daemon);
     let context = Context::new(cli.global.clone());
     let mut builder = if is_daemon {
@@ -189,5 +189,15 @@ async fn execute(command: Command, context: &Context) -> Result<Exit, Failure> {
         Command::Device(command) => command.run(context).await,
         Command::Run(command) => command.run(context).await,
         Command::Image(command) => command.run(context).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn no_two_options_collide() {
+        super::Cli::command().debug_assert();
     }
 }

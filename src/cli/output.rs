@@ -99,13 +99,14 @@ pub fn as_json<T: Serialize>(value: &T, pretty: bool) -> Result<String, Failure>
 
 /// A document as YAML, safe for a terminal.
 pub fn as_yaml<T: Serialize>(value: &T) -> Result<String, Failure> {
-    // Through JSON: field order and number formats are the same, and every string that a terminal
-    // could misread is replaced before the YAML is written.
+    // Through JSON, so that every string that a terminal could misread is replaced before the YAML is
+    // written. Fields come sorted by name.
     let mut value =
         serde_json::to_value(value).map_err(|error| Failure::internal(error.to_string()))?;
     text::clean_strings(&mut value);
-    let text =
-        serde_saphyr::to_string(&value).map_err(|error| Failure::internal(error.to_string()))?;
+    let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
+    let text = serde_saphyr::to_string_with_options(&value, options)
+        .map_err(|error| Failure::internal(error.to_string()))?;
     Ok(if text.ends_with('\n') {
         text
     } else {

@@ -2,9 +2,10 @@
 
 use clap::Args;
 
+use super::StateOption;
 use super::context::Context;
 use super::exit::{Exit, Failure};
-use crate::config::HypervisorKind;
+use crate::config::{Flags, HypervisorKind};
 use crate::hypervisor::HvError;
 
 #[derive(Debug, Args)]
@@ -16,6 +17,8 @@ Examples:
 
 Ends at SIGTERM and SIGINT; runs go on where they were at the next start.")]
 pub struct Serve {
+    #[command(flatten)]
+    state: StateOption,
     /// What makes machines real, instead of the configuration's choice
     #[arg(long, value_enum, value_name = "KIND")]
     hypervisor: Option<HypervisorKind>,
@@ -23,7 +26,11 @@ pub struct Serve {
 
 impl Serve {
     pub async fn run(self, context: &Context) -> Result<Exit, Failure> {
-        let config = context.config_with(None, self.hypervisor)?;
+        let config = context.config_with(Flags {
+            state: self.state.state,
+            hypervisor: self.hypervisor,
+            ..Flags::default()
+        })?;
         match crate::daemon::serve(config).await {
             Ok(()) => Ok(Exit::Ok),
             Err(error) => Err(of_daemon(&error)),

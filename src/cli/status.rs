@@ -69,6 +69,18 @@ fn render(status: &StatusView, paint: Paint) -> String {
     );
     let _ = writeln!(out, "runs      {}", counted(&status.runs));
     let _ = writeln!(out, "machines  {}", counted(&status.machines));
+    if let Some(last) = &status.reconcile {
+        let ago = text::span(status.now.seconds_from(last.at));
+        let found = match &last.problem {
+            Some(problem) => format!("{}: {}", paint.red("not possible"), text::line(problem)),
+            None if last.suspects.is_empty() => "nothing is without an owner".to_owned(),
+            None => format!(
+                "without an owner: {}",
+                text::line(&last.suspects.join(", "))
+            ),
+        };
+        let _ = writeln!(out, "compared  {ago} ago: {found}");
+    }
     for stuck in &status.stuck {
         let _ = write!(
             out,
@@ -122,6 +134,7 @@ mod tests {
             },
             host: None,
             host_error: Some("libvirt cannot be reached: no socket".into()),
+            reconcile: None,
             stuck: vec![StuckRun {
                 run: 7,
                 device: "box".into(),

@@ -94,7 +94,9 @@ pub fn mib(mib: u64) -> String {
 
 /// Bytes in the unit that people read.
 pub fn bytes(bytes: u64) -> String {
-    if bytes < 1 << 20 {
+    if bytes < 1 << 10 {
+        format!("{bytes} B")
+    } else if bytes < 1 << 20 {
         format!("{:.1} KiB", bytes as f64 / 1024.0)
     } else if bytes < 1 << 30 {
         format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))

@@ -1,4 +1,4 @@
-//! What settings may be, where they come from and what is said about those that cannot work.
+//! What the settings are made of, and what is refused.
 
 use super::*;
 

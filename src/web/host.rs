@@ -69,6 +69,7 @@ pub async fn status(State(app): Shared) -> Result<Json<StatusView>, Refusal> {
         capacity: present::capacity(services.capacity.status()),
         host,
         host_error,
+        reconcile: present::reconcile(app.state.reconciler.status()),
         stuck: stuck(&app, held.into_iter().map(|run| run.id)).await?,
     }))
 }

@@ -2,9 +2,11 @@
 
 use crate::api::{
     AttemptView, CapacityView, ChainSummary, DeviceView, EventView, HostView, JournalEntryView,
-    MachineView, PlannedRun, PlannedStage, ReplayOf, RunSummary, StageView, Time, WhyView,
+    MachineView, PlannedRun, PlannedStage, ReconcileView, ReplayOf, RunSummary, StageView, Time,
+    WhyView,
 };
 use crate::hypervisor::HostFacts;
+use crate::reconcile;
 use crate::runs::capacity::CapacityStatus;
 use crate::runs::explain::{Explanation, StageStatus};
 use crate::runs::pinned::Plan;
@@ -71,6 +73,19 @@ pub fn capacity(status: CapacityStatus) -> CapacityView {
         machines: status.machines,
         waiting: status.waiting,
     }
+}
+
+/// None before the first comparison.
+pub fn reconcile(status: reconcile::Status) -> Option<ReconcileView> {
+    (status.at != Timestamp::default()).then(|| ReconcileView {
+        at: time(status.at),
+        took_ms: status.took_ms,
+        ours: status.ours,
+        foreign: status.foreign,
+        suspects: status.suspects,
+        actions: status.actions,
+        problem: status.problem,
+    })
 }
 
 pub fn run(run: &Run) -> RunSummary {

@@ -6,13 +6,14 @@
 use clap::Args;
 use serde::Serialize;
 
+use super::StateOption;
 use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::output::Paint;
 use super::table::Table;
 use super::text;
 use crate::api::{ClientError, StatusView};
-use crate::config::{Config, HypervisorKind};
+use crate::config::{Config, Flags, HypervisorKind};
 use crate::images::Images;
 
 mod host;
@@ -26,7 +27,10 @@ Examples:
   greenroom doctor -o json | jq '.[] | select(.level != \"ok\")'
 
 Changes nothing. Exit code 0 when all is well, 1 when something has to be repaired.")]
-pub struct Doctor {}
+pub struct Doctor {
+    #[command(flatten)]
+    state: StateOption,
+}
 
 /// What a check found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -90,8 +94,11 @@ impl Finding {
 
 impl Doctor {
     pub async fn run(self, context: &Context) -> Result<Exit, Failure> {
-        let config = context.config()?;
-        let status = context.client()?.status().await;
+        let config = context.config_with(Flags {
+            state: self.state.state,
+            ..Flags::default()
+        })?;
+        let status = context.client_of(&config)?.status().await;
         let findings = findings(&config, status).await;
         context.show(&findings, || render(&findings, context.out))?;
         let all_well = findings.iter().all(|finding| finding.level != Level::Bad);

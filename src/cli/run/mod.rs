@@ -47,6 +47,7 @@ Examples:
 
 Exit code 0 when it succeeded, 1 when it failed, was aborted or is held.")]
 pub struct Watch {
+    /// The run's number
     id: i64,
     /// Give up waiting after this time (the run goes on); exit code 7
     #[arg(long, value_name = "TIME", value_parser = text::parse_span)]
@@ -58,6 +59,7 @@ pub struct Watch {
     after_help = "Examples:\n  greenroom run abort 7\n  greenroom run abort 7 --reason 'wrong disk' --wait"
 )]
 pub struct Abort {
+    /// The run's number
     id: i64,
     /// For those who read the run later
     #[arg(long, value_name = "TEXT")]
@@ -73,6 +75,7 @@ Examples:
   greenroom run retry 7 --from facts --wait
   greenroom run retry 7 --force         # although earlier stages were undone")]
 pub struct Retry {
+    /// The run's number
     id: i64,
     /// The stage to go on from
     #[arg(long, value_name = "STAGE")]
@@ -87,7 +90,9 @@ pub struct Retry {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  greenroom run replay 7 facts --wait")]
 pub struct Replay {
+    /// The run's number
     id: i64,
+    /// Its name
     stage: String,
     #[command(flatten)]
     wait: WaitOptions,

@@ -10,7 +10,7 @@ use crate::api::{StageView, WatchUpdate};
 
 pub enum Progress {
     Silent,
-    Lines(Option<WatchUpdate>),
+    Lines(Option<Box<WatchUpdate>>),
     Bars(Paint, MultiProgress, Vec<ProgressBar>),
 }
 
@@ -29,10 +29,10 @@ impl Progress {
         match self {
             Self::Silent => {}
             Self::Lines(last) => {
-                for line in changes(last.as_ref(), update) {
+                for line in changes(last.as_deref(), update) {
                     eprintln!("{line}");
                 }
-                *last = Some(update.clone());
+                *last = Some(Box::new(update.clone()));
             }
             Self::Bars(paint, multi, bars) => {
                 while bars.len() < update.stages.len() + 1 {
@@ -62,6 +62,8 @@ impl Progress {
             for bar in bars {
                 bar.abandon();
             }
+            // The bars leave the cursor at the end of the last line.
+            eprintln!();
         }
     }
 }
@@ -105,34 +107,44 @@ fn word(stage: &StageView) -> String {
     }
 }
 
-/// What is new, in lines that stand for themselves in a log.
+/// What is new, in lines that stand for themselves in a log: stages first, then what follows for
+/// the run, but for its end, which is told elsewhere.
 fn changes(last: Option<&WatchUpdate>, now: &WatchUpdate) -> Vec<String> {
     let id = now.run.id;
-    let mut lines = Vec::new();
-    if last.is_none_or(|last| last.run.state != now.run.state) && !now.run.is_terminal() {
-        lines.push(format!("run {id}: {}", text::line(&now.run.state)));
-    }
-    for (index, stage) in now.stages.iter().enumerate() {
-        let before = last.and_then(|last| last.stages.get(index));
-        let is_new = before
-            .is_none_or(|before| (&before.state, before.tries) != (&stage.state, stage.tries));
-        if !is_new || stage.state == "waiting" {
-            continue;
-        }
-        let mut line = format!(
-            "run {id}: stage {}: {}",
-            text::line(&stage.name),
-            text::line(&stage.state)
-        );
-        if stage.tries > 1 {
-            line.push_str(&format!(", try {}", stage.tries));
-        }
-        if matches!(stage.state.as_str(), "succeeded" | "failed") {
-            line.push_str(&format!(" after {}", text::span(stage.elapsed_s)));
-        }
-        lines.push(line);
+    let mut lines: Vec<String> = now
+        .stages
+        .iter()
+        .enumerate()
+        .filter(|(index, stage)| {
+            let before = last.and_then(|last| last.stages.get(*index));
+            let is_new = before
+                .is_none_or(|before| (&before.state, before.tries) != (&stage.state, stage.tries));
+            is_new && stage.state != "waiting"
+        })
+        .map(|(_, stage)| format!("run {id}: {}", stage_change(stage)))
+        .collect();
+    if last.is_none_or(|last| last.run.state != now.run.state) && !now.run.is_at_rest() {
+        let line = format!("run {id}: {}", text::line(&now.run.state));
+        let at = if now.run.state == "undoing" {
+            lines.len()
+        } else {
+            0
+        };
+        lines.insert(at, line);
     }
     lines
+}
+
+fn stage_change(stage: &StageView) -> String {
+    let (name, state) = (text::line(&stage.name), text::line(&stage.state));
+    let mut line = format!("stage {name}: {state}");
+    if stage.tries > 1 {
+        line.push_str(&format!(", try {}", stage.tries));
+    }
+    if matches!(stage.state.as_str(), "succeeded" | "failed") {
+        line.push_str(&format!(" after {}", text::span(stage.elapsed_s)));
+    }
+    line
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ Examples:
   greenroom run show 7 -o json | jq -r '.machines[].uuid'
   greenroom run show 7 -o json | jq -r '.attempts[] | [.stage, .input, .output] | @tsv'")]
 pub struct Show {
+    /// The run's number
     id: i64,
     /// Every side effect: what was intended, and what came of it
     #[arg(long)]
@@ -83,7 +84,7 @@ pub fn render(view: &RunView, now: Time, paint: Paint) -> String {
 fn header(view: &RunView, now: Time, paint: Paint) -> String {
     let (run, why) = (&view.run, &view.why);
     let mut out = format!(
-        "run {} is {} since {}\n",
+        "run {}: {} for {}\n",
         run.id,
         paint.state(&text::line(&run.state)),
         text::span(why.age_s)
