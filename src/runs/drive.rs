@@ -21,7 +21,7 @@ use super::view::View;
 use crate::store::{StoreError, events, journal, runs, times};
 use crate::vocab::machine::MachineState;
 use crate::vocab::run::{Progress, Purpose};
-use crate::vocab::{RunId, Timestamp};
+use crate::vocab::{AttemptId, RunId, Timestamp};
 
 /// How long a driver that has nothing left to do listens for requests.
 const LINGER: Duration = Duration::from_secs(1);
@@ -89,6 +89,7 @@ pub fn start(
         changed: Box::new(changed),
         tasks: JoinSet::new(),
         under_way: HashMap::new(),
+        fetched: HashMap::new(),
         answers: Vec::new(),
         admitted: Vec::new(),
     };
@@ -112,6 +113,8 @@ struct Driver {
     changed: Box<dyn Fn() + Send + Sync>,
     tasks: JoinSet<(Action, Outcome)>,
     under_way: HashMap<Action, CancellationToken>,
+    /// Outputs that came with the news of a work's end; after a restart they are fetched again.
+    fetched: HashMap<AttemptId, Vec<u8>>,
     /// Answers to give once the next turn is stored.
     answers: Vec<(oneshot::Sender<Result<(), String>>, Result<(), String>)>,
     admitted: Vec<oneshot::Sender<()>>,
@@ -157,6 +160,16 @@ impl Driver {
             let now = self.services.now();
             for (action, outcome) in &done {
                 self.under_way.remove(action);
+                if let (
+                    Action::Watch(attempt),
+                    Outcome::Worked {
+                        output: Some(bytes),
+                        ..
+                    },
+                ) = (action, outcome)
+                {
+                    self.fetched.insert(*attempt, bytes.clone());
+                }
                 plan::absorb(&mut self.view, *action, outcome.clone(), now);
                 if let (Action::Release(machine), Outcome::MachineGone { .. }) = (action, outcome) {
                     self.services.capacity.give_back(*machine);
@@ -185,7 +198,10 @@ impl Driver {
     }
 
     fn begin(&mut self, action: Action) {
-        let order = Order::new(&self.view, action);
+        let mut order = Order::new(&self.view, action);
+        if let Action::Collect(attempt) = action {
+            order.output = self.fetched.remove(&attempt);
+        }
         let cancel = CancellationToken::new();
         self.under_way.insert(action, cancel.clone());
         let services = self.services.clone();

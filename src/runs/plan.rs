@@ -104,8 +104,10 @@ pub enum Outcome {
         took_ms: f64,
         deadline: Timestamp,
     },
+    /// With the output, where it was short enough to come with the news of the end.
     Worked {
         work_ms: f64,
+        output: Option<Vec<u8>>,
     },
     Collected {
         envelope: Digest,
@@ -240,7 +242,7 @@ fn attempt_moved(view: &mut View, id: AttemptId, outcome: Outcome, now: Timestam
             attempt.deadline.get_or_insert(deadline);
             attempt.progress = Progress::Working;
         }
-        Outcome::Worked { work_ms } => {
+        Outcome::Worked { work_ms, .. } => {
             attempt.phases.work_ms += work_ms;
             attempt.progress = Progress::Worked;
         }

@@ -4,8 +4,8 @@ use greenroom::hypervisor::Hypervisor;
 use greenroom::vocab::run::RunState;
 
 use crate::support::verbs::Verbs;
+use crate::support::yard::Yard;
 use crate::support::{StageExt, chain, says, stage};
-use crate::yard::Yard;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_chain_of_real_machines_hands_its_disk_and_its_document_on() {

@@ -77,7 +77,10 @@ impl World {
                 took_ms: 1.0,
                 deadline: self.now.after(Duration::from_secs(60)),
             },
-            Action::Watch(_) => Outcome::Worked { work_ms: 1.0 },
+            Action::Watch(_) => Outcome::Worked {
+                work_ms: 1.0,
+                output: None,
+            },
             Action::Collect(id) => Outcome::Collected {
                 envelope: Digest::of(id.to_string().as_bytes()),
                 took_ms: 1.0,

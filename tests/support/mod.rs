@@ -3,6 +3,7 @@
 
 pub mod house;
 pub mod verbs;
+pub mod yard;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -29,6 +29,8 @@ pub struct Order {
     pub machine: Option<Machine>,
     /// A stage waits for the machine that is made, rather than only its successor.
     pub wanted: bool,
+    /// The output to collect, where it was fetched already.
+    pub output: Option<Vec<u8>>,
 }
 
 impl Order {
@@ -61,6 +63,7 @@ impl Order {
             attempt,
             machine,
             wanted,
+            output: None,
         }
     }
 

@@ -10,7 +10,7 @@ use super::{Order, artefact_failure, elapsed_ms, failure_of, guest};
 use crate::chain::handoff;
 use crate::chain::model::{Output, Stage, Work};
 use crate::hypervisor::HvError;
-use crate::hypervisor::guest::{Content, Guest, Job, JobWork, LogOffsets, Stream};
+use crate::hypervisor::guest::{Content, Guest, Job, JobEnd, JobWork, LogOffsets, Stream};
 use crate::runs::plan::Outcome;
 use crate::runs::services::{HANDOFF_SERIAL, Live, Services};
 use crate::store::logs::{self, Piece};
@@ -91,9 +91,11 @@ pub async fn watch(services: &Services, order: &Order) -> Result<Outcome, Failur
     };
     let (result, stored) = tokio::join!(following, storing);
     stored?;
-    match result?? {
+    let end = result??;
+    match end.exit_code {
         0 => Ok(Outcome::Worked {
             work_ms: elapsed_ms(begun),
+            output: end.output,
         }),
         code => Err(exit_failure(services, attempt, code).await),
     }
@@ -106,7 +108,7 @@ async fn follow(
     attempt: &Attempt,
     guest: &Guest<'_>,
     pieces: mpsc::UnboundedSender<(Stream, u64, Vec<u8>)>,
-) -> Result<i32, Failure> {
+) -> Result<JobEnd, Failure> {
     let from = LogOffsets {
         out: stored_bytes(services, attempt, "out").await?,
         err: stored_bytes(services, attempt, "err").await?,
@@ -119,9 +121,9 @@ async fn follow(
     let mut sink = |stream, position, bytes| {
         let _ = pieces.send((stream, position, bytes));
     };
-    let following = guest.follow_job(attempt.id, from, services.settings.log_cap, &mut sink);
+    let following = guest.finish_job(attempt.id, from, services.settings.log_cap, &mut sink);
     tokio::select! {
-        code = following => code.map_err(|error| failure_of(&error, "following the work")),
+        end = following => end.map_err(|error| failure_of(&error, "following the work")),
         () = tokio::time::sleep(allowed) => {
             Err(Failure::new(FailureKind::Deadline, "the work did not end before its deadline").with_way_out("set a longer deadline in the chain, or look at the log for what it waits for"))
         }
@@ -268,10 +270,14 @@ pub async fn collect(services: &Services, order: &Order) -> Result<Outcome, Fail
         | Output::Xml { max_bytes, .. }
         | Output::Binary { max_bytes, .. } => *max_bytes,
     };
-    let content = guest(services, machine.id)
-        .job_output(attempt.id, max_bytes)
-        .await
-        .map_err(|error| failure_of(&error, "fetching the output"))?;
+    let content = match &order.output {
+        Some(bytes) if bytes.len() as u64 > max_bytes => Content::TooLarge,
+        Some(bytes) => Content::Bytes(bytes.clone()),
+        None => guest(services, machine.id)
+            .job_output(attempt.id, max_bytes)
+            .await
+            .map_err(|error| failure_of(&error, "fetching the output"))?,
+    };
     let raw = match content {
         Content::Bytes(bytes) => bytes,
         Content::Missing => {
