@@ -183,7 +183,11 @@ fn machine_made(view: &mut View, id: MachineId, outcome: Outcome, now: Timestamp
             machine.state = MachineState::Up;
             machine.phases = phases;
             machine.up_at = Some(now);
-            if let Some(user) = view.attempts.iter_mut().find(|attempt| attempt.machine == Some(id)) {
+            if let Some(user) = view
+                .attempts
+                .iter_mut()
+                .find(|attempt| attempt.machine == Some(id))
+            {
                 let since = user.created_at.max(user.not_before);
                 user.phases.machine_wait_ms = now.since(since).as_secs_f64() * 1000.0;
             }

@@ -14,7 +14,16 @@ use greenroom::vocab::{Device, DeviceId, RunId, Timestamp};
 
 /// The user's verbs.
 pub trait Verbs {
-    async fn add_device(&self, name: &str, client: &str) -> Device;
+    async fn add_device(&self, name: &str, client: &str) -> Device {
+        let facts = serde_json::Map::from_iter([("memory_mib".to_owned(), 2048.into())]);
+        self.add_device_with(name, client, facts).await
+    }
+    async fn add_device_with(
+        &self,
+        name: &str,
+        client: &str,
+        facts: serde_json::Map<String, serde_json::Value>,
+    ) -> Device;
     async fn apply(&self, chain: &Chain);
     async fn start(&self, device: &str, chain: &str) -> Run;
     async fn view(&self, id: RunId) -> View;
@@ -29,12 +38,17 @@ pub trait Verbs {
 }
 
 impl Verbs for Running {
-    async fn add_device(&self, name: &str, client: &str) -> Device {
+    async fn add_device_with(
+        &self,
+        name: &str,
+        client: &str,
+        facts: serde_json::Map<String, serde_json::Value>,
+    ) -> Device {
         let device = Device {
             id: DeviceId::fresh(),
             name: name.into(),
             client: client.into(),
-            facts: serde_json::Map::from_iter([("memory_mib".to_owned(), 2048.into())]),
+            facts,
             added_at: Timestamp(0),
         };
         let write = device.clone();

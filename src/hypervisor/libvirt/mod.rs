@@ -224,8 +224,8 @@ impl Hypervisor for Libvirt {
             version: format!("libvirt {}, QEMU {}", dotted(libvirt), dotted(qemu)),
             host_name,
             cpus: node.cpus,
-            memory_mib: node.memory / 1024,
-            free_memory_mib: available_memory_mib(),
+            memory_mib: (node.memory / 1024).max(meminfo_mib("MemTotal")),
+            free_memory_mib: meminfo_mib("MemAvailable"),
             accelerator: self.verdict().accelerator,
             accelerator_reason: self.verdict().reason.clone(),
         })
@@ -345,18 +345,12 @@ fn dotted(version: u32) -> String {
     )
 }
 
-/// `MemAvailable` of this host: what could be used without swapping. libvirt's own "free memory"
-/// leaves out the page cache, and would refuse machines on every host that has read a few files.
-fn available_memory_mib() -> u64 {
+/// A line of this host's /proc/meminfo in MiB. libvirt's own "free memory" leaves out the page cache,
+/// and would refuse machines on every host that has read a few files; its node's size leaves out
+/// memory that was plugged in later.
+fn meminfo_mib(name: &str) -> u64 {
     let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = meminfo
-        .lines()
-        .find_map(|line| line.strip_prefix("MemAvailable:"))
-        .unwrap_or_default();
-    line.trim()
-        .trim_end_matches("kB")
-        .trim()
-        .parse::<u64>()
-        .unwrap_or(0)
-        / 1024
+    let line = meminfo.lines().find_map(|line| line.strip_prefix(name));
+    let number = line.and_then(|line| line.trim_start_matches(':').split_whitespace().next());
+    number.and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) / 1024
 }
