@@ -765,7 +765,11 @@ fn add_machine(view: &mut View, stage_index: usize, now: Timestamp) -> MachineId
     let id = MachineId::fresh();
     view.machines.push(Machine {
         id,
-        name: format!("gr-{}-{stage}-{serial}", view.run.id),
+        name: format!(
+            "gr-{}-{stage}-{serial}-{}",
+            view.run.id,
+            view.plan.deployment.short()
+        ),
         tag: Tag {
             deployment: view.plan.deployment,
             run: view.run.id,

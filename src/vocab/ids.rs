@@ -52,6 +52,14 @@ uuid_id!(
     Deployment
 );
 
+impl Deployment {
+    /// Its last six digits, which are random: enough to keep the installations of one host apart.
+    pub fn short(&self) -> String {
+        let digits = self.0.simple().to_string();
+        digits[digits.len() - 6..].to_owned()
+    }
+}
+
 /// One execution of a chain for one device. Small numbers, because people type them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]

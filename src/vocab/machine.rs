@@ -128,7 +128,8 @@ pub struct MachinePhases {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Machine {
     pub id: MachineId,
-    /// Readable in `virsh list`: `gr-<run>-<stage>-<serial>`.
+    /// Readable in `virsh list`: `gr-<run>-<stage>-<serial>-<deployment>`. libvirt wants names that are
+    /// unique on the host, and each installation on it has a run 1.
     pub name: String,
     pub tag: Tag,
     pub stage_index: usize,
