@@ -22,5 +22,4 @@ pub mod pinned;
 pub mod plan;
 pub mod services;
 pub mod submit;
-pub mod undo;
 pub mod view;

@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
-use super::plan::{add_attempt, advance_attempt, enter, next_try};
-use super::view::View;
+use super::advance::enter;
+use super::tries::{add_attempt, advance_attempt, next_try};
+use crate::runs::view::View;
 use crate::vocab::run::{Progress, Purpose, RunState, UndoCause};
 use crate::vocab::{Failure, Timestamp};
 

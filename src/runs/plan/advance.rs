@@ -1,0 +1,137 @@
+//! The moves of a run that need no effect: from state to state and from stage to stage.
+
+use super::tries::{add_attempt, advance_attempt, next_try, prefetch};
+use super::undo;
+use crate::runs::view::View;
+use crate::vocab::machine::MachineState;
+use crate::vocab::run::{Progress, Purpose, RunState, UndoCause};
+use crate::vocab::{Failure, FailureKind, Timestamp};
+
+/// Gives the attempt that is under way up.
+pub(super) fn drop_current(view: &mut View, now: Timestamp) {
+    let Some(id) = view.current().map(|attempt| attempt.id) else {
+        return;
+    };
+    if let Some(attempt) = view.attempt_mut(id) {
+        attempt.progress = Progress::Dropped;
+        attempt.finished_at = Some(now);
+    }
+}
+
+/// Makes all moves that need no effect, until none is left.
+pub fn advance(view: &mut View, now: Timestamp) {
+    // Each move brings the run nearer to its end, so the bound is never met; it guards against a
+    // mistake here becoming a busy loop in the daemon.
+    for _ in 0..1000 {
+        if !advance_once(view, now) {
+            return;
+        }
+    }
+    let failure = Failure::new(
+        FailureKind::Internal,
+        "the plan does not settle; please report this run",
+    );
+    enter(view, RunState::Failed { failure }, now);
+}
+
+fn advance_once(view: &mut View, now: Timestamp) -> bool {
+    match view.run.state.clone() {
+        RunState::Queued => match view.run.abort_reason.clone() {
+            Some(reason) => enter(view, RunState::Aborted { reason }, now),
+            None => false,
+        },
+        RunState::Running => match view.run.abort_reason.clone() {
+            Some(reason) => begin_undoing(view, UndoCause::Aborted { reason }, now),
+            None => advance_stage(view, now),
+        },
+        RunState::Undoing { cause } => undo::advance(view, &cause, now),
+        RunState::Held { failure, until } => match view.run.abort_reason.clone() {
+            Some(reason) => enter(view, RunState::Aborted { reason }, now),
+            None if now >= until => enter(view, RunState::Failed { failure }, now),
+            None => false,
+        },
+        RunState::Succeeded | RunState::Failed { .. } | RunState::Aborted { .. } => {
+            release_all(view)
+        }
+    }
+}
+
+/// Admission: a queued run becomes a running one.
+pub fn admit(view: &mut View, now: Timestamp) {
+    if view.run.state == RunState::Queued && view.run.abort_reason.is_none() {
+        view.run.started_at.get_or_insert(now);
+        enter(view, RunState::Running, now);
+    }
+}
+
+pub(super) fn enter(view: &mut View, state: RunState, now: Timestamp) -> bool {
+    let message = match &state {
+        RunState::Held { failure, until } => format!("{failure}; held for a retry until {until}"),
+        RunState::Failed { failure }
+        | RunState::Undoing {
+            cause: UndoCause::Failed { failure },
+        } => failure.to_string(),
+        RunState::Aborted { reason }
+        | RunState::Undoing {
+            cause: UndoCause::Aborted { reason },
+        } => reason.clone(),
+        _ => String::new(),
+    };
+    if state.is_terminal() {
+        view.run.finished_at = Some(now);
+    }
+    view.tell(now, &format!("run_{}", state.word()), message);
+    view.run.state = state;
+    view.run.state_since = now;
+    true
+}
+
+fn begin_undoing(view: &mut View, cause: UndoCause, now: Timestamp) -> bool {
+    drop_current(view, now);
+    for machine in &mut view.machines {
+        if machine.state.is_usable() {
+            machine.state = MachineState::Releasing;
+        }
+    }
+    enter(view, RunState::Undoing { cause }, now)
+}
+
+fn release_all(view: &mut View) -> bool {
+    let mut changed = false;
+    for machine in &mut view.machines {
+        if !matches!(machine.state, MachineState::Gone | MachineState::Releasing) {
+            machine.state = MachineState::Releasing;
+            changed = true;
+        }
+    }
+    changed
+}
+
+fn advance_stage(view: &mut View, now: Timestamp) -> bool {
+    let index = view.run.stage_index;
+    if index >= view.plan.stages.len() {
+        return enter(view, RunState::Succeeded, now);
+    }
+    let Some(attempt) = view.latest(index, Purpose::Work) else {
+        let input = view.run.head;
+        add_attempt(view, index, Purpose::Work, input, now, now);
+        return true;
+    };
+    match attempt.progress.clone() {
+        Progress::Succeeded => {
+            view.run.head = attempt.output.unwrap_or(view.run.head);
+            view.run.stage_index += 1;
+            true
+        }
+        Progress::Failed { failure } => {
+            next_try(view, index, Purpose::Work, &failure, now)
+                || begin_undoing(view, UndoCause::Failed { failure }, now)
+        }
+        Progress::Dropped => {
+            let input = view.run.head;
+            add_attempt(view, index, Purpose::Work, input, now, now);
+            true
+        }
+        _ => advance_attempt(view, now) || prefetch(view, index, now),
+    }
+}

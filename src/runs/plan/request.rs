@@ -1,0 +1,117 @@
+//! What people and the reconciler ask for: abort, retry, news of a lost machine.
+
+use super::absorb::fail_user_of;
+use super::advance::drop_current;
+use super::{Request, undo};
+use crate::runs::view::View;
+use crate::vocab::machine::MachineState;
+use crate::vocab::run::{Purpose, RunState};
+use crate::vocab::{Failure, FailureKind, Timestamp};
+
+/// A request, or why it is refused.
+pub fn request(view: &mut View, request: Request, now: Timestamp) -> Result<(), String> {
+    match request {
+        Request::Abort { reason } => {
+            if view.run.state.is_terminal() {
+                return Err(format!(
+                    "run {} is {} already",
+                    view.run.id,
+                    view.run.state.word()
+                ));
+            }
+            view.run.abort_reason.get_or_insert(reason);
+            Ok(())
+        }
+        Request::Retry { from, force } => retry(view, from.as_deref(), force, now),
+        Request::MachineLost { machine, why } => {
+            if view.machine(machine).is_some_and(|machine| {
+                !matches!(machine.state, MachineState::Releasing | MachineState::Gone)
+            }) {
+                view.release(machine);
+                fail_user_of(view, machine, Failure::new(FailureKind::Lost, why), now);
+            }
+            Ok(())
+        }
+    }
+}
+
+fn retry(view: &mut View, from: Option<&str>, force: bool, now: Timestamp) -> Result<(), String> {
+    let run = &view.run;
+    if !run.state.can_be_retried() {
+        return Err(format!(
+            "run {} is {}; only a held, failed or aborted run can be retried",
+            run.id,
+            run.state.word()
+        ));
+    }
+    let undone = undo::earliest_undone(view);
+    let reached = view.run.stage_index.min(view.plan.stages.len() - 1);
+    let target = match from {
+        None => undone.unwrap_or(reached),
+        Some(name) => {
+            let names = || {
+                view.plan
+                    .chain
+                    .stages
+                    .iter()
+                    .map(|stage| stage.name.as_str())
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            };
+            let index =
+                view.plan.chain.stage_index(name).ok_or_else(|| {
+                    format!("there is no stage {name:?}; the stages are {}", names())
+                })?;
+            if index > reached {
+                return Err(format!(
+                    "stage {name} was not reached; the run came to {}",
+                    view.stage(reached).name
+                ));
+            }
+            if let Some(undone) = undone.filter(|undone| index > *undone && !force) {
+                return Err(format!(
+                    "stage {} was undone, so {name} would not find what it left; retry from {} or earlier, or insist with --force",
+                    view.stage(undone).name,
+                    view.stage(undone).name
+                ));
+            }
+            index
+        }
+    };
+    let wants_disk = view.plan.chain.handoff_disk.is_some();
+    if wants_disk && target > 0 && !view.run.has_disks {
+        return Err(format!(
+            "the handoff disk of run {} was removed when it ended; retry from its first stage, {}",
+            run.id,
+            view.stage(0).name
+        ));
+    }
+    let input = view
+        .attempts
+        .iter()
+        .rev()
+        .find(|attempt| attempt.stage_index == target && attempt.purpose == Purpose::Work)
+        .map(|attempt| attempt.input)
+        .ok_or_else(|| {
+            format!(
+                "the input of stage {} was not kept",
+                view.stage(target).name
+            )
+        })?;
+    drop_current(view, now);
+    view.run.generation += 1;
+    view.run.stage_index = target;
+    view.run.head = input;
+    view.run.abort_reason = None;
+    view.run.finished_at = None;
+    view.run.state = RunState::Queued;
+    view.run.state_since = now;
+    for machine in &mut view.machines {
+        if machine.state != MachineState::Gone {
+            machine.state = MachineState::Releasing;
+        }
+    }
+    let name = view.stage(target).name.clone();
+    view.tell(now, "retried", format!("goes on from stage {name}"));
+    Ok(())
+}
