@@ -10,8 +10,8 @@ use serde::de::DeserializeOwned;
 
 use super::{
     AbortRun, AppliedChainView, ApplyChain, ChainSummary, ChainView, DeviceView, ImageView,
-    LogPiece, PREFIX, Problem, PutDevice, ReplayRun, RetryRun, RunSummary, RunView, StartRun,
-    StartedRun, StatusView, VersionView, WatchUpdate,
+    LogPiece, PREFIX, Problem, PutDevice, ReplayRun, RetryRun, RunOutput, RunSummary, RunView,
+    StartRun, StartedRun, StatusView, VersionView, WatchUpdate,
 };
 
 /// Longest wait for the head of an answer. Requests to a run's driver wait for a write to disk.
@@ -156,6 +156,21 @@ impl Client {
         self.post(&format!("/runs/{id}/retry"), order).await
     }
 
+    pub async fn run_output(&self, id: i64) -> Result<RunOutput, ClientError> {
+        self.get(&format!("/runs/{id}/output"), &[]).await
+    }
+
+    /// The bytes of a binary output.
+    pub async fn run_artefact(&self, id: i64, stage: &str) -> Result<Vec<u8>, ClientError> {
+        let request = self.request(Method::GET, &format!("/runs/{id}/artefacts/{stage}"), &[]);
+        self.bytes(self.send(request).await?).await
+    }
+
+    pub async fn run_discard(&self, id: i64) -> Result<RunSummary, ClientError> {
+        self.post(&format!("/runs/{id}/discard"), &serde_json::json!({}))
+            .await
+    }
+
     /// The new run.
     pub async fn run_replay(&self, id: i64, order: &ReplayRun) -> Result<RunSummary, ClientError> {
         self.post(&format!("/runs/{id}/replay"), order).await
@@ -227,11 +242,16 @@ impl Client {
         Err(refusal(response).await)
     }
 
-    async fn read<T: DeserializeOwned>(&self, response: Response) -> Result<T, ClientError> {
+    async fn bytes(&self, response: Response) -> Result<Vec<u8>, ClientError> {
         let bytes = tokio::time::timeout(PATIENCE, response.bytes())
             .await
             .map_err(|_| ClientError::TimedOut(PATIENCE))?
             .map_err(|error| ClientError::Broken(causes(&error)))?;
+        Ok(bytes.to_vec())
+    }
+
+    async fn read<T: DeserializeOwned>(&self, response: Response) -> Result<T, ClientError> {
+        let bytes = self.bytes(response).await?;
         serde_json::from_slice(&bytes).map_err(|error| ClientError::Foreign(error.to_string()))
     }
 

@@ -21,9 +21,9 @@ pub use host::{
 };
 pub use problem::{Problem, ProblemFault};
 pub use runs::{
-    AbortRun, AttemptView, EventView, JournalEntryView, LogPiece, MachineView, PlannedRun,
-    PlannedStage, ReplayOf, ReplayRun, RetryRun, RunSummary, RunView, StageView, StartRun,
-    StartedRun, WatchUpdate, WhyView,
+    AbortRun, ArtefactView, AttemptView, EventView, JournalEntryView, LogPiece, MachineView,
+    PlannedRun, PlannedStage, ReplayOf, ReplayRun, RetryRun, RunOutput, RunSummary, RunView,
+    StageView, StartRun, StartedRun, WatchUpdate, WhyView,
 };
 pub use time::Time;
 

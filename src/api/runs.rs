@@ -270,3 +270,25 @@ pub struct LogPiece {
     pub at: Time,
     pub text: String,
 }
+
+/// What a run has made so far.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunOutput {
+    pub run: i64,
+    pub state: String,
+    /// The device's facts and what each stage merged into them.
+    pub document: serde_json::Value,
+    pub artefacts: Vec<ArtefactView>,
+    /// The handoff disk on the daemon's host, where it is kept as the run's result: raw.
+    pub disk: Option<String>,
+}
+
+/// A binary output.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ArtefactView {
+    pub stage: String,
+    pub media_type: String,
+    pub size_bytes: u64,
+    /// SHA-256, hexadecimal.
+    pub digest: String,
+}

@@ -125,7 +125,7 @@ impl Checker<'_> {
     }
 
     fn handoff_disk(&mut self, node: &Node, path: &str) -> Option<HandoffDisk> {
-        let fields = Fields::open(self, node, path, &["size", "checkpoint"])?;
+        let fields = Fields::open(self, node, path, &["size", "checkpoint", "keep"])?;
         let size = fields.need(
             self,
             "size",
@@ -133,9 +133,11 @@ impl Checker<'_> {
             |checker, node, path| checker.size_mib(node, path, 1, 1 << 20),
         );
         let checkpoint = fields.may(self, "checkpoint", Self::boolean);
+        let keep = fields.may(self, "keep", Self::boolean);
         Some(HandoffDisk {
             size_mib: size.unwrap_or_default(),
             checkpoint: checkpoint.unwrap_or(true),
+            keep: keep.unwrap_or(false),
         })
     }
 

@@ -27,6 +27,9 @@ pub struct HandoffDisk {
     /// Keep a copy from before each stage, so that an attempt can be repeated and replayed on the
     /// disk that its predecessor left. On unless switched off.
     pub checkpoint: bool,
+    /// Keep the disk as the run's result when the run succeeded. Off unless switched on.
+    #[serde(default)]
+    pub keep: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -57,6 +57,7 @@ pub fn build(
     {
         return Ok(Built::UpToDate(image));
     }
+    remove_leftovers(&own);
     let scratch = tempfile::Builder::new()
         .prefix(".building-")
         .tempdir_in(&own)
@@ -70,7 +71,8 @@ pub fn build(
         now,
         begun.elapsed().as_secs_f64(),
     )?;
-    place(&own, scratch.path(), &image)?;
+    let whole = rebuild == Rebuild::WhenChanged && images.by_digest(name, image.digest).is_ok();
+    place(&own, scratch.path(), &image, whole)?;
     Ok(Built::New(image))
 }
 
@@ -79,6 +81,19 @@ fn lock(own: &Path) -> Result<nix::fcntl::Flock<File>, ImageError> {
     let file = File::create(&path).map_err(|error| ImageError::io(&path, error))?;
     nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusive)
         .map_err(|(_, errno)| ImageError::io(&path, errno.into()))
+}
+
+/// Scratch folders of builds that were killed; the lock says that none is at work.
+fn remove_leftovers(own: &Path) {
+    for entry in std::fs::read_dir(own).into_iter().flatten().flatten() {
+        if entry
+            .file_name()
+            .to_string_lossy()
+            .starts_with(".building-")
+        {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 fn run_script(
@@ -210,7 +225,7 @@ fn digest_of(path: &Path) -> io::Result<(Digest, u64)> {
 }
 
 /// Moves the parts to their place, read-only for everyone, and makes them the current ones.
-fn place(own: &Path, scratch: &Path, image: &Image) -> Result<(), ImageError> {
+fn place(own: &Path, scratch: &Path, image: &Image, whole: bool) -> Result<(), ImageError> {
     let out = scratch.join("out");
     let home = own.join(image.digest.to_string());
     let steps = || -> io::Result<()> {
@@ -222,10 +237,13 @@ fn place(own: &Path, scratch: &Path, image: &Image) -> Result<(), ImageError> {
         std::fs::write(out.join("manifest.json"), serde_json::to_vec_pretty(image)?)?;
         File::open(out.join("manifest.json"))?.sync_all()?;
         std::fs::set_permissions(&out, std::fs::Permissions::from_mode(0o755))?;
-        if home.exists() {
+        if home.exists() && whole {
             // The same contents from other inputs: only what they were built from is news.
-            std::fs::copy(out.join("manifest.json"), home.join("manifest.json"))?;
+            std::fs::rename(out.join("manifest.json"), home.join("manifest.json"))?;
         } else {
+            if home.exists() {
+                std::fs::rename(&home, scratch.join("damaged"))?;
+            }
             std::fs::rename(&out, &home)?;
         }
         let mut current = tempfile::NamedTempFile::new_in(own)?;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::observe;
 use super::plan::Action;
 use crate::hypervisor::HvError;
 use crate::runs::dispatch::Dispatch;
@@ -16,7 +17,14 @@ pub async fn apply(
         Action::DestroyOrphan { machine, .. } => {
             services.hypervisor.destroy_machine(*machine).await
         }
-        Action::RemoveOrphan { path } => services.hypervisor.remove_disk(path).await,
+        Action::RemoveOrphan { path } => {
+            // Other actions may have taken a while: look at the rows once more.
+            match observe::is_owned(services, path).await {
+                Ok(false) => services.hypervisor.remove_disk(path).await,
+                Ok(true) => Ok(()),
+                Err(error) => Err(HvError::Host(error.to_string())),
+            }
+        }
         Action::TellLost { run, machine, why } => {
             dispatch.tell_lost(*run, *machine, why).await;
             Ok(())

@@ -66,3 +66,18 @@ pub fn run_of(path: &std::path::Path) -> Option<RunId> {
     let name = path.file_name()?.to_str()?;
     name.strip_prefix("run-")?.split('.').next()?.parse().ok()
 }
+
+/// Whether a row owns this disk now.
+pub async fn is_owned(services: &Services, path: &std::path::Path) -> anyhow::Result<bool> {
+    let mut connection = services.store.read().await?;
+    Ok(match (machine_of(path), run_of(path)) {
+        (Some(id), _) => runs::machine_alive(&mut connection)
+            .await?
+            .iter()
+            .any(|machine| machine.id == id),
+        (None, Some(run)) => !runs::run_with_disks(&mut connection, &[run])
+            .await?
+            .is_empty(),
+        (None, None) => true,
+    })
+}

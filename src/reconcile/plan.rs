@@ -91,7 +91,8 @@ pub fn compare(seen: &Seen, before: Suspects) -> (Vec<Action>, Suspects) {
                 seen.rows.contains_key(&id) || seen.machines.iter().any(|machine| machine.id == id)
             }
             (None, Some(run)) => seen.runs_with_disks.contains(&run),
-            (None, None) => false,
+            // Not named as ours are: somebody put it there, and it is theirs.
+            (None, None) => true,
         };
         if owned {
             continue;

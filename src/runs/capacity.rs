@@ -48,7 +48,13 @@ struct State {
     holders: HashMap<MachineId, Room>,
     /// By urgency and order of arrival.
     waiting: BTreeMap<(Urgency, u64), (MachineId, Room, oneshot::Sender<()>)>,
+    /// The other ends of places that were taken and are not waited for yet.
+    granted: HashMap<MachineId, oneshot::Receiver<()>>,
     arrivals: u64,
+}
+
+fn fits(need: Room, total: Room) -> bool {
+    need.memory_mib <= total.memory_mib && need.vcpus <= total.vcpus
 }
 
 /// What a request can never get on this host.
@@ -75,9 +81,27 @@ impl Capacity {
                 used,
                 holders: HashMap::new(),
                 waiting: BTreeMap::new(),
+                granted: HashMap::new(),
                 arrivals: 0,
             }),
         }
+    }
+
+    /// Takes a place in the queue, at once. Whoever makes the machine then waits in [`Self::take`].
+    /// What never fits gets no place.
+    pub fn line_up(&self, machine: MachineId, size: Size, urgency: Urgency) {
+        let need = room_of(size);
+        let mut state = self.lock();
+        let known = state.holders.contains_key(&machine) || state.granted.contains_key(&machine);
+        if known || !fits(need, state.total) {
+            return;
+        }
+        state.arrivals += 1;
+        let place = (urgency, state.arrivals);
+        let (grant, granted) = oneshot::channel();
+        state.waiting.insert(place, (machine, need, grant));
+        state.granted.insert(machine, granted);
+        state.grant();
     }
 
     /// Waits until there is room and takes it. A machine that has its room already gets it again;
@@ -89,29 +113,20 @@ impl Capacity {
         urgency: Urgency,
     ) -> Result<(), TooLarge> {
         let need = room_of(size);
+        self.line_up(machine, size, urgency);
         let granted = {
             let mut state = self.lock();
+            let granted = state.granted.remove(&machine);
             if state.holders.contains_key(&machine) {
                 return Ok(());
             }
             let total = state.total;
-            if need.memory_mib > total.memory_mib || need.vcpus > total.vcpus {
-                return Err(TooLarge {
-                    memory_mib: size.memory_mib,
-                    vcpus: need.vcpus,
-                    total_memory_mib: total.memory_mib,
-                    total_vcpus: total.vcpus,
-                });
-            }
-            state
-                .waiting
-                .retain(|_, (waiting, _, sender)| *waiting != machine && !sender.is_closed());
-            state.arrivals += 1;
-            let place = (urgency, state.arrivals);
-            let (grant, granted) = oneshot::channel();
-            state.waiting.insert(place, (machine, need, grant));
-            state.grant();
-            granted
+            granted.ok_or(TooLarge {
+                memory_mib: size.memory_mib,
+                vcpus: need.vcpus,
+                total_memory_mib: total.memory_mib,
+                total_vcpus: total.vcpus,
+            })?
         };
         // The sender lives in the queue until it grants; it is never dropped ungranted.
         let mut guard = GiveBack {
@@ -153,6 +168,7 @@ impl Capacity {
     /// Gives a machine's room back. Twice is harmless.
     pub fn give_back(&self, machine: MachineId) {
         let mut state = self.lock();
+        state.granted.remove(&machine);
         state
             .waiting
             .retain(|_, (waiting, _, _)| *waiting != machine);

@@ -17,6 +17,9 @@ use super::services::Services;
 use crate::store::{StoreError, runs};
 use crate::vocab::RunId;
 
+/// How long a driver may take to store that its run has begun.
+const ADMISSION: Duration = Duration::from_secs(10);
+
 pub struct Dispatch {
     services: Services,
     max_active: usize,
@@ -54,7 +57,10 @@ impl Dispatch {
             runs::run_unfinished(&mut connection).await?
         };
         for id in unfinished {
-            this.driver(id).await?;
+            // One run that cannot be read must not keep the others from going on.
+            if let Err(error) = this.driver(id).await {
+                tracing::error!(run = %id, %error, "this run cannot be taken up");
+            }
         }
         tokio::spawn(admit(Arc::downgrade(&this)));
         this.nudge.notify_one();
@@ -72,6 +78,9 @@ impl Dispatch {
         id: RunId,
         request: Request,
     ) -> Result<(), RequestError> {
+        if matches!(request, Request::Retry { .. }) {
+            self.refuse_second(id).await?;
+        }
         // A driver may end in the moment it is asked; the next one is started just for this.
         for _ in 0..3 {
             let handle = self.driver(id).await?.ok_or(RequestError::NoSuchRun(id))?;
@@ -190,18 +199,60 @@ impl Dispatch {
                 let mut connection = self.services.store.read().await?;
                 runs::run_first_queued(&mut connection).await?
             };
-            let next = waiting
+            let mut waiting: Vec<(usize, RunId)> = waiting
                 .into_iter()
-                .min_by_key(|(client, id)| (by_client.get(client).copied().unwrap_or(0), *id));
-            let Some((_, id)) = next else { return Ok(()) };
-            let Some(handle) = self.driver(id).await? else {
-                return Ok(());
-            };
-            let (answer, answered) = oneshot::channel();
-            if handle.inbox.send(Message::Admit(answer)).await.is_err() || answered.await.is_err() {
-                // Its driver ended in this moment; the next nudge or tick looks again.
+                .map(|(client, id)| (by_client.get(&client).copied().unwrap_or(0), id))
+                .collect();
+            waiting.sort_unstable();
+            let mut admitted = false;
+            for (_, id) in waiting {
+                admitted = self.admit_one(id).await;
+                if admitted {
+                    break;
+                }
+            }
+            if !admitted {
                 return Ok(());
             }
+        }
+    }
+
+    /// Whether the run took its turn. One that cannot be read, or whose driver ends or waits for the
+    /// database, holds up nobody: the next tick looks again.
+    async fn admit_one(self: &Arc<Self>, id: RunId) -> bool {
+        let handle = match self.driver(id).await {
+            Ok(Some(handle)) => handle,
+            Ok(None) => return false,
+            Err(error) => {
+                tracing::error!(run = %id, %error, "this run cannot be taken up");
+                return false;
+            }
+        };
+        let (answer, answered) = oneshot::channel();
+        let admitted = async {
+            handle.inbox.send(Message::Admit(answer)).await.is_ok() && answered.await.is_ok()
+        };
+        tokio::time::timeout(ADMISSION, admitted)
+            .await
+            .unwrap_or(false)
+    }
+
+    /// One run at a time changes a device.
+    async fn refuse_second(&self, id: RunId) -> Result<(), RequestError> {
+        let mut connection = self.services.store.read().await?;
+        let Some(run) = runs::run_get(&mut connection, id).await? else {
+            return Err(RequestError::NoSuchRun(id));
+        };
+        match runs::run_open_of_device(&mut connection, run.device).await? {
+            Some(other) if other.id != id && run.replay_of.is_none() => {
+                Err(RequestError::Refused(format!(
+                    "device {} has run {} meanwhile, which is {}; end that one first",
+                    run.device_name,
+                    other.id,
+                    other.state.word()
+                )))
+            }
+            _ => Ok(()),
         }
     }
 }

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::act::{self, Order};
+use super::capacity::Urgency;
 use super::fault::Window;
 use super::plan::{self, Action, Outcome, Request};
 use super::services::{Live, Services};
@@ -21,7 +22,7 @@ use super::view::View;
 use crate::store::{StoreError, events, journal, runs, times};
 use crate::vocab::machine::MachineState;
 use crate::vocab::run::{Progress, Purpose};
-use crate::vocab::{AttemptId, RunId, Timestamp};
+use crate::vocab::{AttemptId, MachineId, RunId, Timestamp};
 
 /// How long a driver that has nothing left to do listens for requests.
 const LINGER: Duration = Duration::from_secs(1);
@@ -76,7 +77,8 @@ pub fn start(
     for machine in view
         .machines
         .iter()
-        .filter(|machine| machine.state.holds_capacity())
+        // One that is being made may not have had its room yet: it asks again.
+        .filter(|machine| machine.state.holds_capacity() && machine.state != MachineState::Making)
     {
         services.capacity.adopt(machine.id, machine.size);
     }
@@ -95,12 +97,23 @@ pub fn start(
     };
     tokio::spawn(
         async move {
+            // Also when an action panics, so that its run does not keep a place for ever.
+            let _ended = OnDrop(Some(ended));
             driver.drive().await;
-            ended();
         }
         .instrument(span),
     );
     handle
+}
+
+struct OnDrop<F: FnOnce()>(Option<F>);
+
+impl<F: FnOnce()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        if let Some(last) = self.0.take() {
+            last();
+        }
+    }
 }
 
 struct Driver {
@@ -144,6 +157,17 @@ impl Driver {
             if let Some(machine) = self.view.current().and_then(|attempt| attempt.machine) {
                 self.services.capacity.promote(machine);
             }
+            // Places in the queue for room are taken here, in order: the stage's own machine goes
+            // before the one that is made ahead.
+            for action in &begin {
+                if let Action::MakeMachine(id) = action
+                    && let Some(machine) = self.view.machine(*id)
+                {
+                    self.services
+                        .capacity
+                        .line_up(*id, machine.size, self.urgency(*id));
+                }
+            }
             for action in begin {
                 self.begin(action);
             }
@@ -156,7 +180,7 @@ impl Driver {
                 done.clear();
                 continue;
             }
-            done = self.wait().await;
+            done = self.wait(now).await;
             let now = self.services.now();
             for (action, outcome) in &done {
                 self.under_way.remove(action);
@@ -191,6 +215,13 @@ impl Driver {
             .collect()
     }
 
+    fn urgency(&self, machine: MachineId) -> Urgency {
+        match self.view.current() {
+            Some(attempt) if attempt.machine == Some(machine) => Urgency::Wanted,
+            _ => Urgency::Ahead,
+        }
+    }
+
     fn is_blocked(&self, action: Action) -> bool {
         self.under_way
             .keys()
@@ -218,11 +249,10 @@ impl Driver {
     }
 
     /// Waits until an action is done, somebody asks for something, or it is time to look again.
-    async fn wait(&mut self) -> Vec<(Action, Outcome)> {
-        let now = self.services.now();
-        let pause = plan::wake_at(&self.view)
-            .map(|at| at.remaining(now))
-            .filter(|pause| !pause.is_zero());
+    async fn wait(&mut self, turn: Timestamp) -> Vec<(Action, Outcome)> {
+        // Against the time of this turn, not of now: what became due while the turn was stored must
+        // not be slept over.
+        let pause = plan::wake_at(&self.view, turn).map(|at| at.remaining(self.services.now()));
         let mut done = Vec::new();
         tokio::select! {
             Some(result) = self.tasks.join_next() => done.extend(finished(result)),
@@ -322,6 +352,8 @@ fn finished(
 struct Change {
     view: View,
     run: bool,
+    /// The generation that the database is to have.
+    expected: i64,
     attempts: Vec<usize>,
     machines: Vec<usize>,
     succeeded: Vec<usize>,
@@ -347,11 +379,15 @@ impl Change {
             .copied()
             .filter(|i| {
                 let attempt = &view.attempts[*i];
-                attempt.progress == Progress::Succeeded && attempt.purpose == Purpose::Work
+                // A replay is not what a stage usually meets.
+                attempt.progress == Progress::Succeeded
+                    && attempt.purpose == Purpose::Work
+                    && view.run.replay_of.is_none()
             })
             .collect();
         Self {
             run: stored.run != view.run,
+            expected: stored.run.generation,
             machines: (0..view.machines.len())
                 .filter(|i| stored.machines.get(*i) != Some(&view.machines[*i]))
                 .collect(),
@@ -385,14 +421,15 @@ impl Change {
     async fn write(self, connection: &mut sqlx::SqliteConnection) -> Result<Vec<i64>, StoreError> {
         let run = &self.view.run;
         // The row of the run goes first: a stale generation is refused before anything is written.
+        runs::run_check_generation(connection, run.id, self.expected).await?;
         if self.run {
             runs::run_update(connection, run).await?;
         }
         for i in self.attempts {
-            runs::attempt_put(connection, &self.view.attempts[i]).await?;
+            runs::attempt_put(connection, i, &self.view.attempts[i]).await?;
         }
         for i in self.machines {
-            runs::machine_put(connection, &self.view.machines[i]).await?;
+            runs::machine_put(connection, i, &self.view.machines[i]).await?;
         }
         for (action, outcome) in self.results {
             journal::result_write(

@@ -9,6 +9,7 @@ use crate::chain::model::{Bounds, Chain, Deadline, Stage};
 use crate::vocab::Deployment;
 use crate::vocab::image::Image;
 use crate::vocab::machine::{EngineKind, Size};
+use crate::vocab::run::{Run, RunState};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
@@ -36,6 +37,18 @@ pub struct StagePlan {
     pub deadline_reason: String,
     /// Median work time so far, seconds; none while there is no history.
     pub expected_s: Option<f64>,
+}
+
+impl Plan {
+    /// Whether the handoff disk is the run's result, to be kept.
+    pub fn keeps_disk(&self, run: &Run) -> bool {
+        let wanted = self
+            .chain
+            .handoff_disk
+            .as_ref()
+            .is_some_and(|disk| disk.keep);
+        wanted && run.state == RunState::Succeeded && !run.discarded && run.replay_of.is_none()
+    }
 }
 
 impl StagePlan {

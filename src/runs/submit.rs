@@ -221,6 +221,9 @@ async fn insert(
         replay_of: replay_of.clone(),
         disk_holder: None,
         has_disks: false,
+        disks_going: false,
+        kept_disk: false,
+        discarded: false,
         created_at: now,
         started_at: None,
         finished_at: None,
@@ -302,10 +305,12 @@ pub async fn replay(services: &Services, id: RunId, stage_name: &str) -> Result<
     };
     let mut plan = (*view.plan).clone();
     plan.chain.name = view.run.chain.clone();
-    plan.replayed_first_on_disk = !chain.stages[..index].iter().any(|stage| stage.handoff_disk);
+    if view.run.replay_of.is_none() {
+        plan.replayed_first_on_disk = !chain.stages[..index].iter().any(|stage| stage.handoff_disk);
+        plan.replayed_index = Some(index);
+    }
     plan.chain.stages = vec![chain.stages[index].clone()];
     plan.stages = vec![view.plan.stages[index].clone()];
-    plan.replayed_index = Some(index);
     // A replay is an experiment: what its stage would take back was not done by it for real.
     plan.chain.stages[0].undo = None;
     let prepared = Prepared {
@@ -318,10 +323,11 @@ pub async fn replay(services: &Services, id: RunId, stage_name: &str) -> Result<
         services,
         prepared,
         &envelope,
-        Some(Replay {
+        // A replay of a replay goes back to the run that has the disk.
+        Some(view.run.replay_of.clone().unwrap_or(Replay {
             run: id,
             stage: stage_name.to_owned(),
-        }),
+        })),
     )
     .await
 }

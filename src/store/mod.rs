@@ -227,36 +227,56 @@ async fn commit_group(
     writes: Vec<Write>,
     answers: &mut Answers,
 ) -> Result<(), StoreError> {
-    let mut pending = writes.into_iter();
-    let result: Result<(), StoreError> = async {
-        sqlx::raw_sql("BEGIN IMMEDIATE")
-            .execute(&mut *connection)
-            .await?;
-        for write in pending.by_ref() {
-            sqlx::raw_sql("SAVEPOINT one")
-                .execute(&mut *connection)
-                .await?;
-            let own = (write.work)(&mut *connection).await;
-            let end = if own.is_ok() {
-                "RELEASE one"
-            } else {
-                "ROLLBACK TO one; RELEASE one"
-            };
-            answers.push((write.answer, own));
-            sqlx::raw_sql(end).execute(&mut *connection).await?;
+    let mut result = execute(connection, "BEGIN IMMEDIATE").await;
+    for write in writes {
+        let own = match &result {
+            Ok(()) => one_write(connection, write.work).await,
+            Err(error) => Err(Broken::Group(error.clone())),
+        };
+        if let Err(Broken::Group(error)) = &own {
+            result = Err(error.clone());
         }
-        sqlx::raw_sql("COMMIT").execute(&mut *connection).await?;
-        Ok(())
+        answers.push((
+            write.answer,
+            own.map_err(|(Broken::Own(error) | Broken::Group(error))| error),
+        ));
     }
-    .await;
-    if let Err(error) = &result {
+    if result.is_ok() {
+        result = execute(connection, "COMMIT").await;
+    }
+    if result.is_err() {
         // A failed COMMIT (disk full) may leave the transaction open; without this the next BEGIN fails.
-        let _ = sqlx::raw_sql("ROLLBACK").execute(&mut *connection).await;
-        for write in pending {
-            answers.push((write.answer, Err(error.clone())));
-        }
+        let _ = execute(connection, "ROLLBACK").await;
     }
     result
+}
+
+/// How far a write's error reaches.
+enum Broken {
+    /// It was undone alone.
+    Own(StoreError),
+    /// The transaction is gone: SQLite rolls it back by itself when the disk is full, say.
+    Group(StoreError),
+}
+
+async fn one_write(connection: &mut SqliteConnection, work: Work) -> Result<(), Broken> {
+    execute(connection, "SAVEPOINT one")
+        .await
+        .map_err(Broken::Group)?;
+    match work(&mut *connection).await {
+        Ok(()) => execute(connection, "RELEASE one")
+            .await
+            .map_err(Broken::Group),
+        Err(error) => match execute(connection, "ROLLBACK TO one; RELEASE one").await {
+            Ok(()) => Err(Broken::Own(error)),
+            Err(_) => Err(Broken::Group(error)),
+        },
+    }
+}
+
+async fn execute(connection: &mut SqliteConnection, sql: &'static str) -> Result<(), StoreError> {
+    sqlx::raw_sql(sql).execute(connection).await?;
+    Ok(())
 }
 
 /// Rows keep their nouns as JSON text beside the few columns that queries need.

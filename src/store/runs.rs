@@ -61,6 +61,24 @@ pub async fn run_update(connection: &mut SqliteConnection, run: &Run) -> Result<
     }
 }
 
+/// Refuses when the run has another generation than the writer believes.
+pub async fn run_check_generation(
+    connection: &mut SqliteConnection,
+    id: RunId,
+    expected: i64,
+) -> Result<(), StoreError> {
+    let stored: Option<i64> = sqlx::query_scalar("SELECT generation FROM runs WHERE id = $1")
+        .bind(id.0)
+        .fetch_optional(connection)
+        .await?;
+    match stored {
+        Some(stored) if stored == expected => Ok(()),
+        _ => Err(StoreError::Refused(format!(
+            "run {id} has generation {stored:?}, not {expected}"
+        ))),
+    }
+}
+
 pub async fn run_get(
     connection: &mut SqliteConnection,
     id: RunId,
@@ -163,13 +181,15 @@ pub async fn run_counts(
         .collect()
 }
 
+/// Stores an attempt at its place among the run's: clocks may step back, places do not.
 pub async fn attempt_put(
     connection: &mut SqliteConnection,
+    position: usize,
     attempt: &Attempt,
 ) -> Result<(), StoreError> {
     sqlx::query(
-        "INSERT INTO attempts (id, run, stage_index, purpose, number, generation, progress, input, output, work_ms, body, created_at, finished_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+        "INSERT INTO attempts (id, run, stage_index, purpose, number, generation, progress, input, output, work_ms, body, created_at, finished_at, position)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
          ON CONFLICT (id) DO UPDATE SET progress = excluded.progress, input = excluded.input, output = excluded.output,
              work_ms = excluded.work_ms, body = excluded.body, finished_at = excluded.finished_at",
     )
@@ -186,6 +206,7 @@ pub async fn attempt_put(
     .bind(to_text(attempt)?)
     .bind(attempt.created_at.0)
     .bind(attempt.finished_at.map(|at| at.0))
+    .bind(i64::try_from(position).unwrap_or(i64::MAX))
     .execute(connection)
     .await?;
     Ok(())
@@ -196,7 +217,7 @@ pub async fn attempt_list(
     connection: &mut SqliteConnection,
     run: RunId,
 ) -> Result<Vec<Attempt>, StoreError> {
-    sqlx::query("SELECT body FROM attempts WHERE run = $1 ORDER BY created_at, id")
+    sqlx::query("SELECT body FROM attempts WHERE run = $1 ORDER BY position")
         .bind(run.0)
         .fetch_all(connection)
         .await?
@@ -207,10 +228,12 @@ pub async fn attempt_list(
 
 pub async fn machine_put(
     connection: &mut SqliteConnection,
+    position: usize,
     machine: &Machine,
 ) -> Result<(), StoreError> {
     sqlx::query(
-        "INSERT INTO machines (id, run, name, generation, state, body, made_at, gone_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+        "INSERT INTO machines (id, run, name, generation, state, body, made_at, gone_at, position)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
          ON CONFLICT (id) DO UPDATE SET state = excluded.state, body = excluded.body, gone_at = excluded.gone_at",
     )
     .bind(machine.id.to_string())
@@ -221,6 +244,7 @@ pub async fn machine_put(
     .bind(to_text(machine)?)
     .bind(machine.made_at.0)
     .bind(machine.gone_at.map(|at| at.0))
+    .bind(i64::try_from(position).unwrap_or(i64::MAX))
     .execute(connection)
     .await?;
     Ok(())
@@ -230,7 +254,7 @@ pub async fn machine_list(
     connection: &mut SqliteConnection,
     run: RunId,
 ) -> Result<Vec<Machine>, StoreError> {
-    sqlx::query("SELECT body FROM machines WHERE run = $1 ORDER BY made_at, id")
+    sqlx::query("SELECT body FROM machines WHERE run = $1 ORDER BY position")
         .bind(run.0)
         .fetch_all(connection)
         .await?
@@ -256,7 +280,7 @@ pub async fn machine_alive(connection: &mut SqliteConnection) -> Result<Vec<Mach
     Ok(machines)
 }
 
-/// Runs whose handoff disk or checkpoints may exist.
+/// Runs whose handoff disk or checkpoints may exist, or whose disk is kept as their result.
 pub async fn run_with_disks(
     connection: &mut SqliteConnection,
     ids: &[RunId],
@@ -265,7 +289,7 @@ pub async fn run_with_disks(
     for id in ids {
         if run_get(connection, *id)
             .await?
-            .is_some_and(|run| run.has_disks)
+            .is_some_and(|run| run.has_disks || run.kept_disk)
         {
             found.push(*id);
         }

@@ -39,8 +39,17 @@ pub struct Run {
     pub replay_of: Option<Replay>,
     /// The machine that has, or may have, the handoff disk.
     pub disk_holder: Option<MachineId>,
-    /// Whether handoff disk or checkpoints exist on the host.
+    /// Whether handoff disk or checkpoints exist on the host, apart from a kept result.
     pub has_disks: bool,
+    /// Their removal has begun: what is left of them is of no use any more.
+    #[serde(default)]
+    pub disks_going: bool,
+    /// The handoff disk is kept as the run's result.
+    #[serde(default)]
+    pub kept_disk: bool,
+    /// Somebody does not want the result any more.
+    #[serde(default)]
+    pub discarded: bool,
     pub created_at: Timestamp,
     pub started_at: Option<Timestamp>,
     pub finished_at: Option<Timestamp>,

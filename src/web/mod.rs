@@ -28,6 +28,7 @@ mod guard;
 mod host;
 mod listen;
 mod logs;
+mod output;
 mod present;
 mod refusal;
 mod runs;
@@ -93,6 +94,9 @@ fn router(app: Arc<App>) -> Router {
         .route("/devices/{name}", get(devices::show))
         .route("/runs", get(runs::list).post(runs::start))
         .route("/runs/{id}", get(runs::show))
+        .route("/runs/{id}/output", get(output::output))
+        .route("/runs/{id}/artefacts/{stage}", get(output::artefact))
+        .route("/runs/{id}/discard", post(output::discard))
         .route("/runs/{id}/abort", post(runs::abort))
         .route("/runs/{id}/retry", post(runs::retry))
         .route("/runs/{id}/replay", post(runs::replay))

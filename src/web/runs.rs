@@ -151,7 +151,7 @@ pub async fn retry(
     request(&app, id, Request::Retry { from, force }).await
 }
 
-async fn request(app: &App, id: RunId, request: Request) -> Result<Json<RunSummary>, Refusal> {
+pub async fn request(app: &App, id: RunId, request: Request) -> Result<Json<RunSummary>, Refusal> {
     app.state.dispatch.request(id, request).await?;
     let view = load(app, id).await?;
     Ok(Json(present::run(&view.run)))

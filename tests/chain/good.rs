@@ -111,6 +111,7 @@ fn every_key_has_its_meaning() {
         handoff_disk: Some(HandoffDisk {
             size_mib: 2048,
             checkpoint: false,
+            keep: false,
         }),
         on_failure: OnFailure {
             hold_s: 5400,

@@ -98,7 +98,7 @@ impl World {
                 return;
             }
             if self.under_way.is_empty() {
-                let wake = plan::wake_at(&self.view).unwrap_or_else(|| {
+                let wake = plan::wake_at(&self.view, self.now).unwrap_or_else(|| {
                     panic!(
                         "nothing under way and nothing to wait for: {:#?}",
                         self.view.run
@@ -170,7 +170,7 @@ impl World {
         }
         if view.run.state.is_active() || matches!(view.run.state, RunState::Held { .. }) {
             let waits = !self.under_way.is_empty()
-                || plan::wake_at(view).is_some_and(|at| at > self.now)
+                || plan::wake_at(view, self.now).is_some()
                 || !plan::due(view, self.now).is_empty();
             assert!(waits, "a run that waits for nothing: {view:#?}");
         }
@@ -363,7 +363,7 @@ proptest! {
                 let _ = plan::request(&mut world.view, Request::MachineLost { machine, why: "test".into() }, world.now);
             }
             if world.under_way.is_empty() {
-                match plan::wake_at(&world.view) {
+                match plan::wake_at(&world.view, world.now) {
                     Some(at) => world.now = world.now.max(at),
                     None => break,
                 }

@@ -118,6 +118,7 @@ pub fn chain(name: &str, stages: Vec<Stage>) -> Chain {
         handoff_disk: disk.then_some(HandoffDisk {
             size_mib: 4,
             checkpoint: true,
+            keep: false,
         }),
         on_failure: OnFailure {
             hold_s: 3600,
@@ -196,6 +197,9 @@ pub fn view(chain: Chain) -> View {
             replay_of: None,
             disk_holder: None,
             has_disks: false,
+            disks_going: false,
+            kept_disk: false,
+            discarded: false,
             created_at: Timestamp(0),
             started_at: None,
             finished_at: None,

@@ -10,6 +10,7 @@ use wait::WaitOptions;
 
 mod list;
 mod logs;
+mod output;
 mod progress;
 #[cfg(test)]
 mod sample;
@@ -31,6 +32,10 @@ pub enum RunCommand {
     Watch(Watch),
     /// What the stages printed
     Logs(logs::Logs),
+    /// What a run made: document, binary outputs, kept disk
+    Output(output::Output),
+    /// Remove the disk that a run keeps as its result
+    Discard(output::Discard),
     /// End a run; what its stages did outside their machines is undone
     Abort(Abort),
     /// Let a held, failed or aborted run go on
@@ -71,7 +76,7 @@ pub struct Abort {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  greenroom run retry 7                 # from the stage that failed
+  greenroom run retry 7                 # from the earliest undone stage, else from the failed one
   greenroom run retry 7 --from facts --wait
   greenroom run retry 7 --force         # although earlier stages were undone")]
 pub struct Retry {
@@ -105,6 +110,8 @@ impl RunCommand {
             Self::List(list) => list.run(context).await,
             Self::Show(show) => show.run(context).await,
             Self::Logs(logs) => logs.run(context).await,
+            Self::Output(output) => output.run(context).await,
+            Self::Discard(discard) => discard.run(context).await,
             Self::Watch(Watch { id, timeout }) => wait::watch(context, id, timeout).await,
             Self::Abort(Abort { id, reason, wait }) => {
                 let reason = reason.unwrap_or_else(asked_by);

@@ -163,6 +163,8 @@ impl Link {
                     "libvirt did not answer \"{}\" within {:?}",
                     call.what, call.patience
                 );
+                // What did not answer may or may not have happened, as with a lost connection; all our
+                // calls may be repeated.
                 if call.kind == CallKind::Agent {
                     let link = Arc::downgrade(self);
                     let why = late.clone();
@@ -175,6 +177,7 @@ impl Link {
                     });
                 } else {
                     self.lost(generation, &late);
+                    return Err(HvError::Unreachable(late));
                 }
                 Err(HvError::Host(late))
             }

@@ -1,8 +1,11 @@
 //! The handoff disk: raw, of fixed size, one machine's at a time, never probed or mounted here.
 
-use tokio::time::Instant;
+use std::path::PathBuf;
 
-use super::{Order, elapsed_ms, failure_of, patiently};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{Order, elapsed_ms, failure_of, insistently, patiently};
 use crate::hypervisor::{AttachedDisk, DiskOrder, HvError};
 use crate::runs::plan::Outcome;
 use crate::runs::services::{HANDOFF_SERIAL, Services};
@@ -93,11 +96,7 @@ fn replayed_first(order: &Order) -> bool {
     order.plan.replayed_first_on_disk
 }
 
-async fn fresh(
-    services: &Services,
-    path: std::path::PathBuf,
-    size_mib: u64,
-) -> Result<(), HvError> {
+async fn fresh(services: &Services, path: PathBuf, size_mib: u64) -> Result<(), HvError> {
     services.hypervisor.remove_disk(&path).await?;
     make(services, DiskOrder::Raw { path, size_mib }).await
 }
@@ -134,24 +133,28 @@ pub async fn detach(services: &Services, order: &Order) -> Result<Outcome, Failu
     })
 }
 
-pub async fn remove(services: &Services, order: &Order) -> Result<Outcome, Failure> {
-    let steps = async {
-        services
-            .hypervisor
-            .remove_disk(&services.settings.handoff_disk(order.run.id))
-            .await?;
-        for index in 0..order.plan.stages.len() {
-            services
-                .hypervisor
-                .remove_disk(&services.settings.checkpoint(order.run.id, index))
-                .await?;
+/// Removes what the run had, but for the handoff disk when it is the run's result.
+pub async fn remove(
+    services: &Services,
+    order: &Order,
+    cancel: &CancellationToken,
+) -> Result<Outcome, Failure> {
+    let run = order.run.id;
+    let mut disks: Vec<PathBuf> = (0..order.plan.stages.len())
+        .map(|index| services.settings.checkpoint(run, index))
+        .collect();
+    if !order.plan.keeps_disk(&order.run) {
+        disks.push(services.settings.handoff_disk(run));
+    }
+    let gone = insistently(cancel, "disk", || async {
+        for disk in &disks {
+            services.hypervisor.remove_disk(disk).await?;
         }
-        Ok::<_, HvError>(())
-    };
-    steps
+        Ok(())
+    });
+    Ok(gone
         .await
-        .map_err(|error| failure_of(&error, "removing the handoff disk"))?;
-    Ok(Outcome::DisksRemoved)
+        .map_or(Outcome::Cancelled, |()| Outcome::DisksRemoved))
 }
 
 fn handoff(services: &Services, order: &Order) -> AttachedDisk {

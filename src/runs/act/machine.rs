@@ -1,11 +1,9 @@
 //! Making and releasing machines.
 
-use std::time::Duration;
-
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Order, elapsed_ms, failure_of, guest, patiently};
+use super::{Order, elapsed_ms, failure_of, guest, insistently, patiently};
 use crate::engines;
 use crate::hypervisor::{HvError, MachineSpec, Nic};
 use crate::runs::capacity::Urgency;
@@ -160,29 +158,15 @@ pub async fn release(
 ) -> Result<Outcome, Failure> {
     let machine = order.machine()?;
     let begun = Instant::now();
-    let mut pause = Duration::from_millis(200);
-    loop {
-        let result = async {
-            services.hypervisor.destroy_machine(machine.id).await?;
-            services
-                .hypervisor
-                .remove_disk(&services.settings.machine_disk(machine))
-                .await
-        }
-        .await;
-        match result {
-            Ok(()) => {
-                return Ok(Outcome::MachineGone {
-                    teardown_ms: elapsed_ms(begun),
-                });
-            }
-            Err(error) => {
-                tracing::warn!(machine = %machine.name, %error, "not removed yet; trying again");
-                tokio::select! {
-                    () = tokio::time::sleep(pause) => pause = (pause * 2).min(Duration::from_secs(30)),
-                    () = cancel.cancelled() => return Ok(Outcome::Cancelled),
-                }
-            }
-        }
-    }
+    let gone = insistently(cancel, "machine", || async {
+        services.hypervisor.destroy_machine(machine.id).await?;
+        let disk = services.settings.machine_disk(machine);
+        services.hypervisor.remove_disk(&disk).await
+    });
+    Ok(match gone.await {
+        Some(()) => Outcome::MachineGone {
+            teardown_ms: elapsed_ms(begun),
+        },
+        None => Outcome::Cancelled,
+    })
 }

@@ -99,19 +99,51 @@ pub async fn carry_out(services: &Services, order: &Order, cancel: &Cancellation
             Action::Watch(_) => work::watch(services, order).await,
             Action::Collect(_) => work::collect(services, order).await,
             Action::Detach(_) => disk::detach(services, order).await,
-            Action::RemoveDisks => disk::remove(services, order).await,
+            Action::RemoveDisks => disk::remove(services, order, cancel).await,
         }
     };
-    // Following a guest may be dropped at any moment. Whatever changes the host is not: making and
+    // Talking with a guest may be dropped at any moment. Whatever changes the host is not: making and
     // releasing look at the token themselves between their steps, the others have short deadlines.
     let result = match order.action {
-        Action::Start(_) | Action::Watch(_) | Action::Collect(_) => tokio::select! {
-            result = work => result,
-            () = cancel.cancelled() => return Outcome::Cancelled,
-        },
+        Action::Watch(_) => unless_cancelled(work, cancel).await,
+        Action::Start(_) | Action::Collect(_) => {
+            unless_cancelled(in_time(work, order.action), cancel).await
+        }
         _ => work.await,
     };
     result.unwrap_or_else(Outcome::Failed)
+}
+
+async fn unless_cancelled(
+    work: impl Future<Output = Result<Outcome, Failure>>,
+    cancel: &CancellationToken,
+) -> Result<Outcome, Failure> {
+    tokio::select! {
+        result = work => result,
+        () = cancel.cancelled() => Ok(Outcome::Cancelled),
+    }
+}
+
+/// How long handing a guest its input, or taking its output, may take in all. Each call has its own
+/// deadline, but a guest that gives a byte with each would take years. 64 MiB, the largest output,
+/// takes under a minute through the agent (1.3 MB/s at the slowest that was measured).
+const TALK: Duration = Duration::from_secs(300);
+
+async fn in_time(
+    work: impl Future<Output = Result<Outcome, Failure>>,
+    action: Action,
+) -> Result<Outcome, Failure> {
+    let late = |_| {
+        let word = action.word();
+        Failure::new(
+            FailureKind::Lost,
+            format!(
+                "the guest drags the {word} out: it did not end within {} s",
+                TALK.as_secs()
+            ),
+        )
+    };
+    tokio::time::timeout(TALK, work).await.map_err(late)?
 }
 
 fn guest<'a>(services: &'a Services, machine: MachineId) -> Guest<'a> {
@@ -134,6 +166,48 @@ where
                 tracing::warn!(%why, "the host cannot be reached; trying again");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_secs(5));
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Repeats what has to happen in the end, until it did or nobody wants it any more: a machine or a
+/// disk is never forgotten.
+async fn insistently<F>(
+    cancel: &CancellationToken,
+    what: &str,
+    mut call: impl FnMut() -> F,
+) -> Option<()>
+where
+    F: Future<Output = Result<(), HvError>>,
+{
+    let mut pause = Duration::from_millis(200);
+    loop {
+        match call().await {
+            Ok(()) => return Some(()),
+            Err(error) => tracing::warn!(what, %error, "not removed yet; trying again"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => pause = (pause * 2).min(Duration::from_secs(30)),
+            () = cancel.cancelled() => return None,
+        }
+    }
+}
+
+/// Repeats a talk with a guest while the host cannot be reached, as [`patiently`], and while the
+/// agent does not answer, for as long as a guest may be silent.
+async fn talking<T, F>(services: &Services, mut call: impl FnMut() -> F) -> Result<T, HvError>
+where
+    F: Future<Output = Result<T, HvError>>,
+{
+    let begun = tokio::time::Instant::now();
+    loop {
+        match patiently(services, &mut call).await {
+            Err(HvError::AgentAbsent(_) | HvError::AgentTimeout(..))
+                if begun.elapsed() < services.settings.silence =>
+            {
+                tokio::time::sleep(Duration::from_millis(200)).await;
             }
             result => return result,
         }

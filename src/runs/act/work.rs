@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::{Order, artefact_failure, elapsed_ms, failure_of, guest};
+use super::{Order, artefact_failure, elapsed_ms, failure_of, guest, talking};
 use crate::chain::handoff;
 use crate::chain::model::{Output, Stage, Work};
 use crate::hypervisor::HvError;
@@ -44,8 +44,9 @@ pub async fn start(services: &Services, order: &Order) -> Result<Outcome, Failur
         env: environment(order, attempt, stage),
         disk_serial: stage.handoff_disk.then(|| HANDOFF_SERIAL.to_owned()),
     };
-    guest(services, machine.id)
-        .start_job(&job)
+    // Starting again what was started does nothing, so this outlives a libvirtd that is restarted.
+    let guest = guest(services, machine.id);
+    talking(services, || guest.start_job(&job))
         .await
         .map_err(|error| failure_of(&error, "starting the work"))?;
     let deadline =
@@ -214,11 +215,11 @@ async fn store_pieces(
                 .await;
             match written {
                 Ok(()) => break,
-                Err(error) if error.is_transient() => {
+                Err(error) => {
+                    tracing::warn!(%error, "the log waits for the database");
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(Duration::from_secs(5));
                 }
-                Err(error) => return Err(Failure::new(FailureKind::Internal, error.to_string())),
             }
         }
     }
@@ -270,11 +271,11 @@ pub async fn collect(services: &Services, order: &Order) -> Result<Outcome, Fail
         | Output::Xml { max_bytes, .. }
         | Output::Binary { max_bytes, .. } => *max_bytes,
     };
+    let guest = guest(services, machine.id);
     let content = match &order.output {
         Some(bytes) if bytes.len() as u64 > max_bytes => Content::TooLarge,
         Some(bytes) => Content::Bytes(bytes.clone()),
-        None => guest(services, machine.id)
-            .job_output(attempt.id, max_bytes)
+        None => talking(services, || guest.job_output(attempt.id, max_bytes))
             .await
             .map_err(|error| failure_of(&error, "fetching the output"))?,
     };

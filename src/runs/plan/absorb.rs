@@ -15,7 +15,9 @@ pub fn absorb(view: &mut View, action: Action, outcome: Outcome, now: Timestamp)
         Action::Release(id) => machine_released(view, id, outcome, now),
         Action::RemoveDisks => {
             if outcome == Outcome::DisksRemoved {
+                view.run.kept_disk = view.plan.keeps_disk(&view.run);
                 view.run.has_disks = false;
+                view.run.disks_going = false;
                 view.run.disk_holder = None;
             }
         }
@@ -122,6 +124,9 @@ fn attempt_moved(view: &mut View, id: AttemptId, outcome: Outcome, now: Timestam
             }
             succeed(view, id, now);
         }
+        // The output is stored and the disk was flushed in the guest: what happens to the machine
+        // now costs nothing. It keeps the disk until it is gone.
+        Outcome::Failed(_) if attempt.progress == Progress::Collected => succeed(view, id, now),
         Outcome::Failed(failure) => fail(view, id, failure, now),
         _ => {}
     }
@@ -157,6 +162,9 @@ pub(super) fn fail(view: &mut View, id: AttemptId, failure: Failure, now: Timest
     if attempt.progress.is_over() {
         return;
     }
+    if attempt.progress == Progress::Collected {
+        return succeed(view, id, now);
+    }
     attempt.progress = Progress::Failed {
         failure: failure.clone(),
     };
@@ -188,8 +196,10 @@ pub(super) fn fail(view: &mut View, id: AttemptId, failure: Failure, now: Timest
         .stages
         .iter()
         .any(|stage| stage.undo.is_some() && stage.handoff_disk);
+    // And work that did not end before its deadline is still at it, which an undo must not meet.
     let keep = purpose == Purpose::Work
         && !undo_needs_disk
+        && failure.kind != FailureKind::Deadline
         && view.plan.chain.on_failure.keep_machine
         && !may_retry(view, index, purpose, failure.kind);
     let until = now.after(Duration::from_secs(view.plan.chain.on_failure.hold_s));

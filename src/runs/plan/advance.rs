@@ -5,7 +5,7 @@ use super::undo;
 use crate::runs::view::View;
 use crate::vocab::machine::MachineState;
 use crate::vocab::run::{Progress, Purpose, RunState, UndoCause};
-use crate::vocab::{Failure, FailureKind, Timestamp};
+use crate::vocab::{Failure, FailureKind, MachineId, Timestamp};
 
 /// Gives the attempt that is under way up.
 pub(super) fn drop_current(view: &mut View, now: Timestamp) {
@@ -35,6 +35,10 @@ pub fn advance(view: &mut View, now: Timestamp) {
 }
 
 fn advance_once(view: &mut View, now: Timestamp) -> bool {
+    if let Some(machine) = kept_too_long(view, now) {
+        view.release(machine);
+        return true;
+    }
     match view.run.state.clone() {
         RunState::Queued => match view.run.abort_reason.clone() {
             Some(reason) => enter(view, RunState::Aborted { reason }, now),
@@ -54,6 +58,15 @@ fn advance_once(view: &mut View, now: Timestamp) -> bool {
             release_all(view)
         }
     }
+}
+
+fn kept_too_long(view: &View, now: Timestamp) -> Option<MachineId> {
+    let past =
+        |state: &MachineState| matches!(state, MachineState::Kept { until } if now >= *until);
+    view.machines
+        .iter()
+        .find(|machine| past(&machine.state))
+        .map(|machine| machine.id)
 }
 
 /// Admission: a queued run becomes a running one.

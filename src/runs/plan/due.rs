@@ -4,7 +4,7 @@ use super::Action;
 use super::tries::set;
 use crate::runs::view::View;
 use crate::vocab::machine::MachineState;
-use crate::vocab::run::{Progress, RunState};
+use crate::vocab::run::{Attempt, Progress, RunState};
 use crate::vocab::{MachineId, Timestamp};
 
 /// The effects that are to be under way now.
@@ -49,12 +49,34 @@ fn due_for_attempt(view: &View, now: Timestamp) -> Option<Action> {
         Progress::DiskReady if up && (disk_is_free || view.run.disk_holder == attempt.machine) => {
             Some(Action::Attach(attempt.id))
         }
-        Progress::Equipped if up => Some(Action::Start(attempt.id)),
+        Progress::Equipped if up && !earlier_try_lives(view, attempt) => {
+            Some(Action::Start(attempt.id))
+        }
         Progress::Working => Some(Action::Watch(attempt.id)),
         Progress::Worked => Some(Action::Collect(attempt.id)),
         Progress::Collected => Some(Action::Detach(attempt.id)),
         _ => None,
     }
+}
+
+/// A failed try at the same stage may still be at work in a machine that is not gone yet: two tries of
+/// one stage are never at work at once.
+fn earlier_try_lives(view: &View, attempt: &Attempt) -> bool {
+    view.attempts
+        .iter()
+        .filter(|other| {
+            other.id != attempt.id
+                && other.stage_index == attempt.stage_index
+                && other.begun
+                && other.progress != Progress::Succeeded
+        })
+        .filter_map(|other| view.machine(other.machine?))
+        .any(|machine| {
+            !matches!(
+                machine.state,
+                MachineState::Gone | MachineState::Kept { .. }
+            )
+        })
 }
 
 /// Whether an action has to wait until another, of this run and under way, has ended: a machine is
@@ -66,7 +88,10 @@ pub fn must_wait(view: &View, action: Action, other: Action) -> bool {
         Action::PrepareDisk(_) | Action::Attach(_) | Action::Detach(_) => {
             matches!(
                 other,
-                Action::PrepareDisk(_) | Action::Attach(_) | Action::Detach(_)
+                Action::PrepareDisk(_)
+                    | Action::Attach(_)
+                    | Action::Detach(_)
+                    | Action::RemoveDisks
             )
         }
         _ => false,
@@ -94,19 +119,32 @@ pub fn begin(view: &mut View, action: Action) {
             let machine = view.attempt(id).and_then(|attempt| attempt.machine);
             view.run.disk_holder = machine;
         }
-        Action::PrepareDisk(_) => view.run.has_disks = true,
+        Action::PrepareDisk(_) => {
+            view.run.has_disks = true;
+            view.run.disks_going = false;
+        }
+        Action::RemoveDisks => view.run.disks_going = true,
         Action::Start(id) => set(view, id, |attempt| attempt.begun = true),
         _ => {}
     }
 }
 
-/// When to look again although nothing happened: the end of a back-off or of a hold.
-pub fn wake_at(view: &View) -> Option<Timestamp> {
-    match &view.run.state {
+/// When to look again although nothing happened: the end of a back-off, of a hold, or of a machine's
+/// being kept, whichever comes first after `now`.
+pub fn wake_at(view: &View, now: Timestamp) -> Option<Timestamp> {
+    let of_state = match &view.run.state {
         RunState::Held { until, .. } => Some(*until),
         state if state.is_active() => view.current().map(|attempt| attempt.not_before),
         _ => None,
-    }
+    };
+    let of_machines = view
+        .machines
+        .iter()
+        .filter_map(|machine| match machine.state {
+            MachineState::Kept { until } => Some(until),
+            _ => None,
+        });
+    of_machines.chain(of_state).filter(|at| *at > now).min()
 }
 
 /// Nothing is left to do, now or later.

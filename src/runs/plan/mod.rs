@@ -152,6 +152,8 @@ pub enum Request {
         from: Option<String>,
         force: bool,
     },
+    /// The kept result, the handoff disk, is not wanted any more.
+    Discard,
     /// The host says that a machine of this run is not there any more.
     MachineLost {
         machine: MachineId,

@@ -23,6 +23,16 @@ pub fn request(view: &mut View, request: Request, now: Timestamp) -> Result<(), 
             Ok(())
         }
         Request::Retry { from, force } => retry(view, from.as_deref(), force, now),
+        Request::Discard => {
+            if !view.run.kept_disk {
+                return Err(format!("run {} has no kept disk", view.run.id));
+            }
+            view.run.discarded = true;
+            view.run.kept_disk = false;
+            // From here on it is like any other disk of an ended run.
+            view.run.has_disks = true;
+            Ok(())
+        }
         Request::MachineLost { machine, why } => {
             if view.machine(machine).is_some_and(|machine| {
                 !matches!(machine.state, MachineState::Releasing | MachineState::Gone)
@@ -78,10 +88,12 @@ fn retry(view: &mut View, from: Option<&str>, force: bool, now: Timestamp) -> Re
             index
         }
     };
-    let wants_disk = view.plan.chain.handoff_disk.is_some();
-    if wants_disk && target > 0 && !view.run.has_disks {
+    let stages = &view.plan.chain.stages;
+    let carries_disk = stages[..target].iter().any(|stage| stage.handoff_disk)
+        && stages[target..].iter().any(|stage| stage.handoff_disk);
+    if carries_disk && (!view.run.has_disks || view.run.disks_going) {
         return Err(format!(
-            "the handoff disk of run {} was removed when it ended; retry from its first stage, {}",
+            "the handoff disk of run {} went when it ended; retry from its first stage, {}",
             run.id,
             view.stage(0).name
         ));
@@ -92,6 +104,7 @@ fn retry(view: &mut View, from: Option<&str>, force: bool, now: Timestamp) -> Re
         .rev()
         .find(|attempt| attempt.stage_index == target && attempt.purpose == Purpose::Work)
         .map(|attempt| attempt.input)
+        .or((target == view.run.stage_index).then_some(view.run.head))
         .ok_or_else(|| {
             format!(
                 "the input of stage {} was not kept",

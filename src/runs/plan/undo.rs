@@ -85,9 +85,22 @@ fn undo_failed(
         ),
     )
     .with_way_out(format!(
-        "needs attention: take back by hand what {stage} did, then abort the run, or retry it"
+        "needs attention: take back by hand what {} did, then abort the run, or retry it",
+        not_undone(view, index).join(", ")
     ));
     hold(view, failure, now)
+}
+
+/// The stages from this one to the chain's start whose effects still stand.
+fn not_undone(view: &View, from: usize) -> Vec<String> {
+    let stands = |index: &usize| {
+        view.stage(*index).undo.is_some() && input_of_begun_work(view, *index).is_some()
+    };
+    (0..=from)
+        .rev()
+        .filter(stands)
+        .map(|index| view.stage(index).name.clone())
+        .collect()
 }
 
 fn finish(view: &mut View, cause: &UndoCause, now: Timestamp) -> bool {
@@ -99,7 +112,11 @@ fn finish(view: &mut View, cause: &UndoCause, now: Timestamp) -> bool {
             },
             now,
         ),
-        UndoCause::Failed { failure } => hold(view, failure.clone(), now),
+        UndoCause::Failed { failure } => match view.run.abort_reason.clone() {
+            // Somebody aborted while it was undoing: the undo is what an abort would have done too.
+            Some(reason) => enter(view, RunState::Aborted { reason }, now),
+            None => hold(view, failure.clone(), now),
+        },
     }
 }
 

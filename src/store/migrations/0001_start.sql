@@ -58,7 +58,8 @@ CREATE TABLE attempts (
     work_ms     DOUBLE PRECISION NOT NULL,
     body        TEXT NOT NULL,
     created_at  BIGINT NOT NULL,
-    finished_at BIGINT
+    finished_at BIGINT,
+    position    BIGINT NOT NULL
 );
 CREATE UNIQUE INDEX attempts_by_run ON attempts (run, stage_index, purpose, number);
 
@@ -70,7 +71,8 @@ CREATE TABLE machines (
     state      TEXT NOT NULL,
     body       TEXT NOT NULL,
     made_at    BIGINT NOT NULL,
-    gone_at    BIGINT
+    gone_at    BIGINT,
+    position   BIGINT NOT NULL
 );
 CREATE INDEX machines_by_run ON machines (run);
 CREATE INDEX machines_alive ON machines (id) WHERE state <> 'gone';
