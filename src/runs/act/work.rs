@@ -213,6 +213,7 @@ async fn store_pieces(
             match written {
                 Ok(()) => break,
                 Err(error) if error.is_transient() => {
+                    tracing::warn!(%error, "the stage's log waits for the database");
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(Duration::from_secs(5));
                 }
