@@ -64,7 +64,7 @@ async fn a_full_disk_under_the_database_is_waited_for() {
     fill(&filler);
     // The stage ends on a host that cannot take a note of it.
     let begun = Instant::now();
-    while !ground.log().contains("the run waits for the database") {
+    while !ground.log().contains("waits for the database") {
         assert!(
             begun.elapsed() < Duration::from_secs(60),
             "nothing is said of the full disk\n{}",
