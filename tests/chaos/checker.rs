@@ -363,10 +363,7 @@ mod tests {
                 head: "cc".into(),
                 has_disks: false,
             }],
-            attempts: vec![
-                attempt(0, "one", "aa", "bb"),
-                attempt(1, "two", "bb", "cc"),
-            ],
+            attempts: vec![attempt(0, "one", "aa", "bb"), attempt(1, "two", "bb", "cc")],
             machines: vec![MachineRow {
                 id: "m1".into(),
                 run: 1,
@@ -428,7 +425,8 @@ mod tests {
     fn a_lost_or_misled_run_is_seen() {
         assert!(found(|facts| facts.runs.clear()).contains("run 1 is lost"));
         assert!(
-            found(|facts| facts.runs[0].state = "held".into()).contains("held instead of succeeded")
+            found(|facts| facts.runs[0].state = "held".into())
+                .contains("held instead of succeeded")
         );
     }
 
@@ -443,7 +441,9 @@ mod tests {
         assert!(
             found(|facts| facts.logs.get_mut(&1).unwrap().push("two".into())).contains("logged")
         );
-        let counted = found(|facts| facts.envelopes.get_mut(&1).unwrap()["document"]["one"]["times"] = 2.into());
+        let counted = found(|facts| {
+            facts.envelopes.get_mut(&1).unwrap()["document"]["one"]["times"] = 2.into()
+        });
         assert!(counted.contains("/one/times"), "{counted}");
     }
 

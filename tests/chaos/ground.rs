@@ -441,10 +441,7 @@ fn take_over_image(from: &Path, to: &Path, name: &str) {
     }
     let old = from.join(digest.trim());
     let manifest = std::fs::read_to_string(old.join("manifest.json")).expect("a manifest");
-    let manifest = manifest.replace(
-        &old.display().to_string(),
-        &home.display().to_string(),
-    );
+    let manifest = manifest.replace(&old.display().to_string(), &home.display().to_string());
     std::fs::write(home.join("manifest.json"), manifest).expect("a file");
     for part in ["kernel", "initrd", "disk.qcow2"] {
         std::fs::hard_link(old.join(part), home.join(part)).expect("a link");

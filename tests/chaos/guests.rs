@@ -156,7 +156,11 @@ async fn what_cannot_run_is_refused_with_the_reason() {
     );
 
     // Whether it is said at once or by the held run: more than the whole share never fits.
-    match ground.client().run_start(&Ground::order("d1", "memory")).await {
+    match ground
+        .client()
+        .run_start(&Ground::order("d1", "memory"))
+        .await
+    {
         Err(error) => {
             assert!(error.to_string().contains("512 MiB"), "{error}");
             ground.is_clean(&[]).await;

@@ -155,7 +155,8 @@ pub fn domains() -> Result<Vec<Domain>, String> {
         match domain(uuid) {
             Ok(domain) => found.push(domain),
             // It ended since it was listed.
-            Err(error) if error.contains("failed to get domain") || error.contains("not found") => {}
+            Err(error) if error.contains("failed to get domain") || error.contains("not found") => {
+            }
             Err(error) => return Err(error),
         }
     }

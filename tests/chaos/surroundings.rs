@@ -106,7 +106,9 @@ async fn a_full_disk_under_the_machines_holds_the_run_until_there_is_space() {
     let failure = view.run.failure.expect("a reason");
     assert_eq!(failure.kind.word(), "host", "{failure}");
     assert!(
-        failure.to_string().contains("free space on the host's disk"),
+        failure
+            .to_string()
+            .contains("free space on the host's disk"),
         "{failure}"
     );
     let in_vain = view.attempts.len();
