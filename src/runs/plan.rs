@@ -839,7 +839,10 @@ pub fn must_wait(view: &View, action: Action, other: Action) -> bool {
         Action::PrepareDisk(_) | Action::Attach(_) | Action::Detach(_) => {
             matches!(
                 other,
-                Action::PrepareDisk(_) | Action::Attach(_) | Action::Detach(_)
+                Action::PrepareDisk(_)
+                    | Action::Attach(_)
+                    | Action::Detach(_)
+                    | Action::RemoveDisks
             )
         }
         _ => false,

@@ -1,6 +1,9 @@
 //! The handoff disk: raw, of fixed size, one machine's at a time, never probed or mounted here.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::{Order, elapsed_ms, failure_of, patiently};
 use crate::hypervisor::{AttachedDisk, DiskOrder, HvError};
@@ -134,24 +137,37 @@ pub async fn detach(services: &Services, order: &Order) -> Result<Outcome, Failu
     })
 }
 
-pub async fn remove(services: &Services, order: &Order) -> Result<Outcome, Failure> {
-    let steps = async {
+/// Removes them, however long the host takes: a disk is never forgotten.
+pub async fn remove(
+    services: &Services,
+    order: &Order,
+    cancel: &CancellationToken,
+) -> Result<Outcome, Failure> {
+    let mut pause = Duration::from_millis(200);
+    loop {
+        let Err(error) = remove_all(services, order).await else {
+            return Ok(Outcome::DisksRemoved);
+        };
+        tracing::warn!(run = %order.run.id, %error, "the handoff disk is not removed yet; trying again");
+        tokio::select! {
+            () = tokio::time::sleep(pause) => pause = (pause * 2).min(Duration::from_secs(30)),
+            () = cancel.cancelled() => return Ok(Outcome::Cancelled),
+        }
+    }
+}
+
+async fn remove_all(services: &Services, order: &Order) -> Result<(), HvError> {
+    services
+        .hypervisor
+        .remove_disk(&services.settings.handoff_disk(order.run.id))
+        .await?;
+    for index in 0..order.plan.stages.len() {
         services
             .hypervisor
-            .remove_disk(&services.settings.handoff_disk(order.run.id))
+            .remove_disk(&services.settings.checkpoint(order.run.id, index))
             .await?;
-        for index in 0..order.plan.stages.len() {
-            services
-                .hypervisor
-                .remove_disk(&services.settings.checkpoint(order.run.id, index))
-                .await?;
-        }
-        Ok::<_, HvError>(())
-    };
-    steps
-        .await
-        .map_err(|error| failure_of(&error, "removing the handoff disk"))?;
-    Ok(Outcome::DisksRemoved)
+    }
+    Ok(())
 }
 
 fn handoff(services: &Services, order: &Order) -> AttachedDisk {

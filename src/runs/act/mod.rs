@@ -96,7 +96,7 @@ pub async fn carry_out(services: &Services, order: &Order, cancel: &Cancellation
             Action::Watch(_) => work::watch(services, order).await,
             Action::Collect(_) => work::collect(services, order).await,
             Action::Detach(_) => disk::detach(services, order).await,
-            Action::RemoveDisks => disk::remove(services, order).await,
+            Action::RemoveDisks => disk::remove(services, order, cancel).await,
         }
     };
     // Following a guest may be dropped at any moment. Whatever changes the host is not: making and
