@@ -389,6 +389,19 @@ impl Ground {
         self.mounts.push(folder.to_owned());
     }
 
+    /// Mounts a file over another, which can then be used and not be removed.
+    pub fn cover(&mut self, file: &Path) {
+        let cover = self.folder.path().join("cover");
+        std::fs::write(&cover, b"").expect("a file");
+        run(Command::new("mount").arg("--bind").arg(&cover).arg(file));
+        self.mounts.push(file.to_owned());
+    }
+
+    pub fn uncover(&mut self, file: &Path) {
+        run(Command::new("umount").arg(file));
+        self.mounts.retain(|mount| mount != file);
+    }
+
     pub fn resize(&self, folder: &Path, size: &str) {
         run(Command::new("mount")
             .args(["-o", &format!("remount,size={size}")])
