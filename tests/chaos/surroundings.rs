@@ -121,6 +121,7 @@ async fn a_full_disk_under_the_machines_holds_the_run_until_there_is_space() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes half a minute: `vagrant/lab chaos`"]
 async fn a_handoff_disk_that_cannot_be_removed_is_tried_again_with_pauses() {
     let Some(mut ground) = Ground::open("a handoff disk that cannot be removed").await else {
         return;
