@@ -70,7 +70,7 @@ pub struct Domain {
     pub uuid: String,
     /// Whose it is, by its tag.
     pub deployment: Option<String>,
-    /// SHA-256 of its XML.
+    /// As libvirt describes it.
     pub xml: String,
     pub state: String,
 }
@@ -273,10 +273,25 @@ fn judge_domains(facts: &Facts, foreign: &Domain, wrong: &mut Vec<String>) {
     {
         None => wrong.push(format!("the foreign domain {} is gone", foreign.name)),
         Some(now) if now != foreign => wrong.push(format!(
-            "the foreign domain {} was changed: it is {}, was {}",
-            foreign.name, now.state, foreign.state
+            "the foreign domain {} was changed: it is {}, was {}; {}",
+            foreign.name,
+            now.state,
+            foreign.state,
+            difference(&foreign.xml, &now.xml)
         )),
         Some(_) => {}
+    }
+}
+
+/// The first line that is not as before.
+fn difference(before: &str, now: &str) -> String {
+    let (mut before, mut now) = (before.lines(), now.lines());
+    loop {
+        match (before.next(), now.next()) {
+            (None, None) => return "its XML is the same".to_owned(),
+            (before, now) if before == now => {}
+            (before, now) => return format!("its XML says {now:?}, said {before:?}"),
+        }
     }
 }
 

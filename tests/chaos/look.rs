@@ -172,16 +172,18 @@ pub fn domain(uuid: &str) -> Result<Domain, String> {
         .children()
         .find(|child| child.has_tag_name("name"))
         .and_then(|name| name.text())
-        .unwrap_or_default();
+        .unwrap_or_default()
+        .to_owned();
     let deployment = tree
         .descendants()
         .find(|node| node.tag_name().namespace() == Some(TAG))
-        .and_then(|tag| tag.attribute("deployment"));
+        .and_then(|tag| tag.attribute("deployment"))
+        .map(str::to_owned);
     Ok(Domain {
-        name: name.to_owned(),
+        name,
         uuid: uuid.to_owned(),
-        deployment: deployment.map(str::to_owned),
-        xml: sha256(xml.as_bytes()),
+        deployment,
+        xml,
         state: state.trim().to_owned(),
     })
 }

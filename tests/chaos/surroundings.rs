@@ -64,7 +64,7 @@ async fn a_full_disk_under_the_database_is_waited_for() {
     fill(&filler);
     // The stage ends on a host that cannot take a note of it.
     let begun = Instant::now();
-    while !ground.log().contains("the run waits for the database") {
+    while !ground.log().contains("waits for the database") {
         assert!(
             begun.elapsed() < Duration::from_secs(60),
             "nothing is said of the full disk\n{}",
@@ -118,6 +118,32 @@ async fn a_full_disk_under_the_machines_holds_the_run_until_there_is_space() {
     let mut expected = chains::marks_done(run, 1);
     expected.tries[0].count += in_vain;
     ground.is_clean(&[expected]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes half a minute: `vagrant/lab chaos`"]
+async fn a_handoff_disk_that_cannot_be_removed_is_tried_again_with_pauses() {
+    let Some(mut ground) = Ground::open("a handoff disk that cannot be removed").await else {
+        return;
+    };
+    ground.start(None).await;
+    ground.apply(&chains::marks(2)).await;
+    let run = ground.begin("marks").await;
+    ground.works(run, "two").await;
+    // What something is mounted on cannot be removed.
+    let disk = ground.state().join(format!("vm/run-{run}.handoff.raw"));
+    ground.cover(&disk);
+    ground.rests(run, LONG).await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let facts = look::gather(&ground.state()).await.expect("facts");
+    let removals = facts
+        .journal
+        .iter()
+        .filter(|row| row.action == "remove_disks")
+        .count();
+    assert!(removals < 5, "tried {removals} times within seconds");
+    ground.uncover(&disk);
+    ground.is_clean(&[chains::marks_done(run, 1)]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
