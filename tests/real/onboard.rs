@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use greenroom::chain::check;
 use greenroom::hypervisor::Hypervisor;
+use greenroom::runs::plan::Request;
 use greenroom::vocab::run::RunState;
 use serde_json::Value;
 
@@ -71,5 +72,14 @@ async fn onboard_builds_a_disk_that_passes_its_own_verification() {
             machine.name
         );
     }
+    // The result is kept until somebody says otherwise.
+    let disk = daemon.services.settings.handoff_disk(run.id);
+    assert_eq!(yard.hypervisor.disks().await.expect("a listing"), [disk]);
+    daemon
+        .dispatch
+        .request(run.id, Request::Discard)
+        .await
+        .expect("a kept disk");
+    daemon.until(run.id, 30, |view| !view.run.has_disks).await;
     yard.check_nothing_left().await;
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use greenroom::hypervisor::HvError;
 use greenroom::hypervisor::simulated::{Fault, GuestFault};
+use greenroom::runs::capacity::{OVERHEAD_MIB, Room};
 use greenroom::runs::fault::Faults;
 use greenroom::runs::plan::Request;
 use greenroom::runs::submit;
@@ -399,5 +400,144 @@ async fn an_abort_ends_what_is_under_way() {
         }
     );
     assert_eq!(daemon.log_of(run.id).await, "taken back\n");
+    house.check_nothing_left();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_a_host_with_room_for_one_machine_runs_go_one_machine_at_a_time() {
+    let mut house = House::new();
+    house.settings.room = Room {
+        memory_mib: 128 + OVERHEAD_MIB,
+        vcpus: 1,
+    };
+    let daemon = house.daemon(Faults::none()).await;
+    let stages = ["a", "b", "c"]
+        .map(|name| stage(name, &says(name)))
+        .to_vec();
+    daemon.apply(&chain("tight", stages)).await;
+    let mut ids = Vec::new();
+    for n in 0..8 {
+        daemon.add_device(&format!("d{n}"), "c1").await;
+        ids.push(daemon.start(&format!("d{n}"), "tight").await.id);
+    }
+    for id in ids {
+        assert_eq!(daemon.finished(id).await.run.state, RunState::Succeeded);
+    }
+    assert_eq!(
+        house.world.counts().most_machines,
+        2,
+        "one of ours beside the foreign one"
+    );
+    house.check_nothing_left();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_result_is_kept_until_it_is_discarded() {
+    let house = House::new();
+    let daemon = house.daemon(Faults::none()).await;
+    daemon.add_device("d1", "c1").await;
+    let write = "printf %s RESULT > $GREENROOM_HANDOFF_DISK";
+    let mut keeping = chain(
+        "keeping",
+        vec![stage("s", write).on_disk().without_output()],
+    );
+    keeping.handoff_disk.as_mut().unwrap().keep = true;
+    daemon.apply(&keeping).await;
+    let run = daemon.start("d1", "keeping").await;
+    let view = daemon.finished(run.id).await;
+    assert!(view.run.kept_disk);
+    // The reconciler has looked more than twice by then.
+    tokio::time::sleep(house.settings.reconcile_every * 4).await;
+    let disk = daemon.services.settings.handoff_disk(run.id);
+    assert_eq!(house.world.disk_start(&disk, 6).unwrap(), b"RESULT");
+    daemon
+        .dispatch
+        .request(run.id, Request::Discard)
+        .await
+        .unwrap();
+    daemon.until(run.id, 10, |view| !view.run.has_disks).await;
+    house.check_nothing_left();
+    daemon
+        .dispatch
+        .request(run.id, Request::Discard)
+        .await
+        .unwrap_err();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_abort_while_it_undoes_ends_as_an_abort_with_everything_undone() {
+    let house = House::new();
+    let daemon = house.daemon(Faults::none()).await;
+    daemon.add_device("d1", "c1").await;
+    let stages = vec![
+        stage("a", &says("a")).undone_by("sleep 0.3\necho undone a"),
+        stage("b", "exit 1").without_output(),
+    ];
+    daemon.apply(&chain("failing", stages)).await;
+    let run = daemon.start("d1", "failing").await;
+    daemon
+        .until(run.id, 20, |view| {
+            matches!(view.run.state, RunState::Undoing { .. })
+        })
+        .await;
+    let abort = Request::Abort {
+        reason: "enough".into(),
+    };
+    daemon.dispatch.request(run.id, abort).await.unwrap();
+    let view = daemon.finished(run.id).await;
+    assert_eq!(
+        view.run.state,
+        RunState::Aborted {
+            reason: "enough".into()
+        }
+    );
+    assert_eq!(daemon.log_of(run.id).await, "undone a\n");
+    house.check_nothing_left();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_ended_run_can_be_retried_unless_its_device_has_another() {
+    let house = House::new();
+    let daemon = house.daemon(Faults::none()).await;
+    daemon.add_device("d1", "c1").await;
+    let flaky = "if [ $GREENROOM_ATTEMPT -lt 2 ]; then exit 1; fi";
+    let mut chain = chain("flaky", vec![stage("s", flaky).on_disk().without_output()]);
+    chain.on_failure.hold_s = 0;
+    daemon.apply(&chain).await;
+    let first = daemon.start("d1", "flaky").await.id;
+    assert!(matches!(
+        daemon.finished(first).await.run.state,
+        RunState::Failed { .. }
+    ));
+    let retry = || Request::Retry {
+        from: None,
+        force: false,
+    };
+    let second = daemon.start("d1", "flaky").await.id;
+    assert!(matches!(
+        daemon.finished(second).await.run.state,
+        RunState::Failed { .. }
+    ));
+    daemon.dispatch.request(first, retry()).await.unwrap();
+    assert_eq!(daemon.finished(first).await.run.state, RunState::Succeeded);
+    // A run that is open keeps the others of its device from being retried.
+    let long = stage("s", "sleep 600").without_output();
+    daemon
+        .apply(&crate::support::chain("long", vec![long]))
+        .await;
+    let third = daemon.start("d1", "long").await.id;
+    let refused = daemon.dispatch.request(second, retry()).await.unwrap_err();
+    assert!(refused.to_string().contains("meanwhile"), "{refused}");
+    daemon
+        .dispatch
+        .request(
+            third,
+            Request::Abort {
+                reason: "test".into(),
+            },
+        )
+        .await
+        .unwrap();
+    daemon.finished(third).await;
     house.check_nothing_left();
 }
