@@ -4,6 +4,7 @@
 //! `api::client` like everyone else; only `chain check`, `image` and `doctor` work without a daemon.
 //! What a guest or a stranger may have written passes [`text`] before it reaches a terminal.
 
+use std::io::Write as _;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -177,7 +178,17 @@ pub fn main() -> ExitCode {
     };
     // Blocking work that is left (a name lookup, a hanging libvirt) must not keep the process.
     runtime.shutdown_background();
-    exit.into()
+    end(exit)
+}
+
+/// Ends the process without the exit handlers of C libraries: threads inside of libvirt may be left
+/// (the daemon's always are, a hanging one elsewhere), and libraries that are taken down under them
+/// crash. Nothing of ours waits for an exit handler.
+fn end(exit: Exit) -> ! {
+    let _ = std::io::stdout().flush();
+    let _ = std::io::stderr().flush();
+    // SAFETY: takes a number and does not return.
+    unsafe { nix::libc::_exit(exit as i32) }
 }
 
 async fn execute(command: Command, context: &Context) -> Result<Exit, Failure> {
