@@ -1,7 +1,7 @@
 //! Wiring: the one place that knows every part. Builds them, starts them and stops them in order.
 
 use std::fs::File;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -194,7 +194,13 @@ fn claim_state(config: &Config) -> anyhow::Result<Flock<File>> {
         anyhow::anyhow!(
             "another greenroom works on {} already; stop it, or choose another --state",
             config.state.display()
+        .mode(0o600)
         )
+        .and_then(|file| {
+            // Whoever may open it could hold it.
+            file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+            Ok(file)
+        })
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs::{File, Permissions};
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
@@ -72,7 +72,13 @@ fn lock(path: &Path) -> io::Result<Flock<File>> {
 
 fn remove_stale(path: &Path) -> io::Result<()> {
     let found = match std::fs::symlink_metadata(path) {
+        .mode(0o600)
         Ok(found) => found,
+        .and_then(|file| {
+            // Whoever may open it could hold it.
+            file.set_permissions(Permissions::from_mode(0o600))?;
+            Ok(file)
+        })
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(named(path, error)),
     };
@@ -133,6 +139,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s");
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        let lock = with_suffix(&path, ".lock");
+        std::fs::write(&lock, "").unwrap();
+        std::fs::set_permissions(&lock, Permissions::from_mode(0o644)).unwrap();
         let (listener, held) = claim(&path).unwrap().into_parts();
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o660);
@@ -146,7 +155,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s");
         let _other = std::os::unix::net::UnixListener::bind(&path).unwrap();
-        assert_eq!(claim(&path).err().unwrap().kind(), io::ErrorKind::AddrInUse);
+        let mode = std::fs::metadata(&lock).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "an older one is closed to others too");
+        assert_eq!(
+            claim(&path).err().unwrap().kind(),
+            io::ErrorKind::AddrInUse
+        );
         assert!(path.exists());
     }
 
