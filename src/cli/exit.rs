@@ -112,7 +112,8 @@ fn reach(why: &str) -> String {
     if why.contains("ermission denied") {
         return "you may not open the socket: join its group, or use sudo".to_owned();
     }
-    "start the daemon with `greenroom serve` or `systemctl start greenroom`, or name its socket with --socket or GREENROOM_SOCKET".to_owned()
+    "start the daemon with `greenroom serve`, or name its socket with --socket or GREENROOM_SOCKET"
+        .to_owned()
 }
 
 impl From<ConfigError> for Failure {

@@ -68,7 +68,7 @@ Environment, each overruling the configuration file and overruled by flags:
 
 Start here:
   greenroom doctor
-  greenroom image build tiny
+  greenroom image build tiny --recipes images
   greenroom serve &
   greenroom chain apply chains/hello.yaml
   greenroom device add box-1 --fact serial=X1
