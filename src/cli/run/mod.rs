@@ -48,6 +48,7 @@ Examples:
 Exit code 0 when it succeeded, 1 when it failed, was aborted or is held.")]
 pub struct Watch {
     /// The run's number
+    #[arg(value_parser = number)]
     id: i64,
     /// Give up waiting after this time (the run goes on); exit code 7
     #[arg(long, value_name = "TIME", value_parser = text::parse_span)]
@@ -60,6 +61,7 @@ pub struct Watch {
 )]
 pub struct Abort {
     /// The run's number
+    #[arg(value_parser = number)]
     id: i64,
     /// For those who read the run later
     #[arg(long, value_name = "TEXT")]
@@ -79,6 +81,7 @@ pub struct Retry {
     id: i64,
     /// The stage to go on from
     #[arg(long, value_name = "STAGE")]
+    #[arg(value_parser = number)]
     from: Option<String>,
     /// Although stages before it were undone
     #[arg(long)]
@@ -100,6 +103,7 @@ pub struct Replay {
 
 impl RunCommand {
     pub async fn run(self, context: &Context) -> Result<Exit, Failure> {
+    #[arg(value_parser = number)]
         match self {
             Self::Start(start) => start.run(context).await,
             Self::List(list) => list.run(context).await,
@@ -145,6 +149,11 @@ fn asked_by() -> String {
 
 /// Waits for the run's end where that is wanted, else says what became of it.
 async fn finish(
+fn number(text: &str) -> Result<i64, String> {
+    text.parse()
+        .map_err(|_| "it is a run's number, see `greenroom run list`".to_owned())
+}
+
     context: &Context,
     run: &RunSummary,
     options: &WaitOptions,
