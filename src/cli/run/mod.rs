@@ -57,7 +57,7 @@ pub struct Watch {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  greenroom run abort 7\n  greenroom run abort 7 --reason 'wrong disk' --wait"
+    after_help = "Examples:\n  greenroom run abort 7\n  greenroom run abort 7 --reason 'wrong disk' --wait\n\nWith --wait the exit code is 0 once it has ended."
 )]
 pub struct Abort {
     /// The run's number
@@ -73,15 +73,18 @@ pub struct Abort {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  greenroom run retry 7                 # from the stage that failed
+  greenroom run retry 7
   greenroom run retry 7 --from facts --wait
-  greenroom run retry 7 --force         # although earlier stages were undone")]
+  greenroom run retry 7 --force         # although earlier stages were undone
+
+Begins at the earliest stage that was undone, else at the one that failed.
+With --wait the exit code is the run's: 0 succeeded, 1 failed, aborted or held.")]
 pub struct Retry {
     /// The run's number
+    #[arg(value_parser = number)]
     id: i64,
     /// The stage to go on from
     #[arg(long, value_name = "STAGE")]
-    #[arg(value_parser = number)]
     from: Option<String>,
     /// Although stages before it were undone
     #[arg(long)]
@@ -91,9 +94,16 @@ pub struct Retry {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  greenroom run replay 7 facts --wait")]
+#[command(after_help = "\
+Examples:
+  greenroom run replay 7 facts --wait
+
+A stage that works on the handoff disk gets it as it was then, from a checkpoint that is kept
+only while the replayed run is running or held. What the stage says under undo is left out.
+With --wait the exit code is the new run's: 0 succeeded, 1 failed, aborted or held.")]
 pub struct Replay {
     /// The run's number
+    #[arg(value_parser = number)]
     id: i64,
     /// Its name
     stage: String,
@@ -103,7 +113,6 @@ pub struct Replay {
 
 impl RunCommand {
     pub async fn run(self, context: &Context) -> Result<Exit, Failure> {
-    #[arg(value_parser = number)]
         match self {
             Self::Start(start) => start.run(context).await,
             Self::List(list) => list.run(context).await,
@@ -140,6 +149,11 @@ impl RunCommand {
     }
 }
 
+fn number(text: &str) -> Result<i64, String> {
+    text.parse()
+        .map_err(|_| "it is a run's number, see `greenroom run list`".to_owned())
+}
+
 fn asked_by() -> String {
     match std::env::var("USER") {
         Ok(user) if !user.is_empty() => format!("asked for by {user}"),
@@ -149,11 +163,6 @@ fn asked_by() -> String {
 
 /// Waits for the run's end where that is wanted, else says what became of it.
 async fn finish(
-fn number(text: &str) -> Result<i64, String> {
-    text.parse()
-        .map_err(|_| "it is a run's number, see `greenroom run list`".to_owned())
-}
-
     context: &Context,
     run: &RunSummary,
     options: &WaitOptions,
