@@ -1,7 +1,7 @@
 //! Wiring: the one place that knows every part. Builds them, starts them and stops them in order.
 
 use std::fs::File;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -154,7 +154,13 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         images: running.images.clone(),
         reconciler: running.reconciler.clone(),
     };
-    let served = web::serve(state, &config.socket(), stop).await;
+    let served = web::serve(
+        state,
+        &config.socket(),
+        config.socket_group.as_deref(),
+        stop,
+    )
+    .await;
     running.stop();
     served
 }
@@ -188,7 +194,13 @@ fn claim_state(config: &Config) -> anyhow::Result<Flock<File>> {
         .create(true)
         .truncate(false)
         .write(true)
+        .mode(0o600)
         .open(&path)
+        .and_then(|file| {
+            // Whoever may open it could hold it.
+            file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+            Ok(file)
+        })
         .with_context(|| path.display().to_string())?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| {
         anyhow::anyhow!(

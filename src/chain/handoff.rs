@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::Value;
+use tokio::sync::Semaphore;
 
 use super::document::{self, MAX_BYTES};
 use super::model::{DocumentFormat, Merge, Output, Stage, Transform};
@@ -51,7 +52,8 @@ pub struct Validation {
 
 /// Makes the bytes that the guest gets on standard input and in the file `GREENROOM_INPUT`.
 ///
-/// Fails with [`FailureKind::Input`], or [`FailureKind::Host`] when this host has no jq.
+/// Fails with [`FailureKind::Input`], or [`FailureKind::Host`] when this host has no jq or
+/// is busy with checks that take too long.
 pub async fn stage_input(stage: &Stage, envelope: &Envelope) -> Result<Vec<u8>, Failure> {
     let input = &stage.input;
     let made = match &input.transform {
@@ -97,7 +99,8 @@ pub async fn stage_input(stage: &Stage, envelope: &Envelope) -> Result<Vec<u8>, 
 /// Takes what the guest wrote to the file `GREENROOM_OUTPUT`. A missing file is for the caller: it
 /// knows whether there was one; pass empty bytes for a stage whose output is `none`.
 ///
-/// Fails with [`FailureKind::Output`], or [`FailureKind::Host`] when this host has no jq.
+/// Fails with [`FailureKind::Output`], or [`FailureKind::Host`] when this host has no jq or
+/// is busy with checks that take too long.
 pub async fn take_output(stage: &Stage, envelope: &Envelope, raw: &[u8]) -> Result<Taken, Failure> {
     let mut taken = Taken {
         envelope: envelope.clone(),
@@ -264,9 +267,26 @@ async fn apply(
 /// the document: 0.4 s at 16 levels. Beyond this the stage fails instead of the daemon.
 const SCHEMA_DEADLINE: Duration = Duration::from_secs(10);
 
+/// A check cannot be stopped, only left alone: so many may be under way, those that took too long
+/// among them. The others wait as long as a check may take.
+static SCHEMA_CHECKS: Semaphore = Semaphore::const_new(2);
+
 async fn obey(kind: FailureKind, what: &str, rules: &Value, value: &Value) -> Result<(), Failure> {
+    let permit = tokio::time::timeout(SCHEMA_DEADLINE, SCHEMA_CHECKS.acquire()).await;
+    let Ok(Ok(permit)) = permit else {
+        let message = format!(
+            "the {what} could not be checked against its schema: checks of other runs that take too long are still under way"
+        );
+        return Err(Failure::new(FailureKind::Host, message).with_way_out(
+            "retry later; simplify the schemas of the runs that failed because their check takes too long, and restart the daemon if it never ends",
+        ));
+    };
     let (rules, value) = (rules.clone(), value.clone());
-    let check = crate::blocking::attempt(move || schema::violations(&rules, &value));
+    let check = crate::blocking::attempt(move || {
+        // Free when the check has really ended, whoever still waits for it.
+        let _permit = permit;
+        schema::violations(&rules, &value)
+    });
     let Ok(checked) = tokio::time::timeout(SCHEMA_DEADLINE, check).await else {
         let message = format!("checking the {what} against its schema takes too long");
         return Err(Failure::new(kind, message)
@@ -293,7 +313,13 @@ async fn obey(kind: FailureKind, what: &str, rules: &Value, value: &Value) -> Re
         message.push_str(&format!(" {pointer}: {};", violation.message));
     }
     if count > listed.len() {
-        message.push_str(&format!(" and {} more;", count - listed.len()));
+        let or_more = if count == schema::MAX_COUNT {
+            " at least"
+        } else {
+            ""
+        };
+        let left = count - listed.len();
+        message.push_str(&format!(" and {left} more{or_more};"));
     }
     message.pop();
     Err(Failure::new(kind, message).with_way_out(match kind {

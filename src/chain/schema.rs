@@ -11,6 +11,9 @@ pub const MAX_VIOLATIONS: usize = 20;
 
 const DRAFT: &str = "https://json-schema.org/draft/2020-12/schema";
 
+/// Counting ends here: a large document can have millions, each of which takes memory and time.
+pub const MAX_COUNT: usize = 1_000;
+
 /// Something that a schema says about a document, or a meta-schema about a schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
@@ -59,12 +62,12 @@ pub fn mistakes(schema: &Value) -> Vec<Violation> {
 }
 
 /// What the schema says against the document, at most [`MAX_VIOLATIONS`] and how many there are in
-/// all; `Err` when the schema itself cannot be used.
+/// all, counted up to [`MAX_COUNT`]; `Err` when the schema itself cannot be used.
 pub fn violations(schema: &Value, document: &Value) -> Result<(Vec<Violation>, usize), String> {
     let validator = build(schema).map_err(|error| cut(&error.to_string()))?;
     let mut listed = Vec::new();
     let mut count = 0;
-    for error in validator.iter_errors(document) {
+    for error in validator.iter_errors(document).take(MAX_COUNT) {
         count += 1;
         if listed.len() < MAX_VIOLATIONS {
             listed.push(Violation {

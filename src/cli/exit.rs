@@ -110,9 +110,10 @@ impl Failure {
 /// What helps against a socket that does not answer, by the system's words for it.
 fn reach(why: &str) -> String {
     if why.contains("ermission denied") {
-        return "you may not open the socket: join its group, or use sudo".to_owned();
+        return "you may not open the socket: use sudo, or set socket_group to a group of yours and restart the daemon".to_owned();
     }
-    "start the daemon with `greenroom serve` or `systemctl start greenroom`, or name its socket with --socket or GREENROOM_SOCKET".to_owned()
+    "start the daemon with `greenroom serve`, or name its socket with --socket or GREENROOM_SOCKET"
+        .to_owned()
 }
 
 impl From<ConfigError> for Failure {

@@ -105,7 +105,7 @@ impl Build {
 
     fn names_of(&self, config: &Config) -> Result<Vec<String>, Failure> {
         let folder = config.recipes.display();
-        let help = "name the folder of recipes with --recipes or GREENROOM_IMAGES";
+        let help = "name the folder of recipes with --recipes or GREENROOM_IMAGES: in a checkout, --recipes images";
         let known = recipe::names(&config.recipes).map_err(|_| {
             Failure::new(
                 Exit::NotFound,

@@ -4,6 +4,7 @@
 //! `api::client` like everyone else; only `chain check`, `image` and `doctor` work without a daemon.
 //! What a guest or a stranger may have written passes [`text`] before it reaches a terminal.
 
+use std::io::Write as _;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -60,14 +61,15 @@ Exit codes:
   130  interrupted
 
 Environment, each overruling the configuration file and overruled by flags:
-  GREENROOM_CONFIG  GREENROOM_STATE  GREENROOM_SOCKET  GREENROOM_IMAGES (recipes)
+  GREENROOM_CONFIG  GREENROOM_STATE  GREENROOM_SOCKET  GREENROOM_SOCKET_GROUP
+  GREENROOM_IMAGES (recipes)
   GREENROOM_HYPERVISOR  GREENROOM_LIBVIRT_URI  GREENROOM_ACCELERATOR  GREENROOM_NETWORK
   GREENROOM_MEMORY_MIB  GREENROOM_VCPUS  GREENROOM_MAX_ACTIVE_RUNS
   NO_COLOR, CLICOLOR_FORCE
 
 Start here:
   greenroom doctor
-  greenroom image build tiny
+  greenroom image build tiny --recipes images
   greenroom serve &
   greenroom chain apply chains/hello.yaml
   greenroom device add box-1 --fact serial=X1
@@ -177,7 +179,17 @@ pub fn main() -> ExitCode {
     };
     // Blocking work that is left (a name lookup, a hanging libvirt) must not keep the process.
     runtime.shutdown_background();
-    exit.into()
+    end(exit)
+}
+
+/// Ends the process without the exit handlers of C libraries: threads inside of libvirt may be left
+/// (the daemon's always are, a hanging one elsewhere), and libraries that are taken down under them
+/// crash. Nothing of ours waits for an exit handler.
+fn end(exit: Exit) -> ! {
+    let _ = std::io::stdout().flush();
+    let _ = std::io::stderr().flush();
+    // SAFETY: takes a number and does not return.
+    unsafe { nix::libc::_exit(exit as i32) }
 }
 
 async fn execute(command: Command, context: &Context) -> Result<Exit, Failure> {

@@ -3,10 +3,11 @@
 use serde_json::Value;
 
 /// A character that could move the cursor, change colours, or make text look like other text:
-/// C0, DEL and C1 controls, and the direction marks of Unicode.
+/// C0, DEL and C1 controls, the direction marks of Unicode, and what takes no place: joiners, spaces
+/// of no width and the invisible letters of the tags block.
 fn is_risky(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+        || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{e0000}'..='\u{e007f}' | '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 /// One line of text: everything that is risky is escaped, line breaks and tabs too.
@@ -37,7 +38,10 @@ pub fn json_escaped(json: &str) -> String {
     let mut clean = String::with_capacity(json.len());
     for c in json.chars() {
         if is_risky(c) && c != '\n' {
-            clean.push_str(&format!("\\u{:04x}", c as u32));
+            // Beyond the first 65,536 characters JSON writes two.
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                clean.push_str(&format!("\\u{unit:04x}"));
+            }
         } else {
             clean.push(c);
         }
@@ -121,12 +125,16 @@ mod tests {
         assert_eq!(line("a\x1b[2Jb\nc\t"), "a\\u{1b}[2Jb\\nc\\t");
         assert_eq!(block("a\r\nb\t\x07"), "a\nb\t\\u{7}");
         assert_eq!(line("\u{9b}31m \u{202e}txt"), "\\u{9b}31m \\u{202e}txt");
+        assert_eq!(
+            line("a\u{61c}\u{200b}\u{200d}\u{2060}\u{e0041}b"),
+            "a\\u{61c}\\u{200b}\\u{200d}\\u{2060}\\u{e0041}b"
+        );
         assert_eq!(line("Grüße ✓ 端末"), "Grüße ✓ 端末");
     }
 
     #[test]
     fn json_means_the_same_after_escaping() {
-        let value = serde_json::json!({"k\u{9b}": "\u{7f}\u{202e}\x1b\nü"});
+        let value = serde_json::json!({"k\u{9b}": "\u{7f}\u{202e}\u{e0041}\u{200b}\x1b\nü"});
         let text = json_escaped(&serde_json::to_string_pretty(&value).unwrap());
         assert!(text.chars().all(|c| c == '\n' || !is_risky(c)), "{text}");
         assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);

@@ -18,6 +18,7 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("GREENROOM_CONFIG", "the configuration file"),
     ("GREENROOM_STATE", "state"),
     ("GREENROOM_SOCKET", "socket"),
+    ("GREENROOM_SOCKET_GROUP", "socket_group"),
     ("GREENROOM_IMAGES", "recipes"),
     ("GREENROOM_HYPERVISOR", "hypervisor.kind"),
     ("GREENROOM_LIBVIRT_URI", "hypervisor.uri"),
@@ -65,6 +66,9 @@ impl Environment {
         }
         if let Some(socket) = self.get("GREENROOM_SOCKET") {
             config.socket = Some(PathBuf::from(socket));
+        }
+        if let Some(group) = self.get("GREENROOM_SOCKET_GROUP") {
+            config.socket_group = Some(group.to_owned());
         }
         if let Some(recipes) = self.get("GREENROOM_IMAGES") {
             config.recipes = PathBuf::from(recipes);

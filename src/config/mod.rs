@@ -34,6 +34,8 @@ pub struct Config {
     pub state: PathBuf,
     /// The API's Unix socket; `greenroom.sock` in the state folder when not given.
     pub socket: Option<PathBuf>,
+    /// The group that may use the API, which owns the socket; the daemon's own when not given.
+    pub socket_group: Option<String>,
     /// Folder of the recipes that `image build` knows.
     pub recipes: PathBuf,
     /// What makes machines real, and how it is reached.
@@ -51,6 +53,7 @@ impl Default for Config {
         Self {
             state: PathBuf::from("/var/lib/greenroom"),
             socket: None,
+            socket_group: None,
             recipes: PathBuf::from("/usr/share/greenroom/images"),
             hypervisor: HypervisorConfig::default(),
             host: HostShare::default(),

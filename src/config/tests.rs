@@ -37,6 +37,7 @@ fn flags_win_over_environment_and_environment_over_file() {
         ("GREENROOM_IMAGES", "/from/env"),
         ("GREENROOM_MAX_ACTIVE_RUNS", "3"),
         ("GREENROOM_ACCELERATOR", "tcg"),
+        ("GREENROOM_SOCKET_GROUP", "adm"),
     ]);
     let config = load(&flags, &environment).unwrap();
     assert_eq!(config.state, Path::new("/from/env"));
@@ -44,6 +45,7 @@ fn flags_win_over_environment_and_environment_over_file() {
     assert_eq!(config.hypervisor.network, "from-file");
     assert_eq!(config.hypervisor.accelerator, AcceleratorChoice::Tcg);
     assert_eq!(config.runs.max_active, 3);
+    assert_eq!(config.socket_group.as_deref(), Some("adm"));
     assert_eq!(config.socket(), Path::new("/from/env/greenroom.sock"));
 }
 

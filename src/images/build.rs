@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -78,7 +78,18 @@ pub fn build(
 
 fn lock(own: &Path) -> Result<nix::fcntl::Flock<File>, ImageError> {
     let path = own.join(".lock");
-    let file = File::create(&path).map_err(|error| ImageError::io(&path, error))?;
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(&path)
+        .and_then(|file| {
+            // Whoever may open it could hold it.
+            file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+            Ok(file)
+        })
+        .map_err(|error| ImageError::io(&path, error))?;
     nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusive)
         .map_err(|(_, errno)| ImageError::io(&path, errno.into()))
 }

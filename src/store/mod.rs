@@ -8,7 +8,7 @@
 //! and runs each of them. The SQL keeps to what SQLite and PostgreSQL share (`$1…`, BIGINT, TEXT,
 //! no booleans): PostgreSQL is where users go when they outgrow one host.
 
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -155,6 +155,10 @@ impl Store {
             .connect_with(options.read_only(true))
             .await
             .map_err(|error| StoreError::Failed(error.to_string()))?;
+        keep_private(path).map_err(|error| StoreError::NotOurs {
+            path: path.display().to_string(),
+            why: error.to_string(),
+        })?;
         let (writer, queue) = mpsc::channel(1024);
         tokio::spawn(write_in_groups(connection, queue));
         Ok(Self {
@@ -199,6 +203,19 @@ impl Store {
     pub async fn read(&self) -> Result<sqlx::pool::PoolConnection<sqlx::Sqlite>, StoreError> {
         Ok(self.readers.acquire().await?)
     }
+}
+
+/// The database and SQLite's files beside it may be an older build's, which others could read.
+fn keep_private(database: &Path) -> std::io::Result<()> {
+    for suffix in ["", "-wal", "-shm"] {
+        let mut path = database.as_os_str().to_owned();
+        path.push(suffix);
+        match std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 async fn write_in_groups(mut connection: SqliteConnection, mut queue: mpsc::Receiver<Write>) {

@@ -2,7 +2,7 @@
 
 use std::fs::{File, Permissions};
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
@@ -27,8 +27,9 @@ impl Claim {
     }
 }
 
-/// Listens at `path`, mode 0660.
-pub fn claim(path: &Path) -> io::Result<Claim> {
+/// Listens at `path`, mode 0660, owned by `group` or our own.
+pub fn claim(path: &Path, group: Option<&str>) -> io::Result<Claim> {
+    let group = group.map(gid_of).transpose()?;
     let lock = lock(path)?;
     remove_stale(path)?;
     // Bound under another name and renamed: there is no moment at which the socket can be found with
@@ -39,7 +40,9 @@ pub fn claim(path: &Path) -> io::Result<Claim> {
         _ => {}
     }
     let listener = UnixListener::bind(&new).map_err(|error| named(&new, error))?;
-    std::fs::set_permissions(&new, Permissions::from_mode(0o660))
+    // The group first: nobody is let in by the mode who is not of it.
+    std::os::unix::fs::chown(&new, None, group)
+        .and_then(|()| std::fs::set_permissions(&new, Permissions::from_mode(0o660)))
         .and_then(|()| std::fs::rename(&new, path))
         .map_err(|error| named(path, error))?;
     let inode = std::fs::symlink_metadata(path)?.ino();
@@ -53,13 +56,29 @@ pub fn claim(path: &Path) -> io::Result<Claim> {
     })
 }
 
+fn gid_of(name: &str) -> io::Result<u32> {
+    match nix::unistd::Group::from_name(name)? {
+        Some(group) => Ok(group.gid.as_raw()),
+        None => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("there is no group {name:?}; see socket_group or GREENROOM_SOCKET_GROUP"),
+        )),
+    }
+}
+
 /// Two servers that start at the same time must not both find the same socket stale.
 fn lock(path: &Path) -> io::Result<Flock<File>> {
     let lock_path = with_suffix(path, ".lock");
     let file = File::options()
         .create(true)
         .append(true)
+        .mode(0o600)
         .open(&lock_path)
+        .and_then(|file| {
+            // Whoever may open it could hold it.
+            file.set_permissions(Permissions::from_mode(0o600))?;
+            Ok(file)
+        })
         .map_err(|error| named(&lock_path, error))?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
         if errno == nix::errno::Errno::EWOULDBLOCK {
@@ -133,12 +152,37 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s");
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        let (listener, held) = claim(&path).unwrap().into_parts();
+        let lock = with_suffix(&path, ".lock");
+        std::fs::write(&lock, "").unwrap();
+        std::fs::set_permissions(&lock, Permissions::from_mode(0o644)).unwrap();
+        let (listener, held) = claim(&path, None).unwrap().into_parts();
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o660);
-        assert_eq!(claim(&path).err().unwrap().kind(), io::ErrorKind::AddrInUse);
+        let mode = std::fs::metadata(&lock).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "an older one is closed to others too");
+        assert_eq!(
+            claim(&path, None).err().unwrap().kind(),
+            io::ErrorKind::AddrInUse
+        );
         drop((listener, held));
         assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn the_socket_belongs_to_the_group_that_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let own = nix::unistd::Group::from_gid(nix::unistd::getegid());
+        let Ok(Some(own)) = own else {
+            eprintln!("skipped: our group has no name here");
+            return;
+        };
+        let _claim = claim(&path, Some(&own.name)).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().gid(), own.gid.as_raw());
+        let other = folder.path().join("t");
+        let error = claim(&other, Some("no-such-group")).err().unwrap();
+        assert!(error.to_string().contains("no-such-group"), "{error}");
+        assert!(!other.exists());
     }
 
     #[tokio::test]
@@ -146,7 +190,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s");
         let _other = std::os::unix::net::UnixListener::bind(&path).unwrap();
-        assert_eq!(claim(&path).err().unwrap().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(
+            claim(&path, None).err().unwrap().kind(),
+            io::ErrorKind::AddrInUse
+        );
         assert!(path.exists());
     }
 
@@ -155,7 +202,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s");
         std::fs::write(&path, "precious").unwrap();
-        let error = claim(&path).err().unwrap();
+        let error = claim(&path, None).err().unwrap();
         assert!(error.to_string().contains("not a socket"), "{error}");
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
     }

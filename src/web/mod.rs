@@ -58,9 +58,14 @@ type Shared = axum::extract::State<Arc<App>>;
 const GRACE: Duration = Duration::from_secs(10);
 
 /// Serves the API until `stopping`. A stale socket file is replaced; a socket on which somebody
-/// listens is an error. The file is gone when this returns.
-pub async fn serve(state: State, socket: &Path, stopping: CancellationToken) -> anyhow::Result<()> {
-    let claim = listen::claim(socket).context("the API's socket cannot be opened")?;
+/// listens is an error; it belongs to `group` where one is given. The file is gone when this returns.
+pub async fn serve(
+    state: State,
+    socket: &Path,
+    group: Option<&str>,
+    stopping: CancellationToken,
+) -> anyhow::Result<()> {
+    let claim = listen::claim(socket, group).context("the API's socket cannot be opened")?;
     let (listener, _held) = claim.into_parts();
     tracing::info!(socket = %socket.display(), "the API listens");
     let app = Arc::new(App {

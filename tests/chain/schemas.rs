@@ -1,6 +1,6 @@
 //! JSON Schema: what is accepted as one, and what one says of a document.
 
-use greenroom::chain::schema::{MAX_VIOLATIONS, mistakes, violations};
+use greenroom::chain::schema::{MAX_COUNT, MAX_VIOLATIONS, mistakes, violations};
 use serde_json::json;
 
 #[test]
@@ -62,6 +62,8 @@ fn violations_are_listed_with_pointers_and_cut() {
     assert_eq!(listed[1].pointer, "/1");
     let (listed, count) = violations(&schema, &json!(vec![1; 500])).expect("a usable schema");
     assert_eq!((listed.len(), count), (MAX_VIOLATIONS, 500));
+    let (listed, count) = violations(&schema, &json!(vec![1; 5_000])).expect("a usable schema");
+    assert_eq!((listed.len(), count), (MAX_VIOLATIONS, MAX_COUNT));
 }
 
 #[test]

@@ -97,6 +97,32 @@ async fn deep_jmespath_does_not_overflow() {
 }
 
 #[tokio::test]
+async fn what_the_expression_puts_beside_each_element_counts() {
+    let many = json!(vec!["x"; 100_000]);
+    let text = "t".repeat(1_900);
+    for expression in [
+        format!("join('', map(&'{text}', @))"),
+        format!("join('{text}', @)"),
+        format!("[].{{{text}: @}}"),
+        format!("join('', [].['{text}'][])"),
+    ] {
+        let answer = select(&expression, &many).await;
+        let Err(TransformError::Limit(_)) = answer else {
+            panic!("{} was not refused", &expression[..20]);
+        };
+        assert!(select(&expression, &json!(["x"])).await.is_ok());
+    }
+    // A document of ordinary size and density, and an expression as people write them.
+    let disks: Vec<Value> = (0..5_000)
+        .map(|n| json!({"name": format!("disk-{n}"), "kind": "solid", "gib": n}))
+        .collect();
+    let expression = format!(
+        "{{about: '{text}', disks: [?kind == 'solid'].{{name: name, gib: gib, vendor: 'unknown vendor'}}, names: join(', ', [].name)}}"
+    );
+    assert!(select(&expression, &json!(disks)).await.is_ok());
+}
+
+#[tokio::test]
 async fn jmespath_that_multiplies_its_input_is_refused() {
     let doubling = vec!["[@,@]"; 20].join("|");
     let error = select(&doubling, &device()).await.expect_err("a bomb");

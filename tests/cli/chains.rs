@@ -68,6 +68,21 @@ fn all_faults_are_told_with_their_places_and_suggestions() {
 }
 
 #[test]
+fn of_several_files_an_unreadable_one_does_not_hide_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("broken.yaml"), FAULTY).unwrap();
+    let files = ["chain", "check", "nowhere.yaml", "broken.yaml"];
+    let said = greenroom(folder.path(), &files).exits(5);
+    assert!(said.out.contains("unreadable: "), "{}", said.out);
+    assert!(said.err.contains("broken.yaml:4:"), "{}", said.err);
+    let said = greenroom(folder.path(), &[&files[..], &["-o", "json"]].concat()).exits(5);
+    let verdicts = said.json();
+    assert_eq!(verdicts[0]["ok"], false);
+    assert!(verdicts[0]["unreadable"].is_string(), "{verdicts}");
+    assert!(verdicts[1]["faults"].is_object(), "{verdicts}");
+}
+
+#[test]
 fn what_a_file_says_cannot_steer_the_terminal() {
     let folder = tempfile::tempdir().unwrap();
     let text = "chain: \"a\\e[2J\"\nstages: \x1b]0;owned\x07\n";

@@ -20,6 +20,8 @@ fn usage_is_2_and_goes_to_standard_error() {
         assert!(said.out.is_empty(), "{arguments:?}: {}", said.out);
         assert!(!said.err.is_empty(), "{arguments:?}");
     }
+    let said = greenroom(folder.path(), &["run", "show", "abc"]).exits(2);
+    assert!(said.err.contains("greenroom run list"), "{}", said.err);
 }
 
 #[test]

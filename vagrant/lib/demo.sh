@@ -50,13 +50,14 @@ start_daemon() {
   local deadline=$(($(now_ms) + 60000))
   # shellcheck disable=SC2016
   in_lab_with_environment setsid --fork /bin/bash -c 'echo $$ >"$1/greenroom.pid"; exec greenroom serve </dev/null >>"$1/log/greenroom.log" 2>&1' greenroom "$LAB"
-  until [[ -S $LAB/state/greenroom.sock ]]; do
+  # A socket file may be a dead daemon's: only an answer counts.
+  until in_lab_with_environment greenroom status -q >/dev/null 2>&1; do
     if (($(now_ms) > deadline)) || { [[ -s $LAB/greenroom.pid ]] && ! is_starting_or_running; }; then
       echo "greenroom serve did not open $LAB/state/greenroom.sock"
       tail -n 20 "$LAB/log/greenroom.log" || true
       return 1
     fi
-    sleep 0.1
+    sleep 0.3
   done
 }
 
@@ -76,6 +77,7 @@ demo_run() {
 
 demo_show() {
   demo_say greenroom run show "$demo_run_id"
+  demo_say greenroom run output "$demo_run_id"
   note ""
   note "What each stage was given and what it left (input of the next = output of the last), and its machine:"
   in_lab_with_environment greenroom run show "$demo_run_id" -o json |

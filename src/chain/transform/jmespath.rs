@@ -2,12 +2,13 @@
 //!
 //! Two things keep it harmless. It parses and evaluates recursively, and 2 KiB of brackets would
 //! overflow an ordinary stack, so it gets a thread with a roomy one. And it terminates, but
-//! `[@,@]|[@,@]|…` doubles its input with every step: [`growth`] bounds from the expression alone
-//! how far that can go, and a product with the document's size that is too large is refused.
+//! `[@,@]|[@,@]|…` doubles its input with every step, and `map(&'long text', @)` puts a text in the
+//! place of each element: [`growth`] bounds from the expression alone how far that can go, and a
+//! product with the document's size that is too large is refused before anything is evaluated.
 
 use std::collections::BTreeMap;
 
-use jmespath::ast::{Ast, KeyValuePair};
+use jmespath::ast::Ast;
 use jmespath::{ErrorReason, JmespathError, Variable};
 use serde_json::Value;
 
@@ -20,7 +21,7 @@ use crate::chain::faults::{nearest, quoted};
 const STACK_BYTES: usize = 64 << 20;
 /// An expression that could multiply its input further is refused when the chain is checked.
 const MAX_GROWTH: f64 = 4096.0;
-/// Growth times size of the document, bytes: what one evaluation may build.
+/// Bytes: what one evaluation may build out of its document.
 const MAX_WORK: f64 = (64 << 20) as f64;
 
 const FUNCTIONS: [&str; 26] = [
@@ -56,7 +57,8 @@ pub fn check(expression: &str) -> Result<(), TransformError> {
     on_a_roomy_stack(|| {
         let ast = jmespath::parse(expression).map_err(|error| syntax_error(&error))?;
         check_functions(&ast)?;
-        if growth(&ast) > MAX_GROWTH {
+        let bound = growth(&ast, Shape::UNKNOWN);
+        if bound.times > MAX_GROWTH || bound.plus > MAX_WORK {
             return Err(TransformError::Expression {
                 message: "the expression could multiply its input more than 4,096 times".into(),
                 offset: None,
@@ -70,8 +72,8 @@ pub fn check(expression: &str) -> Result<(), TransformError> {
 pub fn apply(expression: &str, input: &Value) -> Result<Value, TransformError> {
     on_a_roomy_stack(|| {
         let compiled = jmespath::compile(expression).map_err(|error| syntax_error(&error))?;
-        let size = input.to_string().len() as f64;
-        if growth(compiled.as_ast()) * size > MAX_WORK {
+        let shape = Shape::of(input);
+        if growth(compiled.as_ast(), shape).of(shape) > MAX_WORK {
             return Err(TransformError::Limit(
                 "the expression could build more than 64 MiB out of this document".into(),
             ));
@@ -143,63 +145,178 @@ fn to_value(found: &Variable, depth: usize, room: &mut usize) -> Result<Value, T
     })
 }
 
-/// An upper bound of size of result and of work, as a multiple of the input's size.
-///
-/// Parts that begin with different fields of the same object share its size between them, so that
-/// `{a: a, b: b, …}` counts once, however many members it has.
-fn growth(ast: &Ast) -> f64 {
-    match ast {
-        Ast::Identity { .. }
-        | Ast::Field { .. }
-        | Ast::Index { .. }
-        | Ast::Slice { .. }
-        | Ast::Literal { .. } => 1.0,
-        Ast::Expref { ast, .. } => growth(ast),
-        Ast::Not { node, .. } | Ast::Flatten { node, .. } | Ast::ObjectValues { node, .. } => {
-            growth(node)
-        }
-        Ast::Comparison { lhs, rhs, .. } | Ast::And { lhs, rhs, .. } | Ast::Or { lhs, rhs, .. } => {
-            growth(lhs).max(growth(rhs))
-        }
-        Ast::Condition {
-            predicate, then, ..
-        } => growth(predicate).max(growth(then)),
-        Ast::Subexpr { lhs, rhs, .. } | Ast::Projection { lhs, rhs, .. } => {
-            growth(lhs) * growth(rhs)
-        }
-        Ast::MultiList { elements, .. } => 1.0 + together(elements.iter()),
-        Ast::MultiHash { elements, .. } => {
-            1.0 + together(elements.iter().map(|KeyValuePair { value, .. }| value))
-        }
-        Ast::Function { name, args, .. } => {
-            let by_expression: f64 = args
-                .iter()
-                .filter(|arg| matches!(arg, Ast::Expref { .. }))
-                .map(growth)
-                .product();
-            let values = args.iter().filter(|arg| !matches!(arg, Ast::Expref { .. }));
-            // Writing text inside text doubles its escapes.
-            let own = if matches!(name.as_str(), "to_string" | "to_array") {
-                2.0
-            } else {
-                1.0
-            };
-            own * by_expression * together(values).max(1.0)
+/// What the bound needs to know of the input.
+#[derive(Debug, Clone, Copy)]
+struct Shape {
+    bytes: f64,
+    /// Values and keys per byte: how often something can be put in the place of an element.
+    density: f64,
+}
+
+impl Shape {
+    /// When only the expression is known: what depends on the number of elements is left for later.
+    const UNKNOWN: Self = Self {
+        bytes: 0.0,
+        density: 0.0,
+    };
+
+    fn of(input: &Value) -> Self {
+        let bytes = input.to_string().len().max(1) as f64;
+        Self {
+            bytes,
+            density: nodes(input) as f64 / bytes,
         }
     }
 }
 
-fn together<'a>(parts: impl Iterator<Item = &'a Ast>) -> f64 {
-    let mut by_field: BTreeMap<&str, f64> = BTreeMap::new();
-    let mut rest = 0.0;
-    for part in parts {
-        match leading_field(part) {
-            Some(field) => *by_field.entry(field).or_default() += growth(part),
-            None if matches!(part, Ast::Literal { .. }) => {}
-            None => rest += growth(part),
+fn nodes(value: &Value) -> usize {
+    1 + match value {
+        Value::Array(items) => items.iter().map(nodes).sum(),
+        Value::Object(members) => members.values().map(|value| 1 + nodes(value)).sum(),
+        _ => 0,
+    }
+}
+
+/// An upper bound of size of result and of work: this many times the input's size, and so many bytes.
+#[derive(Debug, Clone, Copy)]
+struct Bound {
+    times: f64,
+    plus: f64,
+}
+
+impl Bound {
+    const INPUT: Self = Self {
+        times: 1.0,
+        plus: 0.0,
+    };
+
+    fn of(self, shape: Shape) -> f64 {
+        self.times * shape.bytes + self.plus
+    }
+
+    fn max(self, other: Self) -> Self {
+        Self {
+            times: self.times.max(other.times),
+            plus: self.plus.max(other.plus),
         }
     }
-    rest + by_field.into_values().fold(0.0, f64::max)
+
+    /// `next` is done with the result.
+    fn then(self, next: Self) -> Self {
+        Self {
+            times: self.times * next.times,
+            plus: self.plus * next.times + next.plus,
+        }
+    }
+
+    /// `next` is done with each element of the result. Elements that stem from the expression itself
+    /// may be as small as a byte.
+    fn for_each(self, next: Self, shape: Shape) -> Self {
+        Self {
+            times: self.times * (next.times + next.plus * shape.density),
+            plus: self.plus * (next.times + next.plus),
+        }
+    }
+}
+
+/// The bound of an expression.
+///
+/// Parts that begin with different fields of the same object share its size between them, so that
+/// `{a: a, b: b, …}` counts once, however many members it has.
+fn growth(ast: &Ast, shape: Shape) -> Bound {
+    match ast {
+        Ast::Identity { .. } | Ast::Field { .. } | Ast::Index { .. } | Ast::Slice { .. } => {
+            Bound::INPUT
+        }
+        Ast::Literal { value, .. } => Bound {
+            times: 1.0,
+            plus: value.to_string().len().max(1) as f64,
+        },
+        Ast::Expref { ast: node, .. }
+        | Ast::Not { node, .. }
+        | Ast::Flatten { node, .. }
+        | Ast::ObjectValues { node, .. } => growth(node, shape),
+        Ast::Comparison { lhs, rhs, .. } => compared(lhs, shape).max(compared(rhs, shape)),
+        Ast::And { lhs, rhs, .. } | Ast::Or { lhs, rhs, .. } => {
+            growth(lhs, shape).max(growth(rhs, shape))
+        }
+        Ast::Condition {
+            predicate, then, ..
+        } => growth(predicate, shape).max(growth(then, shape)),
+        Ast::Subexpr { lhs, rhs, .. } => growth(lhs, shape).then(growth(rhs, shape)),
+        Ast::Projection { lhs, rhs, .. } => growth(lhs, shape).for_each(growth(rhs, shape), shape),
+        Ast::MultiList { elements, .. } => {
+            let parts = together(elements.iter(), shape);
+            Bound {
+                times: 1.0 + parts.times,
+                plus: elements.len() as f64 + parts.plus,
+            }
+        }
+        Ast::MultiHash { elements, .. } => {
+            let parts = together(elements.iter().map(|pair| &pair.value), shape);
+            let keys: usize = elements.iter().map(|pair| pair.key.len() + 1).sum();
+            Bound {
+                times: 1.0 + parts.times,
+                plus: keys as f64 + parts.plus,
+            }
+        }
+        Ast::Function { name, args, .. } => {
+            let values = together(
+                args.iter().filter(|arg| !matches!(arg, Ast::Expref { .. })),
+                shape,
+            );
+            let mut bound = Bound {
+                times: values.times.max(1.0),
+                plus: values.plus,
+            };
+            for by in args.iter().filter(|arg| matches!(arg, Ast::Expref { .. })) {
+                bound = bound.for_each(growth(by, shape), shape);
+            }
+            match (name.as_str(), args.first()) {
+                // Writing text inside text doubles its escapes.
+                ("to_string" | "to_array", _) => Bound {
+                    times: 2.0 * bound.times,
+                    plus: 2.0 * bound.plus,
+                },
+                // The glue stands between all elements.
+                ("join", Some(glue)) => {
+                    let plus = match glue {
+                        Ast::Literal { .. } => growth(glue, shape).plus,
+                        _ => growth(glue, shape).of(shape),
+                    };
+                    bound.for_each(Bound { times: 1.0, plus }, shape)
+                }
+                _ => bound,
+            }
+        }
+    }
+}
+
+/// The result of a comparison is small: a literal in it is only looked at.
+fn compared(side: &Ast, shape: Shape) -> Bound {
+    match side {
+        Ast::Literal { .. } => Bound::INPUT,
+        _ => growth(side, shape),
+    }
+}
+
+fn together<'a>(parts: impl Iterator<Item = &'a Ast>, shape: Shape) -> Bound {
+    let mut by_field: BTreeMap<&str, f64> = BTreeMap::new();
+    let mut rest = 0.0;
+    let mut plus = 0.0;
+    for part in parts {
+        let bound = growth(part, shape);
+        plus += bound.plus;
+        match leading_field(part) {
+            Some(field) => *by_field.entry(field).or_default() += bound.times,
+            None if matches!(part, Ast::Literal { .. }) => {}
+            None => rest += bound.times,
+        }
+    }
+    Bound {
+        times: rest + by_field.into_values().fold(0.0, f64::max),
+        plus,
+    }
 }
 
 fn leading_field(ast: &Ast) -> Option<&str> {

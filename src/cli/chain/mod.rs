@@ -46,7 +46,7 @@ Examples:
   greenroom chain check chains                 # every .yaml, .yml and .json file in it
   greenroom chain check -o json chains | jq '.[] | select(.ok | not)'
 
-Exit code 0 when all are good, 5 when one has faults.")]
+Exit code 0 when all are good, 5 when one has faults or, of several, cannot be read.")]
 pub struct Check {
     /// Chain files, or folders of them
     #[arg(required = true, value_name = "FILE|DIR")]
@@ -111,6 +111,9 @@ struct Verdict {
     stages: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     faults: Option<Faults>,
+    /// Why it could not be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unreadable: Option<String>,
 }
 
 impl Verdict {
@@ -128,15 +131,24 @@ impl Verdict {
                     .collect(),
                 chain: Some(chain.name),
                 faults: None,
+                unreadable: None,
             },
             Err(faults) => Self {
-                file,
-                ok: false,
-                chain: None,
-                digest: None,
-                stages: Vec::new(),
                 faults: Some(faults),
+                ..Self::bad(file)
             },
+        }
+    }
+
+    fn bad(file: String) -> Self {
+        Self {
+            file,
+            ok: false,
+            chain: None,
+            digest: None,
+            stages: Vec::new(),
+            faults: None,
+            unreadable: None,
         }
     }
 }
@@ -144,10 +156,17 @@ impl Verdict {
 impl Check {
     fn run(self, context: &Context) -> Result<Exit, Failure> {
         let mut verdicts = Vec::new();
-        for path in chain_files(&self.paths)? {
-            let checked =
-                check::check_file(&path).map_err(|error| Failure::of_file(&path, &error))?;
-            verdicts.push(Verdict::of(&path, checked));
+        let files = chain_files(&self.paths)?;
+        for path in &files {
+            verdicts.push(match check::check_file(path) {
+                Ok(checked) => Verdict::of(path, checked),
+                Err(error) if files.len() == 1 => return Err(Failure::of_file(path, &error)),
+                // The others are worth a look all the same.
+                Err(error) => Verdict {
+                    unreadable: Some(error.to_string()),
+                    ..Verdict::bad(path.display().to_string())
+                },
+            });
         }
         if context.global.output == Format::Table {
             for faults in verdicts
@@ -166,9 +185,10 @@ impl Check {
 fn verdict_table(verdicts: &[Verdict], paint: Paint) -> String {
     let mut table = Table::new(paint, &["FILE", "VERDICT", "CHAIN", "STAGES"]);
     for verdict in verdicts {
-        let (word, stages) = match &verdict.faults {
-            None => ("ok".to_owned(), verdict.stages.join(", ")),
-            Some(faults) => {
+        let (word, stages) = match (&verdict.faults, &verdict.unreadable) {
+            (None, Some(why)) => (format!("unreadable: {why}"), String::new()),
+            (None, None) => ("ok".to_owned(), verdict.stages.join(", ")),
+            (Some(faults), _) => {
                 let count = faults.faults.len() + faults.left_out;
                 let plural = if count == 1 { "" } else { "s" };
                 (format!("{count} fault{plural}"), String::new())

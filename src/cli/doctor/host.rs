@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use super::Finding;
 use crate::api::HostView;
 use crate::config::AcceleratorChoice;
+use crate::hypervisor::libvirt::NO_PROBE_IMAGE;
 
 /// The daemon's verdict is from a guest that it booted; without a daemon only signs can be read.
 pub fn accelerator(choice: AcceleratorChoice, host: Option<&HostView>) -> Finding {
@@ -15,7 +16,12 @@ pub fn accelerator(choice: AcceleratorChoice, host: Option<&HostView>) -> Findin
         return if host.accelerator == "kvm" {
             Finding::ok("accelerator", found)
         } else {
-            Finding::note("accelerator", found, slow)
+            let repair = if host.accelerator_reason == NO_PROBE_IMAGE {
+                "greenroom image build tiny, then restart the daemon"
+            } else {
+                slow
+            };
+            Finding::note("accelerator", found, repair)
         };
     }
     match choice {
@@ -23,9 +29,10 @@ pub fn accelerator(choice: AcceleratorChoice, host: Option<&HostView>) -> Findin
             Finding::note("accelerator", "tcg: the configuration says so", slow)
         }
         AcceleratorChoice::Auto | AcceleratorChoice::Kvm if Path::new("/dev/kvm").exists() => {
-            Finding::ok(
+            Finding::note(
                 "accelerator",
-                "/dev/kvm is there; whether it runs guests is found out when the daemon starts",
+                "/dev/kvm is there, which does not prove that it runs guests",
+                "start the daemon, with the image tiny built: it boots a guest to find out",
             )
         }
         AcceleratorChoice::Auto => Finding::note("accelerator", "tcg: there is no /dev/kvm", slow),

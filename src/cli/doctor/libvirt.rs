@@ -35,11 +35,26 @@ enum NetworkSeen {
 }
 
 /// Asks libvirt; in vain after some seconds.
+///
+/// On a thread that has ended when this returns: one that ends while the process does takes down
+/// libvirt's thread-local state during the exit handlers, which corrupts the heap now and then. Only
+/// a libvirt that hangs leaves its thread behind.
 pub async fn look(config: &HypervisorConfig) -> Result<Seen, String> {
     let (uri, network) = (config.uri.clone(), config.network.clone());
-    let asked = crate::blocking::run(move || ask(&uri, &network));
-    match tokio::time::timeout(PATIENCE, asked).await {
-        Ok(answer) => answer,
+    let (answer, answered) = tokio::sync::oneshot::channel();
+    let thread = std::thread::Builder::new()
+        .name("libvirt".to_owned())
+        .spawn(move || {
+            // Nobody listens any more when it took too long.
+            let _ = answer.send(ask(&uri, &network));
+        })
+        .map_err(|error| format!("no thread to ask it on: {error}"))?;
+    match tokio::time::timeout(PATIENCE, answered).await {
+        // The connection is closed: what is left of the thread takes no time.
+        Ok(answer) => match (thread.join(), answer) {
+            (Ok(()), Ok(answer)) => answer,
+            _ => Err("asking it broke".to_owned()),
+        },
         Err(_) => Err(format!("it did not answer within {PATIENCE:?}")),
     }
 }

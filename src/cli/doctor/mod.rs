@@ -168,7 +168,7 @@ fn daemon(config: &Config, status: &Result<StatusView, ClientError>) -> Finding 
 
 fn images(config: &Config) -> Finding {
     let build = format!(
-        "greenroom image build tiny (recipes are looked for in {})",
+        "greenroom image build tiny (recipes are looked for in {}; --recipes or GREENROOM_IMAGES name another folder)",
         config.recipes.display()
     );
     if !config.state.join("images").is_dir() {

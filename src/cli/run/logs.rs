@@ -22,6 +22,7 @@ Examples:
 Lines of standard output are marked `|`, of standard error `!`; with --stage they come bare.")]
 pub struct Logs {
     /// The run's number
+    #[arg(value_parser = super::number)]
     id: i64,
     /// Go on until the run ends or is held
     #[arg(short, long)]

@@ -53,6 +53,7 @@ Examples:
 Exit code 0 when it succeeded, 1 when it failed, was aborted or is held.")]
 pub struct Watch {
     /// The run's number
+    #[arg(value_parser = number)]
     id: i64,
     /// Give up waiting after this time (the run goes on); exit code 7
     #[arg(long, value_name = "TIME", value_parser = text::parse_span)]
@@ -61,10 +62,11 @@ pub struct Watch {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  greenroom run abort 7\n  greenroom run abort 7 --reason 'wrong disk' --wait"
+    after_help = "Examples:\n  greenroom run abort 7\n  greenroom run abort 7 --reason 'wrong disk' --wait\n\nWith --wait the exit code is 0 once it has ended."
 )]
 pub struct Abort {
     /// The run's number
+    #[arg(value_parser = number)]
     id: i64,
     /// For those who read the run later
     #[arg(long, value_name = "TEXT")]
@@ -76,11 +78,15 @@ pub struct Abort {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  greenroom run retry 7                 # from the earliest undone stage, else from the failed one
+  greenroom run retry 7
   greenroom run retry 7 --from facts --wait
-  greenroom run retry 7 --force         # although earlier stages were undone")]
+  greenroom run retry 7 --force         # although earlier stages were undone
+
+Begins at the earliest stage that was undone, else at the one that failed.
+With --wait the exit code is the run's: 0 succeeded, 1 failed, aborted or held.")]
 pub struct Retry {
     /// The run's number
+    #[arg(value_parser = number)]
     id: i64,
     /// The stage to go on from
     #[arg(long, value_name = "STAGE")]
@@ -93,9 +99,16 @@ pub struct Retry {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  greenroom run replay 7 facts --wait")]
+#[command(after_help = "\
+Examples:
+  greenroom run replay 7 facts --wait
+
+A stage that works on the handoff disk gets it as it was then, from a checkpoint that is kept
+only while the replayed run is running or held. What the stage says under undo is left out.
+With --wait the exit code is the new run's: 0 succeeded, 1 failed, aborted or held.")]
 pub struct Replay {
     /// The run's number
+    #[arg(value_parser = number)]
     id: i64,
     /// Its name
     stage: String,
@@ -141,6 +154,11 @@ impl RunCommand {
             }
         }
     }
+}
+
+fn number(text: &str) -> Result<i64, String> {
+    text.parse()
+        .map_err(|_| "it is a run's number, see `greenroom run list`".to_owned())
 }
 
 fn asked_by() -> String {

@@ -20,6 +20,7 @@ Examples:
   greenroom run show 7 -o json | jq -r '.attempts[] | [.stage, .input, .output] | @tsv'")]
 pub struct Show {
     /// The run's number
+    #[arg(value_parser = super::number)]
     id: i64,
     /// Every side effect: what was intended, and what came of it
     #[arg(long)]

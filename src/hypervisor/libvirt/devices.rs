@@ -11,8 +11,8 @@ use virt::connect::Connect;
 use virt::sys;
 
 use super::connection::{Call, CallKind};
-use super::settings::Place;
-use super::{Libvirt, domain_xml, errors, machines};
+use super::settings::{Folders, Place};
+use super::{Libvirt, domain_xml, errors, machines, xml_audit};
 use crate::hypervisor::{AttachedDisk, HvError};
 use crate::vocab::{Deployment, MachineId};
 
@@ -37,9 +37,10 @@ impl Libvirt {
         let _disk = self.disk_turns.take(&disk.path).await;
         self.check_reach([disk.path.clone()]).await?;
         let (disk, deployment) = (disk.clone(), self.settings.deployment);
+        let folders = self.settings.folders.clone();
         self.control
             .call(ATTACH, move |connect| {
-                attach_now(connect, id, deployment, &disk)
+                attach_now(connect, id, deployment, &disk, &folders)
             })
             .await
     }
@@ -90,6 +91,7 @@ fn attach_now(
     id: MachineId,
     deployment: Deployment,
     disk: &AttachedDisk,
+    folders: &Folders,
 ) -> Result<(), HvError> {
     let (domain, facts) =
         machines::find_ours(connect, id, deployment)?.ok_or(HvError::NoSuchMachine(id))?;
@@ -126,6 +128,7 @@ fn attach_now(
         .free_target()
         .ok_or_else(|| HvError::Refused(format!("{id} has as many disks as it can")))?;
     let xml = domain_xml::disk_xml(disk, &target)?;
+    xml_audit::audit_disk(&xml, folders)?;
     match domain.attach_device_flags(&xml, sys::VIR_DOMAIN_AFFECT_LIVE) {
         Ok(_) => Ok(()),
         Err(error) if errors::is_not_running(&error) => Err(HvError::NoSuchMachine(id)),

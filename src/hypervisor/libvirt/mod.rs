@@ -53,6 +53,7 @@ mod settings;
 mod turns;
 mod xml_audit;
 
+pub use self::probe::NO_PROBE_IMAGE;
 pub use self::settings::{AcceleratorChoice, Folders, LibvirtSettings, NetworkLimit, ProbeImage};
 
 /// 0.1–2.5 s normally; the longest is the first one after libvirtd started.

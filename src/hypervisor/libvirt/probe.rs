@@ -24,6 +24,9 @@ pub const PROBE_DEADLINE: Duration = Duration::from_secs(20);
 /// which is all that the accelerator has to prove; the agent may be missing from the image.
 const USERSPACE_MARKS: [&str; 2] = ["Run /init as init process", "Freeing unused kernel image"];
 
+/// Why guests are emulated although there may be KVM.
+pub const NO_PROBE_IMAGE: &str = "there is no image to prove with that /dev/kvm runs guests; greenroom image build tiny, then restart the daemon";
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdict {
     pub accelerator: Accelerator,
@@ -68,7 +71,7 @@ impl Libvirt {
             return emulated("this host has no /dev/kvm");
         }
         let Some(image) = &self.settings.probe_image else {
-            return emulated("there is no image to prove with that /dev/kvm runs guests");
+            return emulated(NO_PROBE_IMAGE);
         };
         let cache = self.settings.folders.scratch.join("accelerator.json");
         let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")

@@ -67,20 +67,55 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("domain/capabilities/del", &["capability"]),
 ];
 
+/// The same of a disk that is attached to a running machine.
+const ALLOWED_DISK: &[(&str, &[&str])] = &[
+    ("disk", &["type", "device"]),
+    ("disk/driver", &["name", "type", "cache", "discard"]),
+    ("disk/source", &["file"]),
+    ("disk/target", &["dev", "bus"]),
+    ("disk/serial", &[]),
+];
+
+type Allowed = [(&'static str, &'static [&'static str])];
+
 /// Passes, or says what does not belong there.
 pub fn audit(xml: &str, folders: &Folders) -> Result<(), HvError> {
     let document = Document::parse(xml).map_err(|error| fault(&error.to_string()))?;
-    audit_element(document.root_element(), "", folders)
+    audit_element(document.root_element(), "", ALLOWED, folders)
 }
 
-fn audit_element(node: Node, parent: &str, folders: &Folders) -> Result<(), HvError> {
+/// The same for the XML of a disk that is about to be attached. Such a disk is written by guests:
+/// read as anything but raw, its contents could name a file of the host to stand behind it.
+pub fn audit_disk(xml: &str, folders: &Folders) -> Result<(), HvError> {
+    let document = Document::parse(xml).map_err(|error| fault(&error.to_string()))?;
+    let disk = document.root_element();
+    audit_element(disk, "", ALLOWED_DISK, folders)?;
+    for part in ["driver", "source"] {
+        if disk
+            .children()
+            .filter(|child| child.has_tag_name(part))
+            .count()
+            != 1
+        {
+            return Err(fault(&format!("it needs one disk/{part}")));
+        }
+    }
+    Ok(())
+}
+
+fn audit_element(
+    node: Node,
+    parent: &str,
+    allowed: &Allowed,
+    folders: &Folders,
+) -> Result<(), HvError> {
     let name = node.tag_name().name();
     let path = if parent.is_empty() {
         name.to_owned()
     } else {
         format!("{parent}/{name}")
     };
-    let Some((_, attributes)) = ALLOWED.iter().find(|(allowed, _)| *allowed == path) else {
+    let Some((_, attributes)) = allowed.iter().find(|(known, _)| *known == path) else {
         return Err(fault(&format!("the element {path} is not expected")));
     };
     if let Some(strange) = node
@@ -95,7 +130,7 @@ fn audit_element(node: Node, parent: &str, folders: &Folders) -> Result<(), HvEr
     audit_values(node, &path, folders)?;
     node.children()
         .filter(Node::is_element)
-        .try_for_each(|child| audit_element(child, &path, folders))
+        .try_for_each(|child| audit_element(child, &path, allowed, folders))
 }
 
 /// Values that reach outside the machine: files, devices, kinds of device that stand for the host.
@@ -106,11 +141,14 @@ fn audit_values(node: Node, path: &str, folders: &Folders) -> Result<(), HvError
         "domain/os/kernel" | "domain/os/initrd" => {
             return folders.check(Place::Image, Path::new(text));
         }
-        "domain/devices/disk/source" => return folders.check(Place::Disk, file(node, "file")),
+        "domain/devices/disk/source" | "disk/source" => {
+            return folders.check(Place::Disk, file(node, "file"));
+        }
         "domain/devices/serial/source" => return folders.check(Place::Console, file(node, "path")),
         "domain" => is("type", "kvm") || is("type", "qemu"),
-        "domain/devices/disk" => is("type", "file") && is("device", "disk"),
+        "domain/devices/disk" | "disk" => is("type", "file") && is("device", "disk"),
         "domain/devices/disk/driver" => is("name", "qemu") && is("type", "qcow2"),
+        "disk/driver" => is("name", "qemu") && is("type", "raw"),
         "domain/devices/channel" => is("type", "unix"),
         "domain/devices/serial" => is("type", "file"),
         "domain/devices/interface" => is("type", "network"),
@@ -146,6 +184,26 @@ mod tests {
             scratch: PathBuf::from("/nowhere/scratch"),
             images: vec![PathBuf::from("/nowhere/images")],
         }
+    }
+
+    #[test]
+    fn an_attached_disk_is_raw_and_in_its_folder() {
+        let disk = |format: &str, path: &str| {
+            let xml = format!(
+                "<disk type='file' device='disk'><driver name='qemu' type='{format}' cache='writeback' discard='unmap'/><source file='{path}'/><target dev='vdb' bus='virtio'/><serial>handoff</serial></disk>"
+            );
+            audit_disk(&xml, &folders()).map_err(|error| error.to_string())
+        };
+        disk("raw", "/nowhere/disks/1/handoff").unwrap();
+        let refused = disk("qcow2", "/nowhere/disks/1/handoff").unwrap_err();
+        assert!(refused.contains("disk/driver"), "{refused}");
+        let refused = disk("raw", "/etc/shadow").unwrap_err();
+        assert!(refused.contains("/etc/shadow"), "{refused}");
+        let without_driver =
+            "<disk type='file' device='disk'><source file='/nowhere/disks/a'/></disk>";
+        assert!(audit_disk(without_driver, &folders()).is_err());
+        let strange = "<disk type='file' device='disk'><backingStore/></disk>";
+        assert!(audit_disk(strange, &folders()).is_err());
     }
 
     fn refused(xml: &str) -> String {
