@@ -18,6 +18,7 @@ Examples:
   cp --sparse=always \"$(greenroom run output 7 -o json | jq -r .disk)\" web-1.raw")]
 pub struct Output {
     /// The run's number
+    #[arg(value_parser = super::number)]
     id: i64,
     /// Write the binary output of this stage to standard output
     #[arg(long, value_name = "STAGE")]
@@ -28,6 +29,7 @@ pub struct Output {
 #[command(after_help = "Examples:\n  greenroom run discard 7")]
 pub struct Discard {
     /// The run's number
+    #[arg(value_parser = super::number)]
     id: i64,
 }
 
