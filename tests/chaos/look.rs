@@ -104,7 +104,7 @@ async fn rows(state: &Path, facts: &mut Facts) -> Result<(), sqlx::Error> {
         });
     }
     let mut logs: BTreeMap<i64, String> = BTreeMap::new();
-    for row in fetch(&mut reading, "SELECT logs.run, piece FROM logs JOIN attempts ON attempts.id = attempt WHERE stream = 'out' ORDER BY logs.run, attempts.created_at, position").await? {
+    for row in fetch(&mut reading, "SELECT logs.run, piece FROM logs JOIN attempts ON attempts.id = attempt WHERE stream = 'out' ORDER BY logs.run, attempts.position, logs.position").await? {
         logs.entry(row.get("run")).or_default().push_str(row.get("piece"));
     }
     facts.logs = logs
