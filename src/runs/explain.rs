@@ -101,11 +101,15 @@ fn leftovers(view: &View) -> String {
         .filter(|machine| machine.state != MachineState::Gone)
         .count();
     match (machines, view.run.has_disks) {
+        (0, false) if view.run.kept_disk => "nothing; its disk is kept as the result".into(),
         (0, false) => "nothing; nothing of it is left on the host".into(),
-        (n, disks) => format!(
-            "removes {n} machine(s){}",
-            if disks { " and the handoff disk" } else { "" }
-        ),
+        (n, true) if view.plan.keeps_disk(&view.run) => {
+            format!(
+                "removes {n} machine(s) and the disk's checkpoints; the disk is kept as the result"
+            )
+        }
+        (n, true) => format!("removes {n} machine(s) and the handoff disk"),
+        (n, false) => format!("removes {n} machine(s)"),
     }
 }
 

@@ -41,7 +41,10 @@ pub async fn output(State(app): Shared, OfRun(id): OfRun) -> Result<Json<RunOutp
                 digest: artefact.digest.to_string(),
             })
             .collect(),
-        disk: view.run.kept_disk.then(|| disk.display().to_string()),
+        disk: view
+            .plan
+            .keeps_disk(&view.run)
+            .then(|| disk.display().to_string()),
     }))
 }
 

@@ -7,3 +7,4 @@ mod support;
 mod kill_sweep;
 mod plan;
 mod stories;
+mod weather;

@@ -84,7 +84,14 @@ demo_show() {
     jq -r '.attempts[] | "  \(.stage)\t\(.input[:16]) → \(.output[:16])\t\(.machine)"' | column -t -s $'\t'
 }
 
-demo_nothing_left() { demo_say virsh -c qemu:///system list --all; }
+# The last machine goes in the moment after the run has ended.
+demo_nothing_left() {
+  local deadline=$(($(now_ms) + 10000))
+  while [[ -n $(in_lab_with_environment virsh -q -c qemu:///system list --all --name) ]] && (($(now_ms) < deadline)); do
+    sleep 0.2
+  done
+  demo_say virsh -c qemu:///system list --all
+}
 
 # demo_say COMMAND…: shows the command as a user would type it in the lab, then runs it.
 demo_say() {
