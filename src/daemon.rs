@@ -19,9 +19,9 @@ use crate::hypervisor::libvirt::{self, Folders, Libvirt, LibvirtSettings, ProbeI
 use crate::hypervisor::simulated::{SimSettings, Simulated};
 use crate::images::Images;
 use crate::reconcile::Reconciler;
-use crate::runs::capacity::{Capacity, Room};
+use crate::capacity::{Capacity, Room};
 use crate::runs::dispatch::Dispatch;
-use crate::runs::fault::Faults;
+use crate::fault::Faults;
 use crate::runs::services::{RunSettings, Services};
 use crate::store::Store;
 use crate::store::artefacts::Artefacts;
@@ -171,6 +171,7 @@ fn prepare_folders(config: &Config) -> anyhow::Result<()> {
     let passable = [
         config.state.clone(),
         config.disks(),
+        config.templates(),
         config.consoles(),
         config.scratch(),
         config.state.join("images"),
@@ -219,6 +220,7 @@ async fn connect(config: &Config, deployment: Deployment) -> anyhow::Result<Arc<
     let images = Images::open(&config.state)?;
     let folders = Folders {
         disks: config.disks(),
+        templates: config.templates(),
         consoles: config.consoles(),
         scratch: config.scratch(),
         images: vec![images.folder().to_owned()],

@@ -52,14 +52,17 @@
 
 pub mod api;
 pub mod blocking;
+pub mod capacity;
 pub mod chain;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod daemon;
 pub mod engines;
+pub mod fault;
 pub mod hypervisor;
 pub mod images;
+pub mod pool;
 pub mod reconcile;
 pub mod runs;
 pub mod store;

@@ -239,6 +239,11 @@ impl Config {
         self.state.join("vm")
     }
 
+    /// Folder of the templates that shells are forked from.
+    pub fn templates(&self) -> PathBuf {
+        self.state.join("templates")
+    }
+
     /// Folder of the machines' serial consoles.
     pub fn consoles(&self) -> PathBuf {
         self.state.join("consoles")

@@ -1,6 +1,8 @@
-//! Engines: the ways of obtaining a VM. Each is a file with the same functions in the same order.
+//! Engines: the ways of obtaining a VM.
 //!
-//! To add one: a variant of [`EngineKind`], a file here, and its arm in [`disk_order`].
+//! [`resume`] and [`fork`] take a shell of the pool, [`clone`] and [`copy`] boot a machine of their
+//! own. To add one: a variant of [`EngineKind`], a file here, and its arm in [`disk_order`] or in the
+//! pool's claim.
 
 use std::path::PathBuf;
 
@@ -11,10 +13,13 @@ use crate::vocab::machine::{EngineKind, Size};
 pub mod clone;
 pub mod copy;
 
-/// The disk from which the engine's machines boot.
+/// The disk from which a machine that boots on its own is booted. Shells have theirs from the pool;
+/// where there is none, a linked clone takes their place.
 pub fn disk_order(engine: EngineKind, image: &Image, size: Size, path: PathBuf) -> DiskOrder {
     match engine {
-        EngineKind::Clone => clone::disk_order(image, size, path),
+        EngineKind::Resume | EngineKind::Fork | EngineKind::Clone => {
+            clone::disk_order(image, size, path)
+        }
         EngineKind::Copy => copy::disk_order(image, size, path),
     }
 }

@@ -113,9 +113,11 @@ pub fn compare(seen: &Seen, before: Suspects) -> (Vec<Action>, Suspects) {
             Some(_) => format!("machine {} stopped or crashed", row.name),
             None => format!("machine {} is not on the host any more", row.name),
         };
-        if before.missing.contains(&row.id) {
+        if before.missing.contains(&row.id)
+            && let Some(run) = row.tag.run()
+        {
             actions.push(Action::TellLost {
-                run: row.tag.run,
+                run,
                 machine: row.id,
                 why,
             });

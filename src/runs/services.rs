@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::sync::broadcast;
 
-use super::capacity::Capacity;
-use super::fault::Faults;
+use crate::capacity::Capacity;
+use crate::fault::Faults;
 use crate::clock::Clock;
 use crate::hypervisor::Hypervisor;
 use crate::store::Store;

@@ -7,7 +7,7 @@ use crate::api::{
 };
 use crate::hypervisor::HostFacts;
 use crate::reconcile;
-use crate::runs::capacity::CapacityStatus;
+use crate::capacity::CapacityStatus;
 use crate::runs::explain::{Explanation, StageStatus};
 use crate::runs::pinned::Plan;
 use crate::runs::submit::Prepared;
@@ -172,7 +172,7 @@ pub fn machine(machine: &Machine) -> MachineView {
     MachineView {
         uuid: machine.id.to_string(),
         name: machine.name.clone(),
-        stage: machine.tag.stage.clone(),
+        stage: machine.tag.stage().unwrap_or_default().to_owned(),
         state: machine.state.word().into(),
         kept_until: match machine.state {
             MachineState::Kept { until } => Some(time(until)),

@@ -10,8 +10,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use greenroom::hypervisor::guest::{Guest, Job, JobWork, LogOffsets, Stream};
 use greenroom::hypervisor::simulated::{SimSettings, Simulated};
-use greenroom::hypervisor::{DiskOrder, HvError, Hypervisor, MachineSpec};
-use greenroom::vocab::machine::{Size, Tag};
+use greenroom::hypervisor::{DiskOrder, HvError, Hypervisor, MachineSpec, Start};
+use greenroom::vocab::machine::{Owner, Size, Tag};
 use greenroom::vocab::{AttemptId, Deployment, MachineId, RunId};
 use tokio::sync::OnceCell;
 
@@ -82,8 +82,10 @@ impl Fixture {
             name: format!("gr-rule-{}", &id.to_string()[24..]),
             tag: Tag {
                 deployment: self.deployment,
-                run: RunId(1),
-                stage: "rule".into(),
+                owner: Owner::Stage {
+                    run: RunId(1),
+                    stage: "rule".into(),
+                },
                 serial: self.next(),
                 generation: 1,
             },
@@ -98,6 +100,8 @@ impl Fixture {
             cmdline: "cryptomgr.notests".into(),
             root_disk,
             nic: None,
+            start: Start::Boot,
+            growth_mib: 0,
         }
     }
 

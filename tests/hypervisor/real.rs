@@ -26,6 +26,7 @@ pub async fn libvirt(name: &str) -> Option<Fixture> {
     };
     let folders = Folders {
         disks: folder("disks"),
+        templates: folder("templates"),
         consoles: folder("consoles"),
         scratch: folder("scratch"),
         images: vec![folder("image")],

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use greenroom::hypervisor::libvirt::{
     AcceleratorChoice, Folders, Libvirt, LibvirtSettings, ProbeImage,
 };
-use greenroom::hypervisor::{DiskOrder, HvError, Hypervisor, MachineSpec};
-use greenroom::vocab::machine::{Size, Tag};
+use greenroom::hypervisor::{DiskOrder, HvError, Hypervisor, MachineSpec, Start};
+use greenroom::vocab::machine::{Owner, Size, Tag};
 use greenroom::vocab::{Deployment, MachineId, RunId};
 
 pub const PING: &str = r#"{"execute":"guest-ping"}"#;
@@ -102,6 +102,7 @@ impl Yard {
         };
         let folders = Folders {
             disks: made("disks"),
+            templates: made("templates"),
             consoles: made("consoles"),
             scratch: made("scratch"),
             images: vec![made("images")],
@@ -129,8 +130,10 @@ impl Yard {
     pub fn tag(&self, serial: u32) -> Tag {
         Tag {
             deployment: self.settings.deployment,
-            run: RunId(1),
-            stage: "try".to_owned(),
+            owner: Owner::Stage {
+                run: RunId(1),
+                stage: "try".to_owned(),
+            },
             serial,
             generation: 4,
         }
@@ -163,6 +166,8 @@ impl Yard {
             cmdline: "quiet cryptomgr.notests".to_owned(),
             root_disk,
             nic: None,
+            start: Start::Boot,
+            growth_mib: 0,
         }
     }
 

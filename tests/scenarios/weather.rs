@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use greenroom::hypervisor::simulated::{Chaos, SimSettings};
-use greenroom::runs::fault::Faults;
+use greenroom::fault::Faults;
 use greenroom::runs::plan::{self, Request};
 use greenroom::vocab::FailureKind;
 use greenroom::vocab::run::{Progress, RunState};

@@ -7,8 +7,8 @@ use std::time::Duration;
 use greenroom::clock::SystemClock;
 use greenroom::daemon::{self, Foundation, Running, Settings};
 use greenroom::hypervisor::simulated::{SimSettings, Simulated, Snapshot, World};
-use greenroom::runs::capacity::Room;
-use greenroom::runs::fault::Faults;
+use greenroom::capacity::Room;
+use greenroom::fault::Faults;
 use greenroom::runs::services::RunSettings;
 
 use super::image;

@@ -143,6 +143,7 @@ pub fn image(name: &str) -> Image {
         os: "none".into(),
         cmdline: "quiet".into(),
         min_memory_mib: 64,
+        warm_up: Vec::new(),
         disk_mib: 64,
         kernel: part("kernel"),
         initrd: part("initrd"),

@@ -8,8 +8,8 @@ use greenroom::clock::SystemClock;
 use greenroom::daemon::{self, Foundation, Running, Settings};
 use greenroom::hypervisor::Hypervisor;
 use greenroom::hypervisor::libvirt::{AcceleratorChoice, Folders, Libvirt, LibvirtSettings};
-use greenroom::runs::capacity::Room;
-use greenroom::runs::fault::Faults;
+use greenroom::capacity::Room;
+use greenroom::fault::Faults;
 use greenroom::runs::services::RunSettings;
 
 pub struct Yard {
@@ -36,12 +36,18 @@ impl Yard {
             .expect("a folder in the lab");
         let folders = Folders {
             disks: state.path().join("vm"),
+            templates: state.path().join("templates"),
             consoles: state.path().join("consoles"),
             scratch: state.path().join("scratch"),
             images: vec![lab.join("images")],
         };
         passable(state.path());
-        for folder in [&folders.disks, &folders.consoles, &folders.scratch] {
+        for folder in [
+            &folders.disks,
+            &folders.templates,
+            &folders.consoles,
+            &folders.scratch,
+        ] {
             passable(folder);
         }
         std::os::unix::fs::symlink(lab.join("images"), state.path().join("images"))

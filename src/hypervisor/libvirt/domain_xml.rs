@@ -14,7 +14,7 @@ use quick_xml::events::{BytesEnd, BytesStart, BytesText, Event};
 
 use crate::hypervisor::{AttachedDisk, HvError, Nic};
 use crate::vocab::MachineId;
-use crate::vocab::machine::{Accelerator, Tag};
+use crate::vocab::machine::{Accelerator, Owner, Tag};
 
 /// Namespace of our element in a domain's metadata; the number is its version.
 pub const TAG_NAMESPACE: &str = "https://greenroom.dev/domain/1";
@@ -96,11 +96,29 @@ impl DomainPlan<'_> {
     fn write_identity(&self, xml: &mut Xml) -> Result<(), HvError> {
         let Tag {
             deployment,
-            run,
-            stage,
+            owner,
             serial,
             generation,
         } = self.tag;
+        let (deployment, serial, generation) = (
+            deployment.to_string(),
+            serial.to_string(),
+            generation.to_string(),
+        );
+        let (title, owned): (_, Vec<(&str, String)>) = match owner {
+            Owner::Stage { run, stage } => (
+                format!("run {run}, stage {stage}, machine {serial}"),
+                vec![("run", run.to_string()), ("stage", stage.clone())],
+            ),
+            Owner::Shell { shell } => (
+                format!("shell {serial} of image {shell}"),
+                vec![("shell", shell.clone())],
+            ),
+            Owner::Template { template } => (
+                format!("template of image {template}, generation {generation}"),
+                vec![("template", template.clone())],
+            ),
+        };
         xml.text("name", &[], self.name)?;
         xml.text("uuid", &[], &self.id.to_string())?;
         // A fresh generation id per machine: two machines with the same one drew the same "random" UUID.
@@ -108,7 +126,7 @@ impl DomainPlan<'_> {
         xml.text(
             "title",
             &[],
-            &format!("Greenroom: run {run}, stage {stage}, machine {serial}"),
+            &format!("Greenroom: {title}"),
         )?;
         xml.text(
             "description",
@@ -116,17 +134,13 @@ impl DomainPlan<'_> {
             "Made and removed by Greenroom; changes are lost.",
         )?;
         xml.open("metadata", &[])?;
-        xml.empty(
-            "greenroom:machine",
-            &[
-                ("xmlns:greenroom", TAG_NAMESPACE),
-                ("deployment", &deployment.to_string()),
-                ("run", &run.to_string()),
-                ("stage", stage),
-                ("serial", &serial.to_string()),
-                ("generation", &generation.to_string()),
-            ],
-        )?;
+        let mut attributes = vec![
+            ("xmlns:greenroom", TAG_NAMESPACE),
+            ("deployment", &deployment),
+        ];
+        attributes.extend(owned.iter().map(|(name, value)| (*name, value.as_str())));
+        attributes.extend([("serial", serial.as_str()), ("generation", &generation)]);
+        xml.empty("greenroom:machine", &attributes)?;
         xml.close("metadata");
         Ok(())
     }

@@ -10,8 +10,10 @@ use crate::vocab::{Deployment, RunId};
 fn tag() -> Tag {
     Tag {
         deployment: Deployment("0193a3c0-0000-7000-8000-00000000d0d0".parse().unwrap()),
-        run: RunId(7),
-        stage: "discover".to_owned(),
+        owner: Owner::Stage {
+            run: RunId(7),
+            stage: "discover".to_owned(),
+        },
         serial: 2,
         generation: 3,
     }
@@ -264,7 +266,8 @@ fn text_at<'a>(document: &'a roxmltree::Document, name: &str) -> &'a str {
 proptest! {
     #[test]
     fn any_string_stays_one_value(name in "[^\\p{Cc}\u{fffe}\u{ffff}]{1,40}", rest in "[^\\p{Cc}\u{fffe}\u{ffff}]{0,60}") {
-        let tag = Tag { stage: name.clone(), ..tag() };
+        let owner = Owner::Stage { run: RunId(7), stage: name.clone() };
+        let tag = Tag { owner, ..tag() };
         let path = format!("/{rest}/<&\"'>{name}");
         let nic = Nic { network: name.clone(), mac: "52:54:00:12:34:56".to_owned() };
         let strange = DomainPlan {

@@ -13,6 +13,7 @@
 //! local, so only a libvirt of this host can be used. To find out how it behaves for real, run
 //! `tests/libvirt` in the lab.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -31,9 +32,10 @@ use self::reach::QemuUser;
 use self::turns::Turns;
 use super::{
     AttachedDisk, DiskOrder, HostFacts, HvError, Hypervisor, MachineEvent, MachineSpec,
-    MachineUsage, SeenMachine,
+    MachineUsage, MemoryUse, Nic, SeenMachine, Share, TemplateFiles,
 };
 use crate::vocab::MachineId;
+use crate::vocab::pool::Seal;
 
 mod bridge;
 mod connection;
@@ -81,7 +83,12 @@ impl Libvirt {
     /// within `connect_patience`, [`HvError::Refused`] when the settings cannot work.
     pub async fn connect(settings: LibvirtSettings) -> Result<Arc<Self>, HvError> {
         let folders = &settings.folders;
-        for folder in [&folders.disks, &folders.consoles, &folders.scratch]
+        for folder in [
+            &folders.disks,
+            &folders.templates,
+            &folders.consoles,
+            &folders.scratch,
+        ]
             .into_iter()
             .chain(&folders.images)
         {
@@ -306,6 +313,67 @@ impl Hypervisor for Libvirt {
         self.detach(id, disk).await
     }
 
+    async fn attach_nic(&self, id: MachineId, nic: &Nic) -> Result<(), HvError> {
+        let _ = (id, nic);
+        Err(not_yet("attach_nic"))
+    }
+
+    async fn pause(&self, id: MachineId) -> Result<(), HvError> {
+        let _ = id;
+        Err(not_yet("pause"))
+    }
+
+    async fn resume(&self, id: MachineId) -> Result<(), HvError> {
+        let _ = id;
+        Err(not_yet("resume"))
+    }
+
+    async fn resize(&self, id: MachineId, share: Share) -> Result<(), HvError> {
+        let _ = (id, share);
+        Err(not_yet("resize"))
+    }
+
+    async fn capture(&self, id: MachineId, files: &TemplateFiles) -> Result<(), HvError> {
+        let _ = (id, files);
+        Err(not_yet("capture"))
+    }
+
+    async fn load_fork(&self, id: MachineId, files: &TemplateFiles) -> Result<(), HvError> {
+        let _ = (id, files);
+        Err(not_yet("load_fork"))
+    }
+
+    async fn seal_template(&self, files: &TemplateFiles) -> Result<Seal, HvError> {
+        let _ = files;
+        Err(not_yet("seal_template"))
+    }
+
+    async fn inspect_template(
+        &self,
+        files: &TemplateFiles,
+        thorough: bool,
+    ) -> Result<Seal, HvError> {
+        let _ = (files, thorough);
+        Err(not_yet("inspect_template"))
+    }
+
+    async fn remove_template(&self, files: &TemplateFiles) -> Result<(), HvError> {
+        let _ = files;
+        Err(not_yet("remove_template"))
+    }
+
+    async fn templates(&self) -> Result<Vec<PathBuf>, HvError> {
+        Err(not_yet("templates"))
+    }
+
+    async fn memory_of(
+        &self,
+        ids: &[MachineId],
+    ) -> Result<BTreeMap<MachineId, MemoryUse>, HvError> {
+        let _ = ids;
+        Err(not_yet("memory_of"))
+    }
+
     async fn agent(
         &self,
         id: MachineId,
@@ -354,4 +422,8 @@ fn meminfo_mib(name: &str) -> u64 {
     let line = meminfo.lines().find_map(|line| line.strip_prefix(name));
     let number = line.and_then(|line| line.trim_start_matches(':').split_whitespace().next());
     number.and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) / 1024
+}
+
+fn not_yet(what: &str) -> HvError {
+    HvError::Refused(format!("{what} is not built on this host yet"))
 }

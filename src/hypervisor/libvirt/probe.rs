@@ -14,7 +14,7 @@ use super::domain_xml::DomainPlan;
 use super::settings::{AcceleratorChoice, Place, ProbeImage};
 use super::{Libvirt, consoles};
 use crate::hypervisor::HvError;
-use crate::vocab::machine::{Accelerator, Tag};
+use crate::vocab::machine::{Accelerator, Owner, Tag};
 use crate::vocab::{MachineId, RunId};
 
 /// The tiny guest boots in 4–6 s even when it is emulated, so that KVM has several times what it needs.
@@ -116,8 +116,10 @@ impl Libvirt {
         let console = consoles::prepare(&folders.scratch, id)?;
         let tag = Tag {
             deployment: self.settings.deployment,
-            run: RunId(0),
-            stage: "accelerator-probe".to_owned(),
+            owner: Owner::Stage {
+                run: RunId(0),
+                stage: "accelerator-probe".to_owned(),
+            },
             serial: 1,
             generation: 0,
         };

@@ -8,7 +8,7 @@ use roxmltree::{Document, Node};
 use super::domain_xml::TAG_NAMESPACE;
 use crate::hypervisor::HvError;
 use crate::vocab::RunId;
-use crate::vocab::machine::Tag;
+use crate::vocab::machine::{Owner, Tag};
 
 /// The facts about a domain that we act on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,10 +74,23 @@ pub fn read(xml: &str) -> Result<DomainFacts, HvError> {
 
 fn read_tag(node: Node) -> Option<Tag> {
     let get = |name| node.attribute(name);
+    let named = |name| get(name).map(str::to_owned);
+    let owner = match (get("run"), get("shell"), get("template")) {
+        (Some(run), None, None) => Owner::Stage {
+            run: RunId(run.parse().ok()?),
+            stage: named("stage")?,
+        },
+        (None, Some(_), None) => Owner::Shell {
+            shell: named("shell")?,
+        },
+        (None, None, Some(_)) => Owner::Template {
+            template: named("template")?,
+        },
+        _ => return None,
+    };
     Some(Tag {
         deployment: get("deployment")?.parse().ok()?,
-        run: RunId(get("run")?.parse().ok()?),
-        stage: get("stage")?.to_owned(),
+        owner,
         serial: get("serial")?.parse().ok()?,
         generation: get("generation")?.parse().ok()?,
     })
@@ -130,8 +143,8 @@ mod tests {
                     run='7' stage='a&amp;b' serial='2' generation='-1'/>";
         let tag = domain(good, "").tag.unwrap();
         assert_eq!(
-            (tag.run, tag.stage.as_str(), tag.serial, tag.generation),
-            (RunId(7), "a&b", 2, -1)
+            (tag.run(), tag.stage(), tag.serial, tag.generation),
+            (Some(RunId(7)), Some("a&b"), 2, -1)
         );
         assert_eq!(
             domain(&good.replace("run='7'", "run='seven'"), "").tag,

@@ -78,6 +78,8 @@ pub struct ProbeImage {
 pub struct Folders {
     /// Root and handoff disks, also in subfolders.
     pub disks: PathBuf,
+    /// A folder per template: memory, device state and disk of a captured machine.
+    pub templates: PathBuf,
     /// One serial console log per machine.
     pub consoles: PathBuf,
     /// The probe guest's console and the cached verdict.
@@ -147,6 +149,7 @@ mod tests {
         };
         Folders {
             disks: made("disks"),
+            templates: made("templates"),
             consoles: made("consoles"),
             scratch: made("scratch"),
             images: vec![made("images"), made("more-images")],

@@ -20,7 +20,15 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("domain/metadata", &[]),
     (
         "domain/metadata/machine",
-        &["deployment", "run", "stage", "serial", "generation"],
+        &[
+            "deployment",
+            "run",
+            "stage",
+            "shell",
+            "template",
+            "serial",
+            "generation",
+        ],
     ),
     ("domain/memory", &["unit"]),
     ("domain/vcpu", &["placement"]),
@@ -180,6 +188,7 @@ mod tests {
     fn folders() -> Folders {
         Folders {
             disks: PathBuf::from("/nowhere/disks"),
+            templates: PathBuf::from("/nowhere/templates"),
             consoles: PathBuf::from("/nowhere/consoles"),
             scratch: PathBuf::from("/nowhere/scratch"),
             images: vec![PathBuf::from("/nowhere/images")],

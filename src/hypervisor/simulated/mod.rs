@@ -11,6 +11,7 @@
 //! Left out on purpose: base images and kernels are taken to exist, whatever their path; networks
 //! are not there; folders in a guest are not checked.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,9 +22,10 @@ use tokio::time::sleep;
 
 use super::{
     AttachedDisk, DiskOrder, HostFacts, HvError, Hypervisor, MachineEvent, MachineSpec,
-    MachineUsage, SeenMachine,
+    MachineUsage, MemoryUse, Nic, SeenMachine, Share, TemplateFiles,
 };
 use crate::vocab::machine::Accelerator;
+use crate::vocab::pool::Seal;
 use crate::vocab::{Deployment, MachineId};
 
 mod agent;
@@ -284,6 +286,67 @@ impl Hypervisor for Simulated {
         self.reply(Operation::Detach, detached)
     }
 
+    async fn attach_nic(&self, id: MachineId, nic: &Nic) -> Result<(), HvError> {
+        let _ = (id, nic);
+        Err(not_yet("attach_nic"))
+    }
+
+    async fn pause(&self, id: MachineId) -> Result<(), HvError> {
+        let _ = id;
+        Err(not_yet("pause"))
+    }
+
+    async fn resume(&self, id: MachineId) -> Result<(), HvError> {
+        let _ = id;
+        Err(not_yet("resume"))
+    }
+
+    async fn resize(&self, id: MachineId, share: Share) -> Result<(), HvError> {
+        let _ = (id, share);
+        Err(not_yet("resize"))
+    }
+
+    async fn capture(&self, id: MachineId, files: &TemplateFiles) -> Result<(), HvError> {
+        let _ = (id, files);
+        Err(not_yet("capture"))
+    }
+
+    async fn load_fork(&self, id: MachineId, files: &TemplateFiles) -> Result<(), HvError> {
+        let _ = (id, files);
+        Err(not_yet("load_fork"))
+    }
+
+    async fn seal_template(&self, files: &TemplateFiles) -> Result<Seal, HvError> {
+        let _ = files;
+        Err(not_yet("seal_template"))
+    }
+
+    async fn inspect_template(
+        &self,
+        files: &TemplateFiles,
+        thorough: bool,
+    ) -> Result<Seal, HvError> {
+        let _ = (files, thorough);
+        Err(not_yet("inspect_template"))
+    }
+
+    async fn remove_template(&self, files: &TemplateFiles) -> Result<(), HvError> {
+        let _ = files;
+        Err(not_yet("remove_template"))
+    }
+
+    async fn templates(&self) -> Result<Vec<PathBuf>, HvError> {
+        Err(not_yet("templates"))
+    }
+
+    async fn memory_of(
+        &self,
+        ids: &[MachineId],
+    ) -> Result<BTreeMap<MachineId, MemoryUse>, HvError> {
+        let _ = ids;
+        Err(not_yet("memory_of"))
+    }
+
     async fn agent(
         &self,
         id: MachineId,
@@ -333,4 +396,8 @@ impl Hypervisor for Simulated {
     fn events(&self) -> broadcast::Receiver<MachineEvent> {
         self.world.events.subscribe()
     }
+}
+
+fn not_yet(what: &str) -> HvError {
+    HvError::Refused(format!("{what} is not built on this host yet"))
 }

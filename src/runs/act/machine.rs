@@ -5,8 +5,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Order, elapsed_ms, failure_of, guest, insistently, patiently};
 use crate::engines;
-use crate::hypervisor::{HvError, MachineSpec, Nic};
-use crate::runs::capacity::Urgency;
+use crate::hypervisor::{HvError, MachineSpec, Nic, Start};
+use crate::capacity::Urgency;
 use crate::runs::plan::Outcome;
 use crate::runs::services::Services;
 use crate::vocab::machine::{Machine, MachinePhases};
@@ -101,6 +101,8 @@ fn specification(
             network: services.settings.network.clone(),
             mac: mac_of(machine),
         }),
+        start: Start::Boot,
+        growth_mib: 0,
     })
 }
 
