@@ -89,6 +89,7 @@ pub async fn start(
         hypervisor,
         clock,
         capacity: Arc::new(Capacity::new(settings.room)),
+        pool: None,
         settings: Arc::new(settings.runs),
         deployment: foundation.deployment,
         live: broadcast::channel(4096).0,

@@ -24,13 +24,19 @@ pub fn disk_order(engine: EngineKind, image: &Image, size: Size, path: PathBuf) 
     }
 }
 
+/// Whether the pool is asked first. Where it has nothing, a linked clone serves.
+pub fn is_from_pool(engine: EngineKind) -> bool {
+    matches!(engine, EngineKind::Resume | EngineKind::Fork)
+}
+
 /// Chooses an engine and says why.
 pub fn choose(wanted: Option<EngineKind>) -> (EngineKind, String) {
     match wanted {
         Some(engine) => (engine, format!("{engine} was asked for")),
         None => (
-            EngineKind::Clone,
-            "linked clone: a disk in milliseconds, no copy of the base".to_owned(),
+            EngineKind::Resume,
+            "the best that the pool has: a waiting shell, else a fork, else a linked clone"
+                .to_owned(),
         ),
     }
 }

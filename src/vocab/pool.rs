@@ -298,6 +298,9 @@ pub struct Claim {
     /// For people: `run 7, stage apply`.
     pub owner: String,
     pub shell: MachineId,
+    /// Name of the shell's domain.
+    #[serde(default)]
+    pub name: String,
     pub class: Class,
     pub engine: EngineKind,
     pub tier: Tier,

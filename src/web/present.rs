@@ -170,7 +170,7 @@ pub fn attempt(attempt: &Attempt) -> AttemptView {
 
 pub fn machine(machine: &Machine) -> MachineView {
     MachineView {
-        uuid: machine.id.to_string(),
+        uuid: machine.domain().to_string(),
         name: machine.name.clone(),
         stage: machine.tag.stage().unwrap_or_default().to_owned(),
         state: machine.state.word().into(),
