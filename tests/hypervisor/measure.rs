@@ -171,6 +171,9 @@ impl Hypervisor for Counting {
     async fn machine(&self, id: MachineId) -> Result<Option<SeenMachine>, HvError> {
         self.inner.machine(id).await
     }
+    async fn wait_for_bell(&self, id: MachineId, heard: u64, at_most: Duration) -> u64 {
+        self.inner.wait_for_bell(id, heard, at_most).await
+    }
     async fn attach_nic(&self, id: MachineId, nic: &Nic) -> Result<(), HvError> {
         self.inner.attach_nic(id, nic).await
     }
