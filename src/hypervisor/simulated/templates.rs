@@ -65,13 +65,13 @@ pub struct Templates {
 const STATE_BYTES: u64 = 512 << 10;
 
 impl Templates {
-    /// A machine begins to use the folder's memory file.
+    /// A machine begins to use the folder's memory file, in place of what an earlier try left.
     pub fn begin(&mut self, files: &TemplateFiles, memory_mib: u64) -> Result<(), HvError> {
         if let Some(template) = self.by_folder.get(&files.folder)
-            && (template.sealed || template.captured.is_some())
+            && template.sealed
         {
             return Err(HvError::Refused(format!(
-                "{} holds a template already",
+                "{} holds a sealed template: a new one needs a new folder",
                 files.folder.display()
             )));
         }
