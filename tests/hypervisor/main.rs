@@ -1,10 +1,11 @@
 //! One behaviour suite for every hypervisor, so that the simulation cannot drift from libvirt.
 //!
 //! `suite` holds the rules; each is a test of its own against the simulation, and all of them run
-//! against libvirt in the lab. The rest is about the simulation alone (`faults`), and about the
+//! against libvirt in the lab. The rest is about the simulation alone (`faults`, `fork_faults`), and about the
 //! launcher of jobs on this host's shells (`launcher`).
 
 mod faults;
+mod fork_faults;
 mod fixture;
 mod launcher;
 mod measure;

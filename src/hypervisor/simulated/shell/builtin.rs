@@ -120,8 +120,12 @@ pub fn run(
     };
     Effect::Done(result.unwrap_or_else(|words| {
         io.err.extend_from_slice(format!("{words}\n").as_bytes());
-        // As `test` and the shell say it for what they do not understand.
-        if matches!(name, "[" | "test") { 2 } else { 1 }
+        // As `test` and the shell say it for what they do not understand, and `grep` for files too.
+        if matches!(name, "[" | "test" | "grep") {
+            2
+        } else {
+            1
+        }
     }))
 }
 
