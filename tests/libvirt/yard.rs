@@ -141,14 +141,20 @@ impl Yard {
 
     /// A machine that boots the tiny image, with its overlay made.
     pub async fn spec(&self) -> MachineSpec {
-        let id = MachineId::fresh();
-        let root_disk = self.disk(&format!("{id}.qcow2"));
+        let spec = self.plain_spec();
         let order = DiskOrder::Overlay {
-            path: root_disk.clone(),
+            path: spec.root_disk.clone(),
             base: self.image("disk.qcow2"),
-            size_mib: 256,
+            size_mib: spec.size.disk_mib,
         };
         self.libvirt.make_disk(&order).await.unwrap();
+        spec
+    }
+
+    /// The same without its disk.
+    pub fn plain_spec(&self) -> MachineSpec {
+        let id = MachineId::fresh();
+        let root_disk = self.disk(&format!("{id}.qcow2"));
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
         MachineSpec {
             id,
