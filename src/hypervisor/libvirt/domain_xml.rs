@@ -13,7 +13,8 @@ use quick_xml::Writer;
 use quick_xml::events::{BytesEnd, BytesStart, BytesText, Event};
 
 use super::qemu_args::{self, Memory};
-use crate::hypervisor::{AttachedDisk, HvError, Nic};
+use super::consoles;
+use crate::hypervisor::{AttachedDisk, BELL, HvError, Nic};
 use crate::vocab::MachineId;
 use crate::vocab::machine::{Accelerator, Owner, Tag};
 
@@ -217,6 +218,12 @@ impl DomainPlan<'_> {
             "target",
             &[("type", "virtio"), ("name", "org.qemu.guest_agent.0")],
         )?;
+        xml.close("channel");
+        // The bell: what the guest writes here is not read, only counted.
+        let bell = consoles::bell_of(self.console);
+        xml.open("channel", &[("type", "file")])?;
+        xml.empty("source", &[("path", text_of(&bell)?)])?;
+        xml.empty("target", &[("type", "virtio"), ("name", BELL)])?;
         xml.close("channel");
         xml.open("serial", &[("type", "file")])?;
         xml.empty(

@@ -103,6 +103,10 @@ fn a_machine_with_everything() {
         <channel type="unix">
           <target type="virtio" name="org.qemu.guest_agent.0"/>
         </channel>
+        <channel type="file">
+          <source path="/consoles/1.bell"/>
+          <target type="virtio" name="dev.greenroom.bell"/>
+        </channel>
         <serial type="file">
           <source path="/consoles/1.log" append="off"/>
           <target port="0"/>

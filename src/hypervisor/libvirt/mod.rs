@@ -243,7 +243,9 @@ impl Hypervisor for Libvirt {
 
     async fn destroy_machine(&self, id: MachineId) -> Result<(), HvError> {
         // Not in turn with other changes: ending a machine is how a hanging change ends.
-        self.destroy(id).await
+        self.destroy(id).await?;
+        consoles::forget_bell(&self.settings.folders.consoles, id);
+        Ok(())
     }
 
     async fn machines(&self) -> Result<Vec<SeenMachine>, HvError> {
@@ -337,6 +339,20 @@ impl Hypervisor for Libvirt {
                 machines::usage(connect, id)
             })
             .await
+    }
+
+    async fn wait_for_bell(&self, id: MachineId, heard: u64, at_most: Duration) -> u64 {
+        let began = Instant::now();
+        let folder = &self.settings.folders.consoles;
+        loop {
+            let rings = consoles::rings(folder, id);
+            let left = at_most.saturating_sub(began.elapsed());
+            if rings != heard || left.is_zero() {
+                return rings;
+            }
+            // A file's size costs a microsecond to ask.
+            tokio::time::sleep(left.min(Duration::from_millis(2))).await;
+        }
     }
 
     async fn console_tail(&self, id: MachineId, max_bytes: usize) -> Result<Vec<u8>, HvError> {

@@ -59,6 +59,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("domain/devices/disk/iotune/total_iops_sec", &[]),
     ("domain/devices/controller", &["type", "model"]),
     ("domain/devices/channel", &["type"]),
+    ("domain/devices/channel/source", &["path"]),
     ("domain/devices/channel/target", &["type", "name"]),
     ("domain/devices/serial", &["type"]),
     ("domain/devices/serial/source", &["path", "append"]),
@@ -214,14 +215,14 @@ fn audit_values(node: Node, path: &str, scope: &Scope) -> Result<(), HvError> {
         "domain/devices/disk/source" | "disk/source" => {
             return scope.check_disk(file(node, "file"));
         }
-        "domain/devices/serial/source" => {
+        "domain/devices/serial/source" | "domain/devices/channel/source" => {
             return scope.folders.check(Place::Console, file(node, "path"));
         }
         "domain" => is("type", "kvm") || is("type", "qemu"),
         "domain/devices/disk" | "disk" => is("type", "file") && is("device", "disk"),
         "domain/devices/disk/driver" => is("name", "qemu") && is("type", "qcow2"),
         "disk/driver" => is("name", "qemu") && is("type", "raw"),
-        "domain/devices/channel" => is("type", "unix"),
+        "domain/devices/channel" => is("type", "unix") || is("type", "file"),
         "domain/devices/serial" => is("type", "file"),
         "domain/devices/interface" | "interface" => is("type", "network"),
         "domain/devices/rng/backend" => is("model", "random") && text == "/dev/urandom",
