@@ -38,3 +38,30 @@ fn an_unknown_key_is_refused_with_its_place() {
     );
     greenroom(folder.path(), &["status", "--config", "absent.yaml"]).exits(3);
 }
+
+#[test]
+fn all_faults_of_the_pools_section_are_told_with_their_places() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "\
+pool:
+  budget_mib: 1
+  max_age: soon
+  growth_mib: 100
+  trust: { acme: \"a b\" }
+  targets:
+    - { class: tiny, hot: 1 }
+    - { image: tiny, floor: hot }
+    - { hot: 1 }
+    - { image: tiny }
+    - { image: tiny, hot: 2 }
+";
+    std::fs::write(folder.path().join("c.yaml"), text).unwrap();
+    let mut serve = command(folder.path(), &["serve", "--config", "c.yaml"]);
+    let said: crate::command::Said = serve
+        .env("GREENROOM_POOL", "maybe")
+        .output()
+        .unwrap()
+        .into();
+    let said = said.exits(5);
+    insta::assert_snapshot!(said.err, @"");
+}
