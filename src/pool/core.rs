@@ -46,8 +46,6 @@ pub struct Known {
     /// Shells and templates that somebody works on.
     pub busy: BTreeSet<MachineId>,
     pub shortfalls: BTreeMap<Class, String>,
-    /// Classes of which a template was asked for by hand, whether or not there is one.
-    pub forced: BTreeSet<Class>,
 }
 
 impl Core {
