@@ -179,7 +179,7 @@ pub struct ShellView {
     pub name: String,
     pub class: String,
     pub template: String,
-    /// `filling`, `ready`, `claimed`, `releasing` or `gone`.
+    /// `standby` (forked and empty), `filling`, `ready`, `claimed`, `releasing` or `gone`.
     pub state: String,
     /// What its guest said of itself after it got its identity.
     pub identity: Option<IdentityView>,

@@ -92,7 +92,11 @@ Examples:
 --all leaves alone what runs have taken. Returns when the machines are gone.")]
 pub struct Release {
     /// Keys of claims, see `greenroom claim list`
-    #[arg(value_name = "KEY", required_unless_present = "all", conflicts_with = "all")]
+    #[arg(
+        value_name = "KEY",
+        required_unless_present = "all",
+        conflicts_with = "all"
+    )]
     keys: Vec<String>,
     /// Every machine that was taken with `claim`
     #[arg(long)]
@@ -268,7 +272,9 @@ fn ended(exec: &ExecView, claim: &ClaimView, kept: bool) -> Result<Exit, Failure
     let failure = Failure::new(Exit::Failed, message);
     Err(if kept {
         let key = &claim.key;
-        failure.with_way_out(format!("the machine is kept; `greenroom release {key}` ends it"))
+        failure.with_way_out(format!(
+            "the machine is kept; `greenroom release {key}` ends it"
+        ))
     } else {
         failure.with_way_out("give it more time with --deadline; the machine is released")
     })
@@ -281,9 +287,7 @@ fn list(claims: &[ClaimView], context: &Context) -> String {
     let mut table = Table::new(context.out, &headers);
     let now = context.now();
     for claim in claims {
-        let left = claim
-            .until
-            .map(|until| text::span(until.seconds_from(now)));
+        let left = claim.until.map(|until| text::span(until.seconds_from(now)));
         table.row([
             claim.key.clone(),
             claim.owner.clone(),

@@ -95,7 +95,10 @@ impl PoolConfig {
         match span(&self.max_age) {
             None => add(
                 "max_age",
-                format!("{:?} is not a span of time such as 90s, 30m or 1h30m", self.max_age),
+                format!(
+                    "{:?} is not a span of time such as 90s, 30m or 1h30m",
+                    self.max_age
+                ),
             ),
             Some(age) if !(60..=7 * 86_400).contains(&age.as_secs()) => add(
                 "max_age",
@@ -104,11 +107,14 @@ impl PoolConfig {
             Some(_) => {}
         }
         if !self.growth_mib.is_multiple_of(GROWTH_STEP_MIB) || self.growth_mib > MOST_GROWTH_MIB {
-            let below = (self.growth_mib / GROWTH_STEP_MIB * GROWTH_STEP_MIB).min(MOST_GROWTH_MIB);
+            let above = self
+                .growth_mib
+                .min(MOST_GROWTH_MIB)
+                .next_multiple_of(GROWTH_STEP_MIB);
             add(
                 "growth_mib",
                 format!(
-                    "{} is not a multiple of {GROWTH_STEP_MIB} up to {MOST_GROWTH_MIB}; {below} is",
+                    "{} is not a multiple of {GROWTH_STEP_MIB} up to {MOST_GROWTH_MIB}; {above} is",
                     self.growth_mib
                 ),
             );
@@ -191,7 +197,8 @@ impl PoolTarget {
                 None
             }
             (Some(_), Some(_)) | (None, None) => {
-                let message = "give either class (such as toolbox:2x1024+net) or image (its smallest class)";
+                let message =
+                    "give either class (such as toolbox:2x1024+net) or image (its smallest class)";
                 faults.push(("", message.to_owned()));
                 None
             }

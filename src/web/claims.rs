@@ -309,10 +309,7 @@ async fn let_go(app: &App, key: &str) {
 }
 
 /// Returns when the machine is gone. What is released already is a success.
-pub async fn release(
-    State(app): Shared,
-    Path(key): Path<String>,
-) -> Result<StatusCode, Refusal> {
+pub async fn release(State(app): Shared, Path(key): Path<String>) -> Result<StatusCode, Refusal> {
     let pool = &app.state.pool;
     let claims = pool.claims().await?;
     match claims.iter().find(|claim| claim.key == key) {
@@ -375,7 +372,15 @@ mod tests {
         let paths: Vec<&str> = faults.iter().map(|fault| fault.path.as_str()).collect();
         assert_eq!(
             paths,
-            ["vcpus", "client", "key", "owner", "ttl_s", "exec.argv", "exec.deadline_s"]
+            [
+                "vcpus",
+                "client",
+                "key",
+                "owner",
+                "ttl_s",
+                "exec.argv",
+                "exec.deadline_s"
+            ]
         );
     }
 

@@ -60,7 +60,11 @@ pub fn read(which: &WhichClass) -> Result<Named, Vec<ProblemFault>> {
         ];
         for (path, _) in given.into_iter().filter(|(_, given)| *given) {
             let detail = format!("the class {:?} says it already", which.of);
-            faults.push(fault(path, detail, "either a whole class, or an image and this"));
+            faults.push(fault(
+                path,
+                detail,
+                "either a whole class, or an image and this",
+            ));
         }
         match which.of.parse() {
             Ok(class) if faults.is_empty() => return Ok(Named::Class(class)),
@@ -114,6 +118,36 @@ pub fn check_size(vcpus: Option<u32>, memory_mib: Option<u64>) -> Vec<ProblemFau
         faults.push(fault("memory_mib", detail, "64 to 16777216"));
     }
     faults
+}
+
+/// Of the classes of one image, the one that its name alone means: the only one there is, else the only
+/// one of the trust domain `default`. None where that is still more than one.
+pub fn meant_by_image<'a>(
+    mut classes: Vec<&'a Class>,
+) -> Result<Option<&'a Class>, Vec<&'a Class>> {
+    classes.sort();
+    classes.dedup();
+    if classes.len() > 1 && classes.iter().any(|class| is_default(class)) {
+        classes.retain(|class| is_default(class));
+    }
+    match classes.as_slice() {
+        [] => Ok(None),
+        [one] => Ok(Some(one)),
+        _ => Err(classes),
+    }
+}
+
+fn is_default(class: &Class) -> bool {
+    class.trust == TrustDomain::default()
+}
+
+/// The refusal of a name that means several classes.
+pub fn ambiguous(image: &str, classes: &[&Class]) -> Refusal {
+    let classes: Vec<String> = classes.iter().map(ToString::to_string).collect();
+    Refusal::mistake(format!(
+        "there is more than one class of {image}; name one of {}",
+        classes.join(", ")
+    ))
 }
 
 /// Completes a class from its image, which has to be built.
@@ -205,7 +239,26 @@ mod tests {
             vcpus: Some(4),
             ..of("tiny")
         });
-        assert!(matches!(image, Ok(Named::Image { vcpus: 4, memory_mib: None, .. })));
+        assert!(matches!(
+            image,
+            Ok(Named::Image {
+                vcpus: 4,
+                memory_mib: None,
+                ..
+            })
+        ));
+    }
+
+    #[test]
+    fn an_image_alone_means_the_plain_class_where_there_are_several() {
+        let classes: Vec<Class> = ["tiny:1x128@acme", "tiny:1x128", "tiny:1x128", "tiny:2x128"]
+            .map(|text| text.parse().unwrap())
+            .into();
+        let meant = |range: std::ops::Range<usize>| meant_by_image(classes[range].iter().collect());
+        assert_eq!(meant(0..0), Ok(None));
+        assert_eq!(meant(0..1), Ok(Some(&classes[0])));
+        assert_eq!(meant(0..3), Ok(Some(&classes[1])));
+        assert_eq!(meant(0..4), Err(vec![&classes[1], &classes[3]]));
     }
 
     #[test]

@@ -150,24 +150,25 @@ async fn detail(app: &App, which: &str) -> Result<PoolDetail, Refusal> {
 /// The class that is named, or the only one of the image that is named.
 fn pick<'a>(pools: &'a [pool::PoolView], which: &str) -> Result<&'a pool::PoolView, Refusal> {
     // The form in which people write a class need not be the shortest.
-    let class = which.parse().ok();
-    let matching: Vec<&pool::PoolView> = pools
-        .iter()
-        .filter(|pool| Some(&pool.class) == class.as_ref() || pool.class.image == which)
-        .collect();
-    match matching.as_slice() {
-        [one] => Ok(one),
-        [] => Err(Refusal::not_found(format!(
-            "the pool has no class {which:?}; see `greenroom pool list`, and set one with `greenroom pool set`"
-        ))),
-        many => {
-            let classes: Vec<String> = many.iter().map(|pool| pool.class.to_string()).collect();
-            Err(Refusal::mistake(format!(
-                "there is more than one class of {which}; name one of {}",
-                classes.join(", ")
-            )))
+    let class = match which.parse() {
+        Ok(class) => Some(class),
+        Err(_) => {
+            let classes = pools.iter().map(|pool| &pool.class);
+            let of_image = classes.filter(|class| class.image == which).collect();
+            let meant = class::meant_by_image(of_image);
+            meant
+                .map_err(|several| class::ambiguous(which, &several))?
+                .cloned()
         }
-    }
+    };
+    pools
+        .iter()
+        .find(|pool| Some(&pool.class) == class.as_ref())
+        .ok_or_else(|| {
+            Refusal::not_found(format!(
+                "the pool has no class {which:?}; see `greenroom pool list`, and set one with `greenroom pool set`"
+            ))
+        })
 }
 
 fn view(pool: &pool::PoolView) -> PoolView {

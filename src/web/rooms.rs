@@ -109,7 +109,9 @@ impl Rooms {
             }
             match pool.claims().await {
                 Ok(claims) => self.sweep(&before, &claims),
-                Err(error) => tracing::warn!(%error, "claims cannot be listed; their room stays taken"),
+                Err(error) => {
+                    tracing::warn!(%error, "claims cannot be listed; their room stays taken")
+                }
             }
         }
     }

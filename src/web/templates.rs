@@ -94,35 +94,31 @@ async fn by_id(app: &App, id: MachineId) -> Result<Template, Refusal> {
 /// The template that is meant by an id, the beginning of one, a class (its newest) or an image of
 /// which there is one class. Newest first, as given.
 fn pick<'a>(all: &'a [Template], which: &str) -> Result<&'a Template, Refusal> {
-    let class: Option<Class> = which.parse().ok();
-    let of_class: Vec<&Template> = all
-        .iter()
-        .filter(|template| {
-            Some(&template.class) == class.as_ref() || template.class.image == which
-        })
-        .collect();
-    if let Some(first) = of_class.first() {
-        let mut classes: Vec<String> = of_class
-            .iter()
-            .map(|template| template.class.to_string())
-            .collect();
-        classes.sort();
-        classes.dedup();
-        if classes.len() > 1 {
-            return Err(Refusal::mistake(format!(
-                "there are templates of more than one class of {which}; name one of {}",
-                classes.join(", ")
-            )));
+    let class = match which.parse::<Class>() {
+        Ok(class) => Some(class),
+        Err(_) => {
+            let classes = all.iter().map(|template| &template.class);
+            let of_image = classes.filter(|class| class.image == which).collect();
+            let meant = class::meant_by_image(of_image);
+            meant
+                .map_err(|several| class::ambiguous(which, &several))?
+                .cloned()
         }
+    };
+    if let Some(class) = class {
+        let mut of_class = all.iter().filter(|template| template.class == class);
         let alive = of_class
-            .iter()
+            .clone()
             .find(|template| template.state != TemplateState::Gone);
-        return Ok(alive.unwrap_or(first));
+        return alive.or_else(|| of_class.next()).ok_or_else(|| {
+            Refusal::not_found(format!(
+                "there is no template of {class}; build one with `greenroom template build {class}`"
+            ))
+        });
     }
     let wanted = which.to_ascii_lowercase();
-    let begins = |template: &&Template| {
-        !wanted.is_empty() && template.id.to_string().starts_with(&wanted)
-    };
+    let begins =
+        |template: &&Template| !wanted.is_empty() && template.id.to_string().starts_with(&wanted);
     let matching: Vec<&Template> = all.iter().filter(begins).collect();
     match matching.as_slice() {
         [one] => Ok(one),
@@ -160,14 +156,34 @@ mod tests {
     #[test]
     fn a_template_is_found_by_what_people_have_at_hand() {
         let all = [
-            template("0199a1b2-0003-7000-8000-000000000003", "tiny:1x128", TemplateState::Gone),
-            template("0199a1b2-0002-7000-8000-000000000002", "tiny:1x128", TemplateState::Ready),
-            template("0199a1b2-0001-7000-8000-000000000001", "toolbox:1x512", TemplateState::Ready),
-            template("0199a1b2-0000-7000-8000-000000000000", "toolbox:2x512", TemplateState::Ready),
+            template(
+                "0199a1b2-0003-7000-8000-000000000003",
+                "tiny:1x128",
+                TemplateState::Gone,
+            ),
+            template(
+                "0199a1b2-0002-7000-8000-000000000002",
+                "tiny:1x128",
+                TemplateState::Ready,
+            ),
+            template(
+                "0199a1b2-0001-7000-8000-000000000001",
+                "toolbox:1x512",
+                TemplateState::Ready,
+            ),
+            template(
+                "0199a1b2-0000-7000-8000-000000000000",
+                "toolbox:2x512",
+                TemplateState::Ready,
+            ),
         ];
         let found = |which: &str| pick(&all, which).map(|found| found.id);
         assert_eq!(found("0199a1b2-0001"), Ok(all[2].id));
-        assert_eq!(found("0199A1B2-0003"), Ok(all[0].id), "one that is gone, by its id");
+        assert_eq!(
+            found("0199A1B2-0003"),
+            Ok(all[0].id),
+            "one that is gone, by its id"
+        );
         assert_eq!(found("tiny"), Ok(all[1].id), "the newest that is not gone");
         assert_eq!(found("toolbox:2x512"), Ok(all[3].id));
         for (which, part) in [

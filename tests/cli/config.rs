@@ -63,5 +63,16 @@ pool:
         .unwrap()
         .into();
     let said = said.exits(5);
-    insta::assert_snapshot!(said.err, @"");
+    insta::assert_snapshot!(said.err, @r#"
+    error: 9 values of the configuration cannot work:
+      GREENROOM_POOL: "maybe" is neither true nor false
+      pool.budget_mib: 1 is less than one waiting machine takes; give at least 64, or set pool.enabled to false
+      pool.max_age: "soon" is not a span of time such as 90s, 30m or 1h30m
+      pool.growth_mib: 100 is not a multiple of 128 up to 1048576; 128 is
+      pool.trust.acme: "a b" is not a trust domain's name (letters, digits, `.`, `_`, `-`, at most 64)
+      pool.targets[0].class: "tiny" is no class of shells: expected IMAGE:VCPUSxMEMORY, optionally followed by +net and @TRUST, such as toolbox:2x1024+net (there is no size)
+      pool.targets[1].floor: "hot" is no floor; "warm" keeps a template, "cool" keeps none
+      pool.targets[2]: give either class (such as toolbox:2x1024+net) or image (its smallest class)
+      pool.targets[4]: the same is named before; give each once
+    "#);
 }

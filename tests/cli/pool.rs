@@ -44,13 +44,39 @@ fn a_request_with_faults_hears_of_all_of_them() {
     let (folder, _daemon) = with_image();
     let here = folder.path();
     let build = [
-        "template", "build", "fake", "--vcpus", "0", "--memory", "1", "--trust-domain", "a b",
+        "template",
+        "build",
+        "fake",
+        "--vcpus",
+        "0",
+        "--memory",
+        "1",
+        "--trust-domain",
+        "a b",
     ];
     let said = greenroom(here, &build).exits(5);
     has_way_out(&said, &["3 faults", "vcpus:", "memory_mib:", "trust:"]);
-    let said = greenroom(here, &["pool", "set", "fake:1", "--vcpus", "2", "--hot", "1"]).exits(5);
-    has_way_out(&said, &["2 faults", "toolbox:2x1024+net", "says it already"]);
-    let claim = ["claim", "fake", "--ttl", "25h", "--key", "a b", "--exec", "true", "--deadline", "2h"];
+    let said = greenroom(
+        here,
+        &["pool", "set", "fake:1", "--vcpus", "2", "--hot", "1"],
+    )
+    .exits(5);
+    has_way_out(
+        &said,
+        &["2 faults", "toolbox:2x1024+net", "says it already"],
+    );
+    let claim = [
+        "claim",
+        "fake",
+        "--ttl",
+        "25h",
+        "--key",
+        "a b",
+        "--exec",
+        "true",
+        "--deadline",
+        "2h",
+    ];
     let said = greenroom(here, &claim).exits(5);
     has_way_out(&said, &["ttl_s:", "key:", "exec.deadline_s:"]);
     let said = greenroom(here, &["claim", "fake", "--memory", "64000000"]).exits(5);
@@ -93,7 +119,6 @@ fn a_pool_that_is_switched_off_says_how_to_switch_it_on() {
 }
 
 #[test]
-#[ignore = "needs the pool"]
 fn where_nothing_is_there_every_listing_says_so() {
     let (folder, _daemon) = with_image();
     let here = folder.path();
@@ -114,19 +139,33 @@ fn where_nothing_is_there_every_listing_says_so() {
 }
 
 #[test]
-#[ignore = "needs the pool"]
 fn a_template_is_built_once_and_found_by_its_beginning_or_its_class() {
     let (folder, _daemon) = with_image();
     let here = folder.path();
     let said = greenroom(here, &["template", "build", "fake"]).exits(0);
-    assert!(said.out.contains("of fake:1x64 is ready after"), "{}", said.out);
+    assert!(
+        said.out.contains("of fake:1x64 is ready after"),
+        "{}",
+        said.out
+    );
     assert!(said.err.contains("template fake:1x64: "), "{}", said.err);
     let again = greenroom(here, &["template", "build", "fake"]).exits(0);
     assert!(again.out.contains("not out of date"), "{}", again.out);
 
-    let all = json(here, &["template", "list"]);
-    let [one] = all.as_array().unwrap().as_slice() else {
-        panic!("{all}")
+    let listed = || -> Vec<Value> {
+        // The host's self-test has a template of its own for a while.
+        let all = json(here, &["template", "list"]);
+        let ours = |template: &&Value| template["class"] == "fake:1x64";
+        all.as_array()
+            .unwrap()
+            .iter()
+            .filter(ours)
+            .cloned()
+            .collect()
+    };
+    let all = listed();
+    let [one] = all.as_slice() else {
+        panic!("{all:?}")
     };
     assert_eq!(one["state"], "ready");
     assert!(one["inputs"].as_array().unwrap().len() > 3, "{one}");
@@ -142,70 +181,108 @@ fn a_template_is_built_once_and_found_by_its_beginning_or_its_class() {
     greenroom(here, &["template", "build", "fake", "--force"]).exits(0);
     assert_eq!(json(here, &["template", "show", "fake"])["generation"], 2);
     greenroom(here, &["template", "retire", "fake"]).exits(0);
-    until("the last template is gone", || {
-        json(here, &["template", "list"]) == serde_json::json!([])
-    });
+    until("the last template is gone", || listed().is_empty());
 }
 
 #[test]
-#[ignore = "needs the pool"]
 fn a_hot_machine_is_claimed_used_and_given_back() {
     let (folder, _daemon) = with_image();
     let here = folder.path();
-    let set = ["pool", "set", "fake", "--hot", "1", "--wait", "--timeout", "30s"];
+    let set = [
+        "pool",
+        "set",
+        "fake",
+        "--hot",
+        "1",
+        "--wait",
+        "--timeout",
+        "30s",
+    ];
     let said = greenroom(here, &set).exits(0);
     assert!(said.out.contains("1 hot"), "{}", said.out);
     let shown = json(here, &["pool", "show", "fake"]);
-    assert_eq!((&shown["tier"], &shown["ready"]), (&"hot".into(), &1.into()));
+    assert_eq!(
+        (&shown["tier"], &shown["ready"]),
+        (&"hot".into(), &1.into())
+    );
     assert_eq!(shown["shells"][0]["state"], "ready");
 
-    let said = greenroom(here, &["claim", "fake", "--exec", "echo out; echo err >&2; exit 3"]).exits(3);
+    let said = greenroom(
+        here,
+        &["claim", "fake", "--exec", "echo out; echo err >&2; exit 3"],
+    )
+    .exits(3);
     assert_eq!(said.out, "out\n");
     assert!(said.err.contains("err\n"), "{}", said.err);
     until("it is released", || {
         json(here, &["claim", "list"]) == serde_json::json!([])
     });
 
-    let taken = json(here, &["claim", "fake", "--key", "mine", "--ttl", "10m", "--exec", "echo hi", "--keep"]);
+    let taken = json(
+        here,
+        &[
+            "claim", "fake", "--key", "mine", "--ttl", "10m", "--exec", "echo hi", "--keep",
+        ],
+    );
     assert_eq!(taken["exec"]["out"], "hi\n");
     assert_eq!(taken["exec"]["exit_code"], 0);
     let claim = &taken["claim"];
     assert_eq!(claim["key"], "mine");
-    assert!(claim["name"].as_str().unwrap().starts_with("gr-shell-fake-"), "{claim}");
+    assert!(
+        claim["name"]
+            .as_str()
+            .unwrap()
+            .starts_with("gr-shell-fake-"),
+        "{claim}"
+    );
     let phases: Vec<&str> = taken["phases"]
         .as_array()
         .unwrap()
         .iter()
         .map(|phase| phase["phase"].as_str().unwrap())
         .collect();
-    assert_eq!((phases.first(), phases.last()), (Some(&"admit"), Some(&"exec")));
+    assert_eq!(
+        (phases.first(), phases.last()),
+        (Some(&"admit"), Some(&"exec"))
+    );
     let again = json(here, &["claim", "fake", "--key", "mine"]);
-    assert_eq!(again["claim"]["machine"], claim["machine"], "the same key, the same machine");
+    assert_eq!(
+        again["claim"]["machine"], claim["machine"],
+        "the same key, the same machine"
+    );
     assert_eq!(json(here, &["status"])["capacity"]["machines"], 1);
     greenroom(here, &["release", "mine"]).exits(0);
     greenroom(here, &["release", "mine"]).exits(0);
     assert_eq!(json(here, &["status"])["capacity"]["machines"], 0);
 
     let top = greenroom(here, &["pool", "top"]).exits(0);
-    assert!(top.out.contains("mine") && top.out.contains("EXEC") || top.out.contains("mine"), "{}", top.out);
+    assert!(
+        top.out.contains("mine") && top.out.contains("RESUME"),
+        "{}",
+        top.out
+    );
     let said = greenroom(here, &["pool", "set", "fake", "--hot", "0", "--cool"]).exits(0);
     assert_eq!(said.out, "fake:1x64 is let go\n");
 }
 
 #[test]
-#[ignore = "needs the pool"]
 fn where_the_pool_has_nothing_it_says_why_and_takes_nothing() {
     let (folder, _daemon) = with_image();
     let here = folder.path();
     let said = greenroom(here, &["claim", "fake", "--exec", "echo never"]).exits(6);
     assert_eq!(said.out, "");
-    has_way_out(&said, &["the pool has no machine for this (it is cool)", "greenroom pool set fake"]);
+    has_way_out(
+        &said,
+        &[
+            "the pool has no machine for this (it is cool)",
+            "greenroom pool set fake",
+        ],
+    );
     assert_eq!(json(here, &["claim", "list"]), serde_json::json!([]));
     assert_eq!(json(here, &["status"])["capacity"]["machines"], 0);
 }
 
 #[test]
-#[ignore = "needs the pool"]
 fn claims_outlive_the_daemon_with_their_room() {
     let (folder, daemon) = with_image();
     let here = folder.path();
@@ -218,7 +295,6 @@ fn claims_outlive_the_daemon_with_their_room() {
 }
 
 #[test]
-#[ignore = "needs the pool"]
 fn configured_targets_are_kept_ready_from_the_first_start_on() {
     let folder = tempfile::tempdir().unwrap();
     let here = folder.path();

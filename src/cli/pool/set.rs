@@ -136,7 +136,9 @@ fn standing(pool: &PoolView, target: &TargetView) -> Standing {
     }
     if pool.pauses_until.is_some() {
         let why = pool.shortfall.clone();
-        return Standing::Failing(why.unwrap_or_else(|| format!("{} failures in a row", pool.failures)));
+        return Standing::Failing(
+            why.unwrap_or_else(|| format!("{} failures in a row", pool.failures)),
+        );
     }
     let template = match &pool.template {
         Some(template) => template.state.as_str(),
@@ -175,12 +177,18 @@ mod tests {
     fn waiting_ends_when_it_is_there_or_will_not_come() {
         let hot = target(Some(2), true).unwrap();
         assert_eq!(standing(&pool(2, false), &hot), Standing::AsWanted);
-        assert_eq!(standing(&pool(1, true), &hot), Standing::Failing("no room".into()));
+        assert_eq!(
+            standing(&pool(1, true), &hot),
+            Standing::Failing("no room".into())
+        );
         assert_eq!(
             standing(&pool(1, false), &hot),
             Standing::UnderWay("tiny:1x128: template none yet, 1 of 2 ready, 1 filling".into())
         );
         let warm = target(Some(0), false).unwrap();
-        assert!(matches!(standing(&pool(0, false), &warm), Standing::UnderWay(_)));
+        assert!(matches!(
+            standing(&pool(0, false), &warm),
+            Standing::UnderWay(_)
+        ));
     }
 }

@@ -27,10 +27,7 @@ pub fn render(detail: &PoolDetail, now: Time, paint: Paint) -> String {
     field("served", &hits(pool));
     if pool.failures > 0 {
         let pause = pool.pauses_until.map_or_else(String::new, |until| {
-            format!(
-                "; the next try in {}",
-                text::span(until.seconds_from(now))
-            )
+            format!("; the next try in {}", text::span(until.seconds_from(now)))
         });
         field("failures", &format!("{} in a row{pause}", pool.failures));
     }

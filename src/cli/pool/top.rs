@@ -177,7 +177,17 @@ mod tests {
             ],
         }))
         .unwrap();
-        insta::assert_snapshot!(render(&status, Paint::Plain), @"");
+        insta::assert_snapshot!(render(&status, Paint::Plain), @r"
+        host    forks: seen
+        memory  412 MiB of 4 GiB (10%)
+
+        CLASS       WANTED  TIER  READY  FILLING  CLAIMED  HITS                       PSS       NOTE
+        tiny:1x128  2 hot   hot   1      1        0        hot 6 (86%), warm 1 (14%)  33.9 MiB  one is filling
+
+        CLAIM    CLASS       ENGINE  TIER  AGO   TAKE   RESUME  FORK   SUM
+        b\u{1b}  tiny:1x128  resume  hot   5.0s  1.2ms  11ms    -      12ms
+        a        tiny:1x128  fork    warm  5.0s  1.0ms  -       520ms  521ms
+        ");
     }
 
     #[test]

@@ -10,9 +10,9 @@ use crate::api::{TemplateDetail, TemplateView, Time};
 
 pub fn render(detail: &TemplateDetail, now: Time, paint: Paint) -> String {
     let template = &detail.template;
-    let mut out = String::new();
+    let mut fields: Vec<(String, String)> = Vec::new();
     let mut field = |label: &str, value: &str| {
-        let _ = writeln!(out, "{label:<11} {}", text::line(value));
+        fields.push((text::line(label), text::line(value)));
     };
     field("template", &template.id);
     field(
@@ -34,13 +34,24 @@ pub fn render(detail: &TemplateDetail, now: Time, paint: Paint) -> String {
             ("state", &seal.state),
             ("disk", &seal.disk),
         ] {
-            let digest = file.digest.map_or_else(String::new, |digest| digest.short());
+            let digest = file
+                .digest
+                .map_or_else(String::new, |digest| digest.short());
             let size = text::bytes(file.size_bytes);
-            field(&format!("sealed {name}"), format!("{size}  {digest}").trim_end());
+            field(
+                &format!("sealed {name}"),
+                format!("{size}  {digest}").trim_end(),
+            );
         }
     }
     for phase in &template.phases {
         field(&format!("took {}", phase.phase), &text::millis(phase.ms));
+    }
+    let width = fields.iter().map(|(label, _)| label.chars().count()).max();
+    let width = width.unwrap_or(0);
+    let mut out = String::new();
+    for (label, value) in &fields {
+        let _ = writeln!(out, "{label:<width$}  {value}");
     }
     out.push('\n');
     let table: Table = shells(&detail.shells, now, paint);
@@ -96,6 +107,19 @@ mod tests {
             },
             shells: vec![],
         };
-        insta::assert_snapshot!(render(&detail, at(60), Paint::Plain), @"");
+        insta::assert_snapshot!(render(&detail, at(60), Paint::Plain), @r"
+        template       0199a1b2-0003-7000-8000-000000000003
+        class          tiny:1x128, generation 2
+        state          draining, made 1m00s ago
+        because        its image was built again
+        key            2c70e12b7a0646f92279f427c7b38e7334d8e5389cff167a1dc30e73f826b683
+          qemu         10.0.2\u{1b}[1m
+        sealed memory  128.0 MiB  2d711642b726
+        sealed state   488.3 KiB  2d711642b726
+        sealed disk    195.3 KiB  2d711642b726
+        took boot      6.7s
+
+        nothing is forked from it now
+        ");
     }
 }
