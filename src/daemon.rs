@@ -13,11 +13,12 @@ use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, SystemClock};
-use crate::config::{self, Config, HypervisorKind};
+use crate::config::{self, Config, HypervisorKind, StartTarget, TargetOf};
 use crate::hypervisor::Hypervisor;
 use crate::hypervisor::libvirt::{self, Folders, Libvirt, LibvirtSettings, ProbeImage};
 use crate::hypervisor::simulated::{SimSettings, Simulated};
 use crate::images::Images;
+use crate::pool::{Pool, PoolServices, PoolSettings};
 use crate::reconcile::Reconciler;
 use crate::capacity::{Capacity, Room};
 use crate::runs::dispatch::Dispatch;
@@ -28,6 +29,7 @@ use crate::store::artefacts::Artefacts;
 use crate::store::meta;
 use crate::vocab::Deployment;
 use crate::vocab::machine::Accelerator;
+use crate::vocab::pool::{Class, TrustDomain};
 use crate::web;
 
 /// How a daemon is to be, apart from the host it works on.
@@ -40,6 +42,9 @@ pub struct Settings {
     /// What of the host the machines may use.
     pub room: Room,
     pub runs: RunSettings,
+    pub pool: PoolSettings,
+    /// What is wanted of classes of which nobody said anything yet.
+    pub pool_targets: Vec<StartTarget>,
     /// How often rows and host are compared when nothing asks for it.
     pub reconcile_every: Duration,
 }
@@ -47,6 +52,7 @@ pub struct Settings {
 /// A daemon at work, without its listeners.
 pub struct Running {
     pub services: Services,
+    pub pool: Arc<Pool>,
     pub dispatch: Arc<Dispatch>,
     pub reconciler: Arc<Reconciler>,
     pub images: Images,
@@ -95,6 +101,17 @@ pub async fn start(
         live: broadcast::channel(4096).0,
         faults,
     };
+    let pool = Pool::start(PoolServices {
+        store: services.store.clone(),
+        hypervisor: services.hypervisor.clone(),
+        clock: services.clock.clone(),
+        images: images.clone(),
+        deployment: services.deployment,
+        settings: Arc::new(settings.pool),
+        faults: services.faults.clone(),
+    })
+    .await?;
+    apply_targets(&pool, &images, settings.pool_targets).await?;
     let dispatch = Dispatch::start(services.clone(), settings.max_active).await?;
     let reconciler = Reconciler::new(services.clone(), dispatch.clone());
     let stop = CancellationToken::new();
@@ -105,11 +122,56 @@ pub async fn start(
     );
     Ok(Running {
         services,
+        pool,
         dispatch,
         reconciler,
         images,
         stop,
     })
+}
+
+/// Tells the pool what the configuration wants of classes that have no target yet. An image that is
+/// not built is no reason not to start.
+async fn apply_targets(
+    pool: &Pool,
+    images: &Images,
+    targets: Vec<StartTarget>,
+) -> anyhow::Result<()> {
+    if targets.is_empty() {
+        return Ok(());
+    }
+    let known = pool.status().await?.pools;
+    for StartTarget { of, target } in targets {
+        let class = match of {
+            TargetOf::Class(class) => class,
+            TargetOf::Image(name) => match images.get(&name) {
+                Ok(image) => Class {
+                    image: name,
+                    vcpus: 1,
+                    memory_mib: image.min_memory_mib,
+                    network: false,
+                    trust: TrustDomain::default(),
+                },
+                Err(error) => {
+                    tracing::warn!(%error, "a target of the configuration is left out");
+                    continue;
+                }
+            },
+        };
+        let has_target = known
+            .iter()
+            .any(|pool| pool.class == class && pool.target.is_some());
+        if has_target {
+            continue;
+        }
+        match pool.set(class.clone(), Some(target)).await {
+            Ok(()) => tracing::info!(%class, hot = target.hot, "kept ready, as configured"),
+            Err(error) => {
+                tracing::warn!(%class, %error, "a target of the configuration is left out");
+            }
+        }
+    }
+    Ok(())
 }
 
 impl Running {
@@ -137,6 +199,8 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         max_active: config.runs.max_active,
         room: config.host.room(host.memory_mib, host.cpus),
         runs: config.run_settings(),
+        pool: config.pool_settings(host.memory_mib),
+        pool_targets: config.pool.start_targets(),
         reconcile_every: config.reconcile.interval(),
     };
     let running = start(
@@ -152,6 +216,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let state = web::State {
         services: running.services.clone(),
         dispatch: running.dispatch.clone(),
+        pool: running.pool.clone(),
         images: running.images.clone(),
         reconciler: running.reconciler.clone(),
     };

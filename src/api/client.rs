@@ -9,13 +9,19 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{
-    AbortRun, AppliedChainView, ApplyChain, ChainSummary, ChainView, DeviceView, ImageView,
-    LogPiece, PREFIX, Problem, PutDevice, ReplayRun, RetryRun, RunOutput, RunSummary, RunView,
-    StartRun, StartedRun, StatusView, VersionView, WatchUpdate,
+    AbortRun, AppliedChainView, ApplyChain, BuildTemplate, ChainSummary, ChainView, ClaimView,
+    DeviceView, ImageView, LogPiece, PREFIX, PoolDetail, PoolStatusView, PoolView, Problem,
+    PutDevice, ReplayRun, RetryRun, RunOutput, RunSummary, RunView, SetPool, StartRun, StartedRun,
+    StatusView, TakeClaim, TakenView, TemplateDetail, TemplateView, VersionView, WatchUpdate,
 };
 
 /// Longest wait for the head of an answer. Requests to a run's driver wait for a write to disk.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The same for a claim, beside its command's time: room on the host is waited for, and a fork that
+/// has to be made on demand may be that of a slow guest.
+const CLAIM_PATIENCE: Duration = Duration::from_secs(300);
+/// The same for reading a template's files: 10 GiB at 20 MiB/s.
+const VERIFY_PATIENCE: Duration = Duration::from_secs(600);
 /// Longest line of a stream: a log piece is at most a few hundred KiB.
 const MAX_LINE_BYTES: usize = 16 << 20;
 
@@ -123,6 +129,77 @@ impl Client {
         self.get("/images", &[]).await
     }
 
+    pub async fn pool_list(&self) -> Result<Vec<PoolView>, ClientError> {
+        self.get("/pools", &[]).await
+    }
+
+    /// By class, or by an image of which there is one class.
+    pub async fn pool_show(&self, which: &str) -> Result<PoolDetail, ClientError> {
+        self.get(&format!("/pools/{}", segment(which)), &[]).await
+    }
+
+    pub async fn pool_set(&self, order: &SetPool) -> Result<PoolDetail, ClientError> {
+        let request = self.request(Method::PUT, "/pools", &[]).json(order);
+        self.read(self.send(request).await?).await
+    }
+
+    pub async fn pool_status(&self) -> Result<PoolStatusView, ClientError> {
+        self.get("/pool/status", &[]).await
+    }
+
+    /// Newest first.
+    pub async fn template_list(&self, all: bool) -> Result<Vec<TemplateView>, ClientError> {
+        let all = all.then(|| ("all", "1".to_owned()));
+        self.get("/templates", all.as_slice()).await
+    }
+
+    /// By id, the beginning of one, or a class: its newest.
+    pub async fn template_show(&self, which: &str) -> Result<TemplateDetail, ClientError> {
+        self.get(&format!("/templates/{}", segment(which)), &[])
+            .await
+    }
+
+    /// The one that is begun, or is there already. Does not wait for it.
+    pub async fn template_build(&self, order: &BuildTemplate) -> Result<TemplateView, ClientError> {
+        self.post("/templates", order).await
+    }
+
+    /// Reads all its files, which takes as long as the disk takes.
+    pub async fn template_verify(&self, which: &str) -> Result<TemplateView, ClientError> {
+        let path = format!("/templates/{}/verify", segment(which));
+        let request = self.request(Method::POST, &path, &[]);
+        let request = request.json(&serde_json::json!({}));
+        self.read(self.send_within(request, VERIFY_PATIENCE).await?)
+            .await
+    }
+
+    pub async fn template_retire(&self, which: &str) -> Result<TemplateView, ClientError> {
+        let path = format!("/templates/{}/retire", segment(which));
+        self.post(&path, &serde_json::json!({})).await
+    }
+
+    /// Claims that are not released, oldest first.
+    pub async fn claim_list(&self) -> Result<Vec<ClaimView>, ClientError> {
+        self.get("/claims", &[]).await
+    }
+
+    /// Takes a machine and runs the order's command in it: one request.
+    pub async fn claim_take(&self, order: &TakeClaim) -> Result<TakenView, ClientError> {
+        let exec_s = order.exec.as_ref().map_or(0, |exec| {
+            exec.deadline_s.unwrap_or(super::claims::DEFAULT_EXEC_S)
+        });
+        let patience = CLAIM_PATIENCE + Duration::from_secs(exec_s);
+        let request = self.request(Method::POST, "/claims", &[]).json(order);
+        self.read(self.send_within(request, patience).await?).await
+    }
+
+    /// Returns when the machine is gone.
+    pub async fn claim_release(&self, key: &str) -> Result<(), ClientError> {
+        let path = format!("/claims/{}", segment(key));
+        let request = self.request(Method::DELETE, &path, &[]);
+        self.send(request).await.map(|_| ())
+    }
+
     pub async fn run_start(&self, order: &StartRun) -> Result<StartedRun, ClientError> {
         self.post("/runs", order).await
     }
@@ -223,9 +300,17 @@ impl Client {
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Response, ClientError> {
-        let answer = tokio::time::timeout(PATIENCE, request.send())
+        self.send_within(request, PATIENCE).await
+    }
+
+    async fn send_within(
+        &self,
+        request: RequestBuilder,
+        patience: Duration,
+    ) -> Result<Response, ClientError> {
+        let answer = tokio::time::timeout(patience, request.send())
             .await
-            .map_err(|_| ClientError::TimedOut(PATIENCE))?;
+            .map_err(|_| ClientError::TimedOut(patience))?;
         let response = answer.map_err(|error| {
             if error.is_connect() {
                 ClientError::Unreachable {

@@ -17,6 +17,7 @@ use self::exit::{Exit, Failure};
 use self::output::{ColourChoice, Format};
 
 mod chain;
+mod claim;
 mod context;
 mod device;
 mod doctor;
@@ -24,10 +25,12 @@ mod exit;
 mod facts;
 mod image;
 mod output;
+mod pool;
 mod run;
 mod serve;
 mod status;
 mod table;
+mod template;
 mod text;
 
 #[derive(Debug, Parser)]
@@ -55,16 +58,19 @@ Exit codes:
   3    there is no such thing
   4    refused: it does not fit the present state
   5    a document (chain, device, configuration) has faults
+  6    the pool has no machine for this
   7    timed out
   8    the daemon or libvirt cannot be reached
   70   a fault of greenroom itself
   130  interrupted
+`claim --exec` ends with the exit code of its command once that has run.
 
 Environment, each overruling the configuration file and overruled by flags:
   GREENROOM_CONFIG  GREENROOM_STATE  GREENROOM_SOCKET  GREENROOM_SOCKET_GROUP
   GREENROOM_IMAGES (recipes)
   GREENROOM_HYPERVISOR  GREENROOM_LIBVIRT_URI  GREENROOM_ACCELERATOR  GREENROOM_NETWORK
   GREENROOM_MEMORY_MIB  GREENROOM_VCPUS  GREENROOM_MAX_ACTIVE_RUNS
+  GREENROOM_POOL  GREENROOM_POOL_BUDGET_MIB  GREENROOM_POOL_MAX_AGE  GREENROOM_POOL_GROWTH_MIB
   NO_COLOR, CLICOLOR_FORCE
 
 Start here:
@@ -136,6 +142,17 @@ enum Command {
     /// Base images: build, list
     #[command(subcommand, visible_alias = "images")]
     Image(image::ImageCommand),
+    /// What warm machines are forked from: build, list, show, verify, retire
+    #[command(subcommand, visible_alias = "templates")]
+    Template(template::TemplateCommand),
+    /// Machines that wait before they are asked for: list, show, set, top
+    #[command(subcommand, visible_alias = "pools")]
+    Pool(pool::PoolCommand),
+    /// Take a warm machine, and run a command in it
+    #[command(visible_alias = "claims")]
+    Claim(claim::ClaimCommand),
+    /// Give claimed machines back
+    Release(claim::Release),
 }
 
 /// Runs the process's command line.
@@ -189,7 +206,7 @@ fn end(exit: Exit) -> ! {
     let _ = std::io::stdout().flush();
     let _ = std::io::stderr().flush();
     // SAFETY: takes a number and does not return.
-    unsafe { nix::libc::_exit(exit as i32) }
+    unsafe { nix::libc::_exit(i32::from(exit.code())) }
 }
 
 async fn execute(command: Command, context: &Context) -> Result<Exit, Failure> {
@@ -201,6 +218,10 @@ async fn execute(command: Command, context: &Context) -> Result<Exit, Failure> {
         Command::Device(command) => command.run(context).await,
         Command::Run(command) => command.run(context).await,
         Command::Image(command) => command.run(context).await,
+        Command::Template(command) => command.run(context).await,
+        Command::Pool(command) => command.run(context).await,
+        Command::Claim(command) => command.run(context).await,
+        Command::Release(release) => release.run(context).await,
     }
 }
 

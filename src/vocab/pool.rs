@@ -196,10 +196,13 @@ words!(
 );
 
 words!(
-    /// `Filling → Ready → Claimed → Releasing → Gone`; from any state to `Releasing`.
+    /// `Filling → Ready → Claimed → Releasing → Gone`, or `Filling → Standby → Claimed …` for one that
+    /// waits empty; from any state to `Releasing`.
     ShellState {
         /// Being forked, given its identity and warmed.
         Filling = "filling",
+        /// Started and empty: a fork on demand loads the template into it.
+        Standby = "standby",
         /// Paused, waiting for a claim.
         Ready = "ready",
         /// Somebody's. Used once: never back to `Ready`.

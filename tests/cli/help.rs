@@ -23,6 +23,18 @@ fn every_command_explains_itself() {
         &["run", "retry"],
         &["run", "replay"],
         &["image", "build"],
+        &["template", "build"],
+        &["template", "list"],
+        &["template", "show"],
+        &["template", "verify"],
+        &["template", "retire"],
+        &["pool", "list"],
+        &["pool", "show"],
+        &["pool", "set"],
+        &["pool", "top"],
+        &["claim"],
+        &["claim", "list"],
+        &["release"],
     ];
     let mut all = String::new();
     for path in commands {

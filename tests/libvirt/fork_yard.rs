@@ -35,7 +35,7 @@ impl Yard {
         let order = DiskOrder::Overlay {
             path: files.disk(),
             base: self.image("disk.qcow2"),
-            size_mib: 256,
+            size_mib: spec.size.disk_mib,
         };
         self.libvirt.make_disk(&order).await.unwrap();
         self.libvirt.start_machine(&spec).await.unwrap();

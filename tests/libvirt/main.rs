@@ -3,9 +3,11 @@
 //! The rules that hold for every hypervisor are in `tests/hypervisor`; here is what belongs to
 //! libvirt: tags of strangers, its death, its events, silent guests, the accelerator probe.
 
+mod fork_measure;
 mod fork_yard;
 mod forks;
 mod measure;
+mod raw;
 mod yard;
 
 use std::time::{Duration, Instant};

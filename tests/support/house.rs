@@ -9,6 +9,7 @@ use greenroom::daemon::{self, Foundation, Running, Settings};
 use greenroom::hypervisor::simulated::{SimSettings, Simulated, Snapshot, World};
 use greenroom::capacity::Room;
 use greenroom::fault::Faults;
+use greenroom::pool::PoolSettings;
 use greenroom::runs::services::RunSettings;
 
 use super::image;
@@ -45,6 +46,17 @@ impl House {
                 patience: Duration::from_secs(20),
                 ..RunSettings::default()
             },
+            pool: PoolSettings {
+                disks: state.path().join("vm"),
+                templates: state.path().join("templates"),
+                network: "default".into(),
+                boot_deadline: Duration::from_secs(10),
+                budget_mib: 1 << 16,
+                max_age: Duration::from_secs(1800),
+                growth_mib: 4096,
+                trust: [].into(),
+            },
+            pool_targets: Vec::new(),
             reconcile_every: Duration::from_millis(300),
         };
         Self {

@@ -10,6 +10,7 @@ use greenroom::hypervisor::Hypervisor;
 use greenroom::hypervisor::libvirt::{AcceleratorChoice, Folders, Libvirt, LibvirtSettings};
 use greenroom::capacity::Room;
 use greenroom::fault::Faults;
+use greenroom::pool::PoolSettings;
 use greenroom::runs::services::RunSettings;
 
 pub struct Yard {
@@ -72,6 +73,17 @@ impl Yard {
                 patience: Duration::from_secs(60),
                 ..RunSettings::default()
             },
+            pool: PoolSettings {
+                disks: state.path().join("vm"),
+                templates: state.path().join("templates"),
+                network: "greenroom".into(),
+                boot_deadline: Duration::from_secs(120),
+                budget_mib: host.memory_mib / 4,
+                max_age: Duration::from_secs(1800),
+                growth_mib: 4096,
+                trust: [].into(),
+            },
+            pool_targets: Vec::new(),
             reconcile_every: Duration::from_secs(2),
         };
         let daemon = daemon::start(

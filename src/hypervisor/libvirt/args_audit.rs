@@ -48,9 +48,9 @@ pub fn audit(arguments: &[&str], folders: &Folders) -> Result<Role, HvError> {
                 return Err(fault(&format!("-machine {machine:?}")));
             }
             if matches!(role, Role::Fork(_)) {
-                let (global, incoming) = (next("-global"), next("-incoming"));
-                if (global, incoming) != (Some("migration.x-ignore-shared=on"), Some("defer")) {
-                    return Err(fault(&format!("-global {global:?} -incoming {incoming:?}")));
+                let incoming = next("-incoming");
+                if incoming != Some("defer") {
+                    return Err(fault(&format!("-incoming {incoming:?}")));
                 }
             }
             role

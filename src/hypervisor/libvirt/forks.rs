@@ -186,12 +186,7 @@ fn capture(
     pause(domain, id)?;
     if monitor.run_state()? != RunState::postmigrate {
         templates::prepare_state(files, owner)?;
-        monitor.ask(qmp::migrate_set_capabilities {
-            capabilities: vec![qmp::MigrationCapabilityStatus {
-                capability: MigrationCapability::x_ignore_shared,
-                state: true,
-            }],
-        })?;
+        leave_memory_where_it_is(&monitor)?;
         monitor.ask(qmp::migrate {
             channels: None,
             detach: None,
@@ -213,6 +208,11 @@ fn capture(
 
 fn load(domain: &Domain, id: MachineId, files: &TemplateFiles) -> Result<(), HvError> {
     let monitor = Monitor { domain, id };
+    match leave_memory_where_it_is(&monitor) {
+        // Refused while an earlier call's loading is under way, which did this itself.
+        Ok(()) | Err(Fault::Qemu(_)) => {}
+        Err(fault) => return Err(fault.into()),
+    }
     let asked = monitor.ask(qmp::migrate_incoming {
         channels: None,
         exit_on_error: Some(false),
@@ -227,13 +227,7 @@ fn load(domain: &Domain, id: MachineId, files: &TemplateFiles) -> Result<(), HvE
                 "{id} is no fork: nothing can be loaded into it"
             )));
         }
-        Err(fault) => {
-            // A fork that has been running says nothing but that it expects nothing any more.
-            if matches!(wait_status(&monitor), Ok(MigrationStatus::completed)) {
-                return Ok(());
-            }
-            return Err(fault.into());
-        }
+        Err(fault) => return Err(fault.into()),
     }
     wait_for_migration(&monitor).map_err(|why| match why {
         NotDone::Fault(fault) => fault.into(),
@@ -244,11 +238,17 @@ fn load(domain: &Domain, id: MachineId, files: &TemplateFiles) -> Result<(), HvE
     })
 }
 
-fn wait_status(monitor: &Monitor) -> Result<MigrationStatus, Fault> {
-    Ok(monitor
-        .ask(qmp::query_migrate {})?
-        .status
-        .unwrap_or(MigrationStatus::none))
+/// The device state is then without the memory that is in the template's file.
+fn leave_memory_where_it_is(monitor: &Monitor) -> Result<(), Fault> {
+    let capability = qmp::MigrationCapabilityStatus {
+        capability: MigrationCapability::x_ignore_shared,
+        state: true,
+    };
+    monitor
+        .ask(qmp::migrate_set_capabilities {
+            capabilities: vec![capability],
+        })
+        .map(drop)
 }
 
 enum NotDone {

@@ -85,8 +85,6 @@ pub fn build(
     add(&["-object", &backend.to_string()]);
     add(&["-machine", &format!("memory-backend={MEMORY}")]);
     if forks {
-        // Said here instead of by a command later: one round trip less for each fork.
-        add(&["-global", "migration.x-ignore-shared=on"]);
         add(&["-incoming", "defer"]);
     }
     Ok(arguments)
@@ -116,8 +114,6 @@ mod tests {
         {"id":"greenroom-memory","mem-path":"/t/1/memory","qom-type":"memory-backend-file","readonly":true,"rom":"off","share":false,"size":268435456}
         -machine
         memory-backend=greenroom-memory
-        -global
-        migration.x-ignore-shared=on
         -incoming
         defer
         "#);

@@ -1,0 +1,507 @@
+//! Taking a shell: choosing it, making it what is wanted, handing it out; and letting it go.
+//!
+//! ```text
+//! choose: a hot shell ─────────────► check, resize, resume, agent ──► Claimed (resume, hot)
+//!    │    none: a template ─► fork ─► load, resize, resume, identity ─► Claimed (fork, warm)
+//!    │    none of both ──────────────────────────────────────────────► Nothing
+//!    └◄── what cannot be made ready is thrown away, and the next is chosen
+//! ```
+//!
+//! A hot claim is one write and four calls of the host, of which one is the guest's.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::core::{Core, Phases};
+use super::ledger::Draft;
+use super::shell::{self, Bearing};
+use super::template::{self, Unfit};
+use super::{Answer, PoolError, Want, fit, identity, key};
+use crate::fault::Window;
+use crate::hypervisor::{HostFacts, HvError, Power, Share};
+use crate::vocab::machine::EngineKind;
+use crate::vocab::pool::{Achieved, Claim, Shell, ShellState, Template, TemplateState, Tier};
+use crate::vocab::{MachineId, Timestamp};
+
+/// How many shells are tried for one claim before the claimant is sent to make a machine of its own.
+const TRIES: usize = 4;
+
+/// A shell that was paused answers within 0.1 s; one that does not in this time is broken.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
+
+/// Memory that was added shows within 0.5 s per GiB under emulation. What has not arrived by then is
+/// told as achieved.
+const GROWS_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long after a claim the end of setting its guest's clock is asked for: out of the claimant's way.
+const ASKED_LATER: Duration = Duration::from_secs(2);
+
+/// What the choice fell on.
+struct Chosen {
+    claim: Claim,
+    shell: Shell,
+    template: Template,
+    origin: Origin,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    Hot,
+    /// It was claimed before, and may have gone on.
+    Again,
+    /// A fork that waits empty.
+    Standby,
+    Fork,
+}
+
+pub async fn claim(core: &Arc<Core>, want: &Want) -> Result<Answer, PoolError> {
+    let begun = Instant::now();
+    let _one_at_a_time = core.key_lock(&want.key).await;
+    let _claiming = core.claiming();
+    if let Some(answer) = again(core, want).await {
+        return Ok(answer);
+    }
+    let nothing = |tier, reason| Ok(Answer::Nothing { tier, reason });
+    if let Some(reason) = fit::never(want) {
+        return nothing(Tier::Cool, reason);
+    }
+    let host = match core.host().await {
+        Ok(host) => host,
+        Err(error) => return nothing(Tier::Cool, error.to_string()),
+    };
+    if let Some(verdict) = core.known().verdict.clone()
+        && !verdict.forks
+    {
+        return nothing(Tier::Cool, format!("this host does not fork: {}", verdict.reason));
+    }
+    let mut last = None;
+    for _ in 0..TRIES {
+        core.point("claim", Window::Before).await;
+        let (chosen, written) = core
+            .ledger
+            .change_now(|draft| choose(core, draft, want, &host, core.now()))
+            .await;
+        let Some(chosen) = chosen else { break };
+        core.point("claim", Window::After).await;
+        if let Err(error) = written {
+            // In memory only, where the database refuses: what it has says the same as before.
+            let reason = "its claim could not be stored";
+            let _ = core
+                .ledger
+                .change_now(|draft| undo(draft, &chosen, reason))
+                .await;
+            return Err(PoolError::Store(error.to_string()));
+        }
+        core.point("claim", Window::Stored).await;
+        core.nudge.notify_one();
+        match make_ready(core, want, &chosen, begun).await {
+            Ok(claim) => return Ok(Answer::Claimed(Box::new(claim))),
+            Err(words) => {
+                tracing::warn!(shell = %chosen.shell.name, %words, "a shell could not be handed out and is thrown away");
+                take_back(core, &chosen, &words).await;
+                last = Some(words);
+            }
+        }
+    }
+    Ok(in_vain(core, want, last))
+}
+
+/// A claim of this key is there already: the same shell, if it can still be had.
+async fn again(core: &Arc<Core>, want: &Want) -> Option<Answer> {
+    let (claim, shell, template) = core.ledger.look(|rows| {
+        let claim = rows.claims.get(&want.key)?.clone();
+        let shell = rows.shells.get(&claim.shell)?.clone();
+        let template = rows.templates.get(&shell.template)?.clone();
+        Some((claim, shell, template))
+    })?;
+    let origin = match (claim.engine, &shell.identity) {
+        // A fork without an identity was never handed out.
+        (EngineKind::Fork, None) => Origin::Fork,
+        _ => Origin::Again,
+    };
+    let chosen = Chosen {
+        claim,
+        shell,
+        template,
+        origin,
+    };
+    match make_ready(core, want, &chosen, Instant::now()).await {
+        Ok(claim) => Some(Answer::Claimed(Box::new(claim))),
+        Err(words) => {
+            tracing::warn!(shell = %chosen.shell.name, %words, "a claimed shell cannot be had any more; another is looked for");
+            take_back(core, &chosen, &words).await;
+            None
+        }
+    }
+}
+
+/// The best shell there is, else the best template; the rows say at once that it is taken.
+fn choose(
+    core: &Core,
+    draft: &mut Draft<'_>,
+    want: &Want,
+    host: &HostFacts,
+    now: Timestamp,
+) -> Option<Chosen> {
+    let growth_mib = core.services.settings.growth_mib;
+    let serving: Vec<Template> = draft
+        .rows
+        .templates
+        .values()
+        .filter(|template| {
+            matches!(template.state, TemplateState::Ready | TemplateState::Draining)
+                && fit::fitness(&template.class, want, growth_mib).is_some()
+                && key::serves(template, want, host, growth_mib)
+        })
+        .cloned()
+        .collect();
+    let hot = fit::best(
+        serving
+            .iter()
+            .flat_map(|template| {
+                draft
+                    .rows
+                    .shells_of(template.id)
+                    .filter(|shell| shell.state == ShellState::Ready)
+                    .map(move |shell| (shell, template))
+            })
+            .map(|(shell, template)| {
+                let since = shell.ready_at.unwrap_or(shell.made_at);
+                (&shell.class, since, (shell.clone(), template.clone()))
+            }),
+        want,
+        growth_mib,
+    );
+    let (shell, template, origin, reason) = match hot {
+        Some((_, (shell, template))) => {
+            let reason = format!("a shell of {} waited", shell.class);
+            (shell, template, Origin::Hot, reason)
+        }
+        None => {
+            let ready = serving
+                .iter()
+                .filter(|template| template.state == TemplateState::Ready)
+                .map(|template| (&template.class, template.made_at, template.clone()));
+            let (_, template) = fit::best(ready, want, growth_mib)?;
+            let waiting = draft
+                .rows
+                .shells_of(template.id)
+                .find(|shell| shell.state == ShellState::Standby)
+                .cloned();
+            let reason = format!("no shell of {} waited; forked on demand", template.class);
+            match waiting {
+                Some(shell) => (shell, template, Origin::Standby, reason),
+                None => {
+                    let shell = shell::row(core, draft.rows, &template, ShellState::Claimed);
+                    (shell, template, Origin::Fork, reason)
+                }
+            }
+        }
+    };
+    let (engine, tier) = match origin {
+        Origin::Hot | Origin::Again => (EngineKind::Resume, Tier::Hot),
+        Origin::Standby | Origin::Fork => (EngineKind::Fork, Tier::Warm),
+    };
+    let claim = Claim {
+        key: want.key.clone(),
+        owner: want.owner.clone(),
+        shell: shell.id,
+        class: shell.class.clone(),
+        engine,
+        tier,
+        reason,
+        made_at: now,
+        until: want.ttl.map(|ttl| now.after(ttl)),
+        released_at: None,
+        achieved: None,
+        phases: Vec::new(),
+    };
+    let shell = Shell {
+        state: ShellState::Claimed,
+        claim: Some(want.key.clone()),
+        ..shell
+    };
+    draft.rows.used.insert(shell.class.clone(), now);
+    draft.put_shell(shell.clone());
+    draft.put_claim(claim.clone());
+    Some(Chosen {
+        claim,
+        shell,
+        template,
+        origin,
+    })
+}
+
+/// Makes the shell what is wanted; it runs and answers after. The error is in words.
+async fn make_ready(
+    core: &Arc<Core>,
+    want: &Want,
+    chosen: &Chosen,
+    begun: Instant,
+) -> Result<Claim, String> {
+    let mut phases = Phases::begin();
+    phases.done.push(("claim".to_owned(), begun.elapsed().as_secs_f64() * 1000.0));
+    core.point("shell_activate", Window::Before).await;
+    let share = fit::share(&chosen.shell.class, want);
+    let achieved = match chosen.origin {
+        Origin::Hot | Origin::Again => activate(core, want, chosen, share, &mut phases).await?,
+        Origin::Standby | Origin::Fork => {
+            bring_up(core, want, chosen, share, &mut phases).await?
+        }
+    };
+    core.point("shell_activate", Window::After).await;
+    let mut claim = chosen.claim.clone();
+    claim.achieved = achieved;
+    claim.phases = phases.done;
+    // Nobody waits for what it took to be written down.
+    let (stored, core) = (claim.clone(), core.clone());
+    tokio::spawn(async move {
+        core.ledger
+            .change(|draft| {
+                if draft.rows.claims.contains_key(&stored.key) {
+                    draft.put_claim(stored);
+                }
+            })
+            .await;
+        core.point("shell_activate", Window::Stored).await;
+    });
+    Ok(claim)
+}
+
+/// A shell that waited in memory goes on.
+async fn activate(
+    core: &Arc<Core>,
+    want: &Want,
+    chosen: &Chosen,
+    share: Share,
+    phases: &mut Phases,
+) -> Result<Option<Achieved>, String> {
+    let id = chosen.shell.id;
+    let (fit, seen) = tokio::join!(
+        intact(core, &chosen.template),
+        core.hypervisor().machine(id)
+    );
+    fit?;
+    match seen.map_err(|error| error.to_string())?.map(|seen| seen.power) {
+        Some(Power::Paused) => {}
+        // One that is claimed again may have gone on before.
+        Some(Power::Running) if chosen.origin == Origin::Again => {}
+        Some(Power::Running) => return Err("it was not paused: somebody may have used it".into()),
+        Some(Power::Off) | None => return Err("its machine is not on the host any more".into()),
+    }
+    phases.end("check");
+    if share.cpu_percent.is_some() || share.added_memory_mib > 0 {
+        core.hypervisor()
+            .resize(id, share)
+            .await
+            .map_err(|error| format!("giving it its size: {error}"))?;
+        phases.end("resize");
+    }
+    let late_card = want.network && !chosen.shell.class.network;
+    if late_card {
+        shell::attach_card(core, id).await?;
+        phases.end("card");
+    }
+    core.hypervisor()
+        .resume(id)
+        .await
+        .map_err(|error| format!("letting it go on: {error}"))?;
+    phases.end("resume");
+    let pid = identity::begin_setting_clock(core.hypervisor(), id, core.now(), ANSWERS_WITHIN)
+        .await
+        .map_err(|error| format!("its agent: {error}"))?;
+    phases.end("agent");
+    see_to_clock(core, id, pid);
+    after_growth(core, chosen, share, late_card, phases).await
+}
+
+/// A fork on demand.
+async fn bring_up(
+    core: &Arc<Core>,
+    want: &Want,
+    chosen: &Chosen,
+    share: Share,
+    phases: &mut Phases,
+) -> Result<Option<Achieved>, String> {
+    intact(core, &chosen.template).await?;
+    phases.end("check");
+    let result = async {
+        if chosen.origin == Origin::Fork {
+            shell::fork(core, &chosen.shell, &want.image, phases).await?;
+        }
+        let bearing = Bearing {
+            share: (share.cpu_percent.is_some() || share.added_memory_mib > 0).then_some(share),
+            card: want.network,
+        };
+        shell::load(core, &chosen.shell, &bearing, phases).await?;
+        let late_card = want.network && !chosen.shell.class.network;
+        after_growth(core, chosen, share, late_card, phases).await
+    }
+    .await;
+    let (now, id) = (core.now(), chosen.template.id);
+    let mut known = core.known();
+    let breaker = known.fills.entry(id).or_default();
+    match &result {
+        Ok(_) => breaker.succeeded(),
+        Err(words) => breaker.failed(&id.to_string(), words, now),
+    }
+    drop(known);
+    result
+}
+
+/// Waits for what was added to show in the guest, and says what the guest has then.
+async fn after_growth(
+    core: &Arc<Core>,
+    chosen: &Chosen,
+    share: Share,
+    late_card: bool,
+    phases: &mut Phases,
+) -> Result<Option<Achieved>, String> {
+    let guest = core.guest(chosen.shell.id);
+    if late_card {
+        identity::wait_for_card(&guest, &identity::mac_of(chosen.shell.id)).await?;
+        phases.end("card_shows");
+    }
+    if share.added_memory_mib == 0 {
+        return Ok(None);
+    }
+    let base = core
+        .ledger
+        .look(|rows| rows.bases.get(&chosen.shell.id).copied())
+        // A fork on demand grew before it was first looked at: what its kernel keeps for itself, a tenth
+        // and a little, is allowed for.
+        .unwrap_or_else(|| {
+            let own = chosen.shell.class.memory_mib;
+            own.saturating_sub(own / 10 + 64)
+        });
+    let end = Instant::now() + GROWS_WITHIN;
+    loop {
+        let achieved = identity::measure(&guest, ANSWERS_WITHIN)
+            .await
+            .map_err(|error| format!("looking at its size: {error}"))?;
+        if achieved.memory_mib >= base + share.added_memory_mib || Instant::now() >= end {
+            phases.end("growth");
+            return Ok(Some(achieved));
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// The template's files are as they were sealed; a damaged template is given up on the spot.
+async fn intact(core: &Arc<Core>, template: &Template) -> Result<(), String> {
+    let Some(seal) = &template.seal else {
+        return Err("its template was never sealed".to_owned());
+    };
+    match template::check(core, template.id, seal, false).await {
+        Ok(()) => Ok(()),
+        Err(Unfit::Damaged(words)) => {
+            template::fail(core, template.id, &words).await;
+            Err(words)
+        }
+        Err(Unfit::Unknown(error)) => Err(error.to_string()),
+    }
+}
+
+/// Nobody was told of this claim: it never was, and its shell is thrown away.
+async fn take_back(core: &Arc<Core>, chosen: &Chosen, words: &str) {
+    core.ledger
+        .change(|draft| undo(draft, chosen, words))
+        .await;
+    core.nudge.notify_one();
+}
+
+fn undo(draft: &mut Draft<'_>, chosen: &Chosen, words: &str) {
+    draft.undo_claim(&chosen.claim.key);
+    draft.discard(chosen.shell.id, Some(words));
+}
+
+fn see_to_clock(core: &Arc<Core>, id: MachineId, pid: i64) {
+    let core = core.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(ASKED_LATER).await;
+        let claimed = core.ledger.look(|rows| {
+            let shell = rows.shells.get(&id);
+            shell.is_some_and(|shell| shell.state == ShellState::Claimed)
+        });
+        if claimed
+            && let Err(words) = identity::end_setting_clock(core.hypervisor(), id, pid).await
+        {
+            tracing::warn!(shell = %id, %words, "the clock of a claimed shell may be wrong");
+        }
+    });
+}
+
+/// Nothing could be had: why, and what would have helped.
+fn in_vain(core: &Core, want: &Want, last: Option<String>) -> Answer {
+    let growth_mib = core.services.settings.growth_mib;
+    let class = fit::class_for(want, growth_mib);
+    let now = core.now();
+    core.ledger
+        .note(|rows| rows.in_vain.entry(class.clone()).or_default().push(now));
+    core.nudge.notify_one();
+    let reason = match last {
+        Some(words) => words,
+        None => {
+            let coming = core.ledger.look(|rows| {
+                let mut states = rows.templates.values().filter(|template| {
+                    fit::fitness(&template.class, want, growth_mib).is_some()
+                });
+                states.any(|template| template.state == TemplateState::Building)
+            });
+            if coming {
+                format!("a template that would serve it ({class}) is still being built")
+            } else {
+                format!("no template of {class}; `greenroom pool set {class} --hot 1` keeps one")
+            }
+        }
+    };
+    Answer::Nothing {
+        tier: Tier::Cool,
+        reason,
+    }
+}
+
+/// Ends a claim and destroys its shell.
+pub async fn release(core: &Arc<Core>, key: &str) -> Result<(), PoolError> {
+    let _one_at_a_time = core.key_lock(key).await;
+    let now = core.now();
+    let shells: Vec<MachineId> = core
+        .ledger
+        .change(|draft| {
+            if let Some(mut claim) = draft.rows.claims.get(key).cloned() {
+                claim.released_at = Some(now);
+                draft.put_claim(claim);
+            }
+            let shells: Vec<MachineId> = draft
+                .rows
+                .shells
+                .values()
+                .filter(|shell| shell.claim.as_deref() == Some(key))
+                .map(|shell| shell.id)
+                .collect();
+            for shell in &shells {
+                draft.discard(*shell, None);
+            }
+            shells
+        })
+        .await;
+    for shell in shells {
+        gone(core, shell).await?;
+    }
+    Ok(())
+}
+
+/// Destroys a shell that is being released, or waits until somebody who is at it has done so.
+async fn gone(core: &Arc<Core>, id: MachineId) -> Result<(), HvError> {
+    loop {
+        if core.ledger.look(|rows| !rows.shells.contains_key(&id)) {
+            return Ok(());
+        }
+        if let Some(_busy) = core.take_up(id) {
+            return shell::destroy(core, id).await;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
