@@ -12,18 +12,14 @@ use super::super::{
 use super::Simulated;
 use super::disks::DiskKind;
 use super::faults::GuestFault;
+use super::machine::{Life, SimMachine};
 use super::templates::{Captured, Shape, folder_of_disk};
-use super::world::{Life, SimMachine, State};
+use super::world::State;
 use crate::vocab::MachineId;
 use crate::vocab::pool::Seal;
 
 /// What virtio-mem adds is a multiple of this.
 const MEMORY_BLOCK_MIB: u64 = 2;
-
-/// Memory of a fork's process that never ran, MiB, and what is its own of that.
-pub const NEVER_RUN_MIB: (u64, u64) = (25, 18);
-/// The same for one that ran.
-pub const HAS_RUN_MIB: (u64, u64) = (40, 33);
 
 impl Shape {
     pub fn of(spec: &MachineSpec) -> Self {
@@ -332,49 +328,5 @@ impl State {
             .chain(self.templates.all().keys().cloned())
             .collect();
         all.into_iter().collect()
-    }
-}
-
-impl SimMachine {
-    /// A fork that nothing was loaded into.
-    pub fn is_empty(&self) -> bool {
-        matches!(self.life, Life::Fork { loaded: false, .. })
-    }
-
-    pub fn has_fault(&self, fault: GuestFault) -> bool {
-        self.faults.contains(&fault)
-    }
-
-    /// What the machine takes of the host's memory, MiB: all that it was promised while its guest may
-    /// run, and what its process has while it is a fork that stands still.
-    pub fn taken_mib(&self) -> u64 {
-        match (self.power, &self.life) {
-            (Power::Off, _) => 0,
-            (Power::Paused, Life::Fork { .. }) => self.still_mib().0,
-            _ => self.memory_mib + self.added_mib,
-        }
-    }
-
-    fn still_mib(&self) -> (u64, u64) {
-        if self.resumes == 0 {
-            NEVER_RUN_MIB
-        } else {
-            HAS_RUN_MIB
-        }
-    }
-
-    fn memory_use(&self) -> MemoryUse {
-        let (pss, private) = match self.life {
-            Life::Fork { .. } => self.still_mib(),
-            // About what a booted guest has touched.
-            Life::Booted | Life::Template { .. } => {
-                let touched = 60 + self.memory_mib / 8;
-                (touched, touched - 6)
-            }
-        };
-        MemoryUse {
-            pss_mib: pss as f64,
-            private_mib: private as f64,
-        }
     }
 }

@@ -10,9 +10,9 @@ use super::super::{
 };
 use super::disks::DiskKind;
 use super::faults::GuestFault;
-use super::forks::{NEVER_RUN_MIB, may_begin};
+use super::forks::may_begin;
+use super::machine::{NEVER_RUN_MIB, SimMachine};
 use super::templates::Shape;
-use super::world::SimMachine;
 use super::{Simulated, world};
 use crate::vocab::{Deployment, MachineId};
 

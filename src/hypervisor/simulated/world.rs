@@ -4,17 +4,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use tokio::sync::{Notify, broadcast};
 use tokio::time::Instant;
 
-use super::super::{AttachedDisk, HvError, MachineEvent, Power, SeenMachine, TemplateFiles};
+use super::super::{AttachedDisk, HvError, MachineEvent, Power};
 use super::SimSettings;
 use super::agent::SimGuest;
 use super::disks::{Disk, DiskKind, Disks};
 use super::faults::{Chaos, Fault, Faults, GuestFault};
 use super::kernel::{Board, Kernel};
+use super::machine::{Life, SimMachine};
 use super::random::SplitMix;
 use super::system::System;
 use super::templates::{Damage, Shape, Templates};
@@ -47,45 +47,6 @@ pub(super) struct State {
     guests: u64,
     /// Forks get their template's generation id instead of one of their own.
     share_generations: bool,
-}
-
-/// How a machine came to life, and how far it came.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Life {
-    Booted,
-    Template {
-        files: TemplateFiles,
-        captured: bool,
-    },
-    Fork {
-        files: TemplateFiles,
-        loaded: bool,
-    },
-}
-
-pub(super) struct SimMachine {
-    pub name: String,
-    pub tag: Option<Tag>,
-    pub memory_mib: u64,
-    /// Memory given since it was made.
-    pub added_mib: u64,
-    pub cpu_percent: Option<u32>,
-    pub shape: Shape,
-    pub life: Life,
-    /// The generation id that its guest sees.
-    pub generation: u64,
-    pub power: Power,
-    /// Since when its guest stands still; where that is so.
-    pub paused_at: Option<Instant>,
-    /// How often it went on.
-    pub resumes: u32,
-    pub attached: Vec<AttachedDisk>,
-    /// Empty until it is loaded, for a fork.
-    pub guest: SimGuest,
-    pub faults: Vec<GuestFault>,
-    pub calls: u32,
-    pub started: Instant,
-    pub boots_in: Duration,
 }
 
 /// What has been done on a host since the world was made.
@@ -414,67 +375,6 @@ impl State {
         }
         if !listed {
             self.machines.remove(&id);
-        }
-    }
-}
-
-impl SimMachine {
-    /// A machine that runs from now on; a fork is paused.
-    pub fn new(name: &str, tag: Option<Tag>, shape: Shape, life: Life, guest: SimGuest) -> Self {
-        let now = Instant::now();
-        let paused = matches!(life, Life::Fork { .. });
-        Self {
-            name: name.to_owned(),
-            tag,
-            memory_mib: shape.memory_mib,
-            added_mib: 0,
-            cpu_percent: None,
-            shape,
-            life,
-            generation: guest.system.kernel.generation,
-            power: if paused {
-                Power::Paused
-            } else {
-                Power::Running
-            },
-            paused_at: paused.then_some(now),
-            resumes: 0,
-            attached: Vec::new(),
-            guest,
-            faults: Vec::new(),
-            calls: 0,
-            started: now,
-            boots_in: Duration::ZERO,
-        }
-    }
-
-    /// Whether it carries a tag, of the deployment where one is named.
-    pub fn is_of(&self, deployment: Option<Deployment>) -> bool {
-        let tag = self.tag.as_ref();
-        tag.is_some_and(|tag| deployment.is_none_or(|deployment| tag.deployment == deployment))
-    }
-
-    pub fn not_ours(&self) -> HvError {
-        HvError::Refused(format!("{} does not carry our tag", self.name))
-    }
-
-    pub fn seen(&self, id: MachineId) -> SeenMachine {
-        SeenMachine {
-            id,
-            name: self.name.clone(),
-            tag: self.tag.clone(),
-            power: self.power,
-            attached: self.attached.iter().map(|disk| disk.path.clone()).collect(),
-        }
-    }
-
-    fn snapshot(&self) -> SnapshotMachine {
-        SnapshotMachine {
-            name: self.name.clone(),
-            tag: self.tag.clone(),
-            power: self.power,
-            attached: self.attached.clone(),
-            memory_mib: self.memory_mib,
         }
     }
 }
