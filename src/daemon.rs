@@ -89,28 +89,29 @@ pub async fn start(
     std::fs::create_dir_all(&settings.runs.disks)
         .with_context(|| format!("making {}", settings.runs.disks.display()))?;
     let images = Images::open(&settings.state)?;
+    let pool = Pool::start(PoolServices {
+        store: foundation.store.clone(),
+        hypervisor: hypervisor.clone(),
+        clock: clock.clone(),
+        images: images.clone(),
+        deployment: foundation.deployment,
+        settings: Arc::new(settings.pool),
+        faults: faults.clone(),
+    })
+    .await?;
     let services = Services {
         store: foundation.store,
         artefacts: Artefacts::open(settings.state.join("artefacts"))?,
         hypervisor,
         clock,
         capacity: Arc::new(Capacity::new(settings.room)),
-        pool: None,
+        // Without memory to spend it has nothing, and runs need not ask.
+        pool: (pool.settings().budget_mib > 0).then(|| pool.clone()),
         settings: Arc::new(settings.runs),
         deployment: foundation.deployment,
         live: broadcast::channel(4096).0,
         faults,
     };
-    let pool = Pool::start(PoolServices {
-        store: services.store.clone(),
-        hypervisor: services.hypervisor.clone(),
-        clock: services.clock.clone(),
-        images: images.clone(),
-        deployment: services.deployment,
-        settings: Arc::new(settings.pool),
-        faults: services.faults.clone(),
-    })
-    .await?;
     apply_targets(&pool, &images, settings.pool_targets).await?;
     let dispatch = Dispatch::start(services.clone(), settings.max_active).await?;
     let reconciler = Reconciler::new(services.clone(), dispatch.clone());

@@ -208,6 +208,7 @@ fn choose(
         key: want.key.clone(),
         owner: want.owner.clone(),
         shell: shell.id,
+        name: shell.name.clone(),
         class: shell.class.clone(),
         engine,
         tier,

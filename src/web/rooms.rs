@@ -158,6 +158,7 @@ mod tests {
             key: key.into(),
             owner: "somebody".into(),
             shell: MachineId::fresh(),
+            name: String::new(),
             class: "tiny:1x128".parse().unwrap(),
             engine: EngineKind::Resume,
             tier: Tier::Hot,

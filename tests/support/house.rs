@@ -51,7 +51,8 @@ impl House {
                 templates: state.path().join("templates"),
                 network: "default".into(),
                 boot_deadline: Duration::from_secs(10),
-                budget_mib: 1 << 16,
+                // Switched off; `with_pool` switches it on.
+                budget_mib: 0,
                 max_age: Duration::from_secs(1800),
                 growth_mib: 4096,
                 trust: [].into(),
@@ -65,6 +66,19 @@ impl House {
             settings,
             foreign,
         }
+    }
+
+    /// The same with a pool that keeps `hot` shells of the image `tiny`.
+    pub fn with_pool(mut self, hot: u32) -> Self {
+        self.settings.pool.budget_mib = 1 << 16;
+        self.settings.pool_targets = vec![StartTarget {
+            of: TargetOf::Image("tiny".into()),
+            target: Target {
+                hot,
+                floor: Tier::Warm,
+            },
+        }];
+        self
     }
 
     /// A daemon on this house's host and state. A second one plays a restart.
