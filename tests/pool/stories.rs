@@ -244,25 +244,21 @@ async fn a_budget_that_is_too_small_takes_hot_shells_from_who_used_them_least_re
     pool.take(&ground.want("a")).await;
     pool.release("a").await.unwrap();
     drop(pool);
-    // Two standbys, and about three shells of the four.
-    ground.settings.budget_mib = 250;
+    // Two standbys of the simulation's 25 MiB, and two shells of 40.
+    ground.settings.budget_mib = 150;
     let pool = ground.pool(Faults::none()).await;
     let mut status = pool.status().await.unwrap();
     for _ in 0..1000 {
         status = pool.status().await.unwrap();
-        let short = status.pools.iter().filter(|view| {
-            view.shortfall.as_ref().is_some_and(|words| words.contains("budget"))
-        });
-        if short.count() >= 1 && status.used_mib <= 250.0 {
-            break;
+        let view = |name: &str| status.pools.iter().find(|view| view.class.image == name).unwrap();
+        let words = view("second").shortfall.clone().unwrap_or_default();
+        if words.contains("budget") && view("second").ready < 2 && view("tiny").ready == 2 {
+            assert!(status.used_mib <= 150.0, "{status:#?}");
+            return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    assert!(status.used_mib <= 250.0, "{status:#?}");
-    let view = |name: &str| status.pools.iter().find(|view| view.class.image == name).unwrap();
-    let words = view("second").shortfall.clone().unwrap_or_default();
-    assert!(words.contains("budget"), "{status:#?}");
-    assert!(view("second").ready < 2, "{status:#?}");
+    panic!("{status:#?}");
 }
 
 fn build_second_image(ground: &Ground) {
