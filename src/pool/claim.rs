@@ -256,6 +256,11 @@ async fn make_ready(
     let mut claim = chosen.claim.clone();
     claim.achieved = achieved;
     claim.phases = phases.done;
+    core.ledger.note(|rows| {
+        if let Some(known) = rows.claims.get_mut(&claim.key) {
+            *known = claim.clone();
+        }
+    });
     // Nobody waits for what it took to be written down.
     let (stored, core) = (claim.clone(), core.clone());
     tokio::spawn(async move {

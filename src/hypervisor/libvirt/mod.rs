@@ -23,7 +23,7 @@ use tokio::sync::broadcast;
 use tokio::time::Instant;
 
 use self::bridge::Bridge;
-use self::connection::{Call, CallKind, Keeper, Link};
+use self::connection::{Call, Keeper, Link};
 use self::disks::Disks;
 use self::guests::Guests;
 use self::probe::Verdict;
@@ -72,12 +72,6 @@ pub use self::settings::{AcceleratorChoice, Folders, LibvirtSettings, NetworkLim
 
 /// 0.1–2.5 s normally; the longest is the first one after libvirtd started.
 const CREATE: Call = Call::change("create", Duration::from_secs(90));
-/// A monitor that does not answer at once may never do; being overdue says nothing about libvirt.
-const QUIT: Call = Call {
-    what: "quit",
-    patience: Duration::from_millis(300),
-    kind: CallKind::Agent,
-};
 /// libvirt gives a process 40 s to die of SIGKILL.
 const DESTROY: Call = Call::change("destroy", Duration::from_secs(60));
 
@@ -179,16 +173,7 @@ impl Libvirt {
         checked.map_err(|error| HvError::Host(error.to_string()))?
     }
 
-    /// QEMU is asked to quit first, because libvirt, which ends the process itself, looks only every
-    /// 200 ms whether it is gone. Whatever comes of that, libvirt's own way follows.
     async fn destroy(&self, id: MachineId) -> Result<(), HvError> {
-        let known = self.known(id);
-        let quit = self.guests.call(QUIT, move |connect| {
-            machines::quit(&known.find(connect)?, id)
-        });
-        if let Err(error) = quit.await {
-            tracing::debug!(machine = %id, %error, "QEMU was not asked to quit");
-        }
         let deployment = self.settings.deployment;
         self.control
             .call(DESTROY, move |connect| {
