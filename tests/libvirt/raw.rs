@@ -60,6 +60,8 @@ impl Recipe {
                 made.push(socket("agent", "charchannel0"));
             } else if word.starts_with("file,id=charserial0") {
                 made.push(format!("file,id=charserial0,path={}", at("console")));
+            } else if word.starts_with("file,id=charchannel1") {
+                made.push(format!("file,id=charchannel1,path={}", at("bell")));
             } else {
                 made.push(word.replace(&self.disk.display().to_string(), &disk.display().to_string()));
             }

@@ -4,13 +4,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use greenroom::capacity::Room;
 use greenroom::clock::SystemClock;
+use greenroom::config::{StartTarget, TargetOf};
 use greenroom::daemon::{self, Foundation, Running, Settings};
 use greenroom::hypervisor::simulated::{SimSettings, Simulated, Snapshot, World};
-use greenroom::capacity::Room;
 use greenroom::fault::Faults;
 use greenroom::pool::PoolSettings;
 use greenroom::runs::services::RunSettings;
+use greenroom::vocab::pool::{Target, Tier};
 
 use super::image;
 
