@@ -27,7 +27,7 @@ pub enum PoolCommand {
         after_help = "Examples:\n  greenroom pool show tiny\n  greenroom pool show toolbox:2x1024+net -o json | jq '.shells[].phases'"
     )]
     Show {
-        /// A class, or an image of which there is one class
+        /// A class, or an image: its only class, or the plain one
         #[arg(value_name = "CLASS-OR-IMAGE")]
         which: String,
     },

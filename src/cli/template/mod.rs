@@ -32,7 +32,7 @@ pub enum TemplateCommand {
     Verify(Which),
     /// Fork nothing more from a template; it goes with its last machine
     #[command(
-        after_help = "Examples:\n  greenroom template retire toolbox:2x1024+net\n\nA class that is wanted warm or hot gets a new template."
+        after_help = "Examples:\n  greenroom template retire toolbox:2x1024+net\n\nA class that is wanted warm or hot, or was used lately, gets a new one."
     )]
     Retire(Which),
 }
