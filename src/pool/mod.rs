@@ -308,7 +308,7 @@ impl Pool {
                     wanted.by_use = Some(now);
                     draft.put_wanted(class, Some(wanted));
                 }
-                let mut same = draft.rows.templates.values().filter(|template| {
+                let same = draft.rows.templates.values().filter(|template| {
                     template.class == *class
                         && template.key == key.digest
                         && match template.state {
@@ -317,7 +317,8 @@ impl Pool {
                             _ => false,
                         }
                 });
-                same.next().map(|template| template.id)
+                same.max_by_key(|template| template.generation)
+                    .map(|template| template.id)
             })
             .await;
         let id = match there {

@@ -389,7 +389,10 @@ impl Planner<'_> {
             Some(verdict) if verdict.forks => return Some(true),
             Some(verdict) => (
                 format!("this host does not fork: {}", verdict.reason),
-                verdict.at.after(selftest::AGAIN_AFTER),
+                verdict
+                    .at
+                    .after(selftest::AGAIN_AFTER)
+                    .max(known.selftest.pauses_until.unwrap_or(now)),
             ),
             None => (
                 match &known.untested {

@@ -40,7 +40,7 @@ impl Disks {
 
     pub async fn make(&self, order: &DiskOrder) -> Result<(), HvError> {
         let path = order.path();
-        self.folders.check(Place::Disk, path)?;
+        self.check_target(order)?;
         let _turn = self.turns.take(&path.to_owned()).await;
         if !matches!(order, DiskOrder::Duplicate { .. })
             && let Some(found) = length(path)?
@@ -64,10 +64,38 @@ impl Disks {
         .await
     }
 
+    /// A template's disk is made like any overlay, but in the template's folder.
+    fn check_target(&self, order: &DiskOrder) -> Result<(), HvError> {
+        let path = order.path();
+        match order {
+            DiskOrder::Overlay { .. } if path.starts_with(&self.folders.templates) => {
+                self.folders.check(Place::Template, path)
+            }
+            _ => self.folders.check(Place::Disk, path),
+        }
+    }
+
+    /// What an overlay may lie on: an image's disk, or a template's once it is sealed.
+    fn check_base(&self, base: &Path) -> Result<(), HvError> {
+        if !base.starts_with(&self.folders.templates) {
+            return self.folders.check(Place::Image, base);
+        }
+        self.folders.check(Place::Template, base)?;
+        let found = std::fs::symlink_metadata(base).map_err(|error| io_error(base, &error))?;
+        if found.is_file() && found.permissions().mode() & 0o222 == 0 {
+            Ok(())
+        } else {
+            Err(HvError::Refused(format!(
+                "{} is no sealed disk: only a read-only file can lie below other disks",
+                base.display()
+            )))
+        }
+    }
+
     async fn fill(&self, order: &DiskOrder, part: &Path) -> Result<(), HvError> {
         match order {
             DiskOrder::Overlay { base, size_mib, .. } => {
-                self.folders.check(Place::Image, base)?;
+                self.check_base(base)?;
                 let size = (size_mib << 20).max(qcow2_size(base)?);
                 let argv = ["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b"]
                     .map(OsStr::new)
@@ -254,12 +282,17 @@ async fn run<'a>(
     )))
 }
 
-async fn blocking<T: Send + 'static>(
+pub async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, HvError> + Send + 'static,
 ) -> Result<T, HvError> {
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|error| HvError::Host(error.to_string()))?
+}
+
+/// The reading of a message of QEMU's about a file that it could not write for want of room.
+pub fn says_full(said: &str, path: &Path) -> Option<HvError> {
+    says_no_space(said).then(|| HvError::DiskFull(path.display().to_string()))
 }
 
 fn walk(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> io::Result<()> {

@@ -1,0 +1,1 @@
+//! The pool is killed at every point.

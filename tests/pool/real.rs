@@ -1,0 +1,1 @@
+//! One round on real guests, in the lab.
