@@ -24,7 +24,7 @@ use crate::vocab::MachineId;
 Examples:
   greenroom claim tiny --exec 'uname -a'           # ends with the command's exit code
   greenroom claim toolbox --vcpus 2 --memory 1024 --ttl 30m
-  greenroom claim toolbox --exec 'jq . /etc/os-release' --keep --key job-7
+  greenroom claim toolbox --exec 'jq --version' --keep --key job-7
   greenroom claim tiny --exec true -o json | jq '.phases, .total_ms'
   greenroom claim list
   greenroom release job-7

@@ -107,11 +107,7 @@ fn pool_line(pool: &PoolBrief) -> String {
     if pool.budget_mib == 0 {
         return "switched off; every machine boots".to_owned();
     }
-    let forks = if pool.forks {
-        "forks"
-    } else {
-        "does not fork"
-    };
+    let forks = if pool.forks { "forks" } else { "does not fork" };
     format!(
         "{forks}: {}; {} ready, {} filling, {} claimed; {} of {}",
         text::line(&pool.forks_reason),

@@ -122,9 +122,7 @@ pub fn check_size(vcpus: Option<u32>, memory_mib: Option<u64>) -> Vec<ProblemFau
 
 /// Of the classes of one image, the one that its name alone means: the only one there is, else the only
 /// one of the trust domain `default`. None where that is still more than one.
-pub fn meant_by_image<'a>(
-    mut classes: Vec<&'a Class>,
-) -> Result<Option<&'a Class>, Vec<&'a Class>> {
+pub fn meant_by_image(mut classes: Vec<&Class>) -> Result<Option<&Class>, Vec<&Class>> {
     classes.sort();
     classes.dedup();
     if classes.len() > 1 && classes.iter().any(|class| is_default(class)) {

@@ -90,7 +90,7 @@ pub async fn set(
         (Ok(target), Ok(named)) => (target, named),
         (target, named) => {
             let mut faults = named.err().unwrap_or_default();
-            faults.extend(target.err());
+            faults.extend(target.err().unwrap_or_default());
             return Err(class::invalid(faults));
         }
     };
@@ -109,13 +109,13 @@ pub async fn set(
     }
 }
 
-fn target(wanted: Option<&TargetView>) -> Result<Option<Target>, ProblemFault> {
+fn target(wanted: Option<&TargetView>) -> Result<Option<Target>, Vec<ProblemFault>> {
     let Some(wanted) = wanted else {
         return Ok(None);
     };
     if wanted.hot > MOST_HOT {
         let detail = format!("{} hot shells are more than {MOST_HOT}", wanted.hot);
-        return Err(class::fault("target.hot", detail, "fewer"));
+        return Err(vec![class::fault("target.hot", detail, "fewer")]);
     }
     let floor = match wanted.floor.as_str() {
         "warm" => Tier::Warm,
@@ -123,7 +123,7 @@ fn target(wanted: Option<&TargetView>) -> Result<Option<Target>, ProblemFault> {
         other => {
             let detail = format!("{other:?} is no floor of a class");
             let expected = "\"warm\", which keeps a template, or \"cool\"";
-            return Err(class::fault("target.floor", detail, expected));
+            return Err(vec![class::fault("target.floor", detail, expected)]);
         }
     };
     Ok(Some(Target {

@@ -181,7 +181,18 @@ fn a_template_is_built_once_and_found_by_its_beginning_or_its_class() {
     greenroom(here, &["template", "build", "fake", "--force"]).exits(0);
     assert_eq!(json(here, &["template", "show", "fake"])["generation"], 2);
     greenroom(here, &["template", "retire", "fake"]).exits(0);
-    until("the last template is gone", || listed().is_empty());
+    let retired = json(here, &["template", "list", "--all"])
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|template| template["class"] == "fake:1x64" && template["generation"] == 2)
+        .unwrap()["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    until("the retired template is gone", || {
+        json(here, &["template", "show", &retired])["state"] == "gone"
+    });
 }
 
 #[test]

@@ -27,7 +27,7 @@ pub enum PoolCommand {
         after_help = "Examples:\n  greenroom pool show tiny\n  greenroom pool show toolbox:2x1024+net -o json | jq '.shells[].phases'"
     )]
     Show {
-        /// A class, or an image of which there is one class
+        /// A class, or an image: its only class, or the plain one
         #[arg(value_name = "CLASS-OR-IMAGE")]
         which: String,
     },
@@ -79,7 +79,9 @@ impl PoolCommand {
             }
             Self::Show { which } => {
                 let detail = context.client()?.pool_show(&which).await?;
-                context.show(&detail, || show::render(&detail, context.now(), context.out))?;
+                context.show(&detail, || {
+                    show::render(&detail, context.now(), context.out)
+                })?;
                 Ok(Exit::Ok)
             }
             Self::Set(set) => set.run(context).await,
@@ -102,7 +104,8 @@ fn list(pools: &[PoolView], paint: Paint) -> String {
             pool.filling.to_string(),
             pool.claimed.to_string(),
             hits(pool),
-            pool.pss_mib.map_or_else(|| "-".into(), |pss| format!("{pss:.1} MiB")),
+            pool.pss_mib
+                .map_or_else(|| "-".into(), |pss| format!("{pss:.1} MiB")),
             pool.shortfall.clone().unwrap_or_default(),
         ]);
     }
@@ -137,7 +140,9 @@ fn hits(pool: &PoolView) -> String {
 
 /// A line per machine.
 pub fn shells(shells: &[ShellView], now: Time, paint: Paint) -> Table {
-    let headers = ["MACHINE", "STATE", "AGE", "PSS", "TOOK", "CLAIM", "UUID", "NOTE"];
+    let headers = [
+        "MACHINE", "STATE", "AGE", "PSS", "TOOK", "CLAIM", "UUID", "NOTE",
+    ];
     let mut table = Table::new(paint, &headers);
     for shell in shells {
         let took: f64 = shell.phases.iter().map(|phase| phase.ms).sum();
@@ -145,7 +150,9 @@ pub fn shells(shells: &[ShellView], now: Time, paint: Paint) -> Table {
             shell.name.clone(),
             shell.state.clone(),
             text::span(now.seconds_from(shell.made_at)),
-            shell.pss_mib.map_or_else(|| "-".into(), |pss| format!("{pss:.1} MiB")),
+            shell
+                .pss_mib
+                .map_or_else(|| "-".into(), |pss| format!("{pss:.1} MiB")),
             text::millis(took),
             shell.claim.clone().unwrap_or_else(|| "-".into()),
             shell.id.clone(),

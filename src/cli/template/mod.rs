@@ -32,7 +32,7 @@ pub enum TemplateCommand {
     Verify(Which),
     /// Fork nothing more from a template; it goes with its last machine
     #[command(
-        after_help = "Examples:\n  greenroom template retire toolbox:2x1024+net\n\nA class that is wanted warm or hot gets a new template."
+        after_help = "Examples:\n  greenroom template retire toolbox:2x1024+net\n\nA class that is wanted warm or hot, or was used lately, gets a new one."
     )]
     Retire(Which),
 }
@@ -85,7 +85,9 @@ impl TemplateCommand {
             }
             Self::Show(Which { which }) => {
                 let detail = context.client()?.template_show(&which).await?;
-                context.show(&detail, || show::render(&detail, context.now(), context.out))?;
+                context.show(&detail, || {
+                    show::render(&detail, context.now(), context.out)
+                })?;
                 Ok(Exit::Ok)
             }
             Self::Verify(Which { which }) => {
@@ -124,7 +126,11 @@ impl Build {
             .ready_at
             .unwrap_or_else(|| context.now())
             .seconds_from(ended.made_at);
-        told(context, &ended, &format!("is ready after {}", text::span(took)))
+        told(
+            context,
+            &ended,
+            &format!("is ready after {}", text::span(took)),
+        )
     }
 }
 
@@ -143,7 +149,11 @@ fn told(context: &Context, template: &TemplateView, good: &str) -> Result<Exit, 
     }
     let why = template.reason.as_deref().unwrap_or("no reason was given");
     let message = format!("{} is {}: {why}", named(template), template.state);
-    let again = format!("see `greenroom template show {}`; `greenroom template build {}` makes a new one", short(&template.id), template.class);
+    let again = format!(
+        "see `greenroom template show {}`; `greenroom template build {}` makes a new one",
+        short(&template.id),
+        template.class
+    );
     Err(Failure::new(Exit::Failed, message).with_way_out(again))
 }
 
@@ -161,7 +171,17 @@ pub fn short(id: &str) -> String {
 }
 
 fn list(templates: &[TemplateView], context: &Context) -> String {
-    let headers = ["ID", "CLASS", "GENERATION", "STATE", "KEY", "FILES", "TOOK", "AGE", "NOTE"];
+    let headers = [
+        "ID",
+        "CLASS",
+        "GENERATION",
+        "STATE",
+        "KEY",
+        "FILES",
+        "TOOK",
+        "AGE",
+        "NOTE",
+    ];
     let mut table = Table::new(context.out, &headers);
     let now = context.now();
     for template in templates {
