@@ -7,7 +7,7 @@
 //!    └◄── what cannot be made ready is thrown away, and the next is chosen
 //! ```
 //!
-//! A hot claim is one write and four calls of the host, of which one is the guest's.
+//! A hot claim is one write, beside which the host is asked three things at most and the guest one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,25 +79,28 @@ pub async fn claim(core: &Arc<Core>, want: &Want) -> Result<Answer, PoolError> {
     let mut last = None;
     for _ in 0..TRIES {
         core.point("claim", Window::Before).await;
-        let (chosen, written) = core
+        let (chosen, write) = core
             .ledger
-            .change_now(|draft| choose(core, draft, want, &host, core.now()))
-            .await;
+            .begin(|draft| choose(core, draft, want, &host, core.now()));
         let Some(chosen) = chosen else { break };
-        core.point("claim", Window::After).await;
+        // Written while the shell goes on: a crash between the two leaves a shell that is not claimed and
+        // not paused, which the next start destroys.
+        let stored = async {
+            let written = write.await;
+            core.point("claim", Window::After).await;
+            core.point("claim", Window::Stored).await;
+            written
+        };
+        let (written, made) = tokio::join!(stored, make_ready(core, want, &chosen, begun));
         if let Err(error) = written {
             // In memory only, where the database refuses: what it has says the same as before.
             let reason = "its claim could not be stored";
-            let _ = core
-                .ledger
-                .change_now(|draft| undo(draft, &chosen, reason))
-                .await;
+            let _ = core.ledger.begin(|draft| undo(draft, &chosen, reason)).1.await;
+            core.nudge.notify_one();
             return Err(PoolError::Store(error.to_string()));
         }
-        core.point("claim", Window::Stored).await;
-        core.nudge.notify_one();
-        match make_ready(core, want, &chosen, begun).await {
-            Ok(claim) => return Ok(Answer::Claimed(Box::new(claim))),
+        match made {
+            Ok(claim) => return Ok(handed_out(core, claim)),
             Err(words) => {
                 tracing::warn!(shell = %chosen.shell.name, %words, "a shell could not be handed out and is thrown away");
                 take_back(core, &chosen, &words).await;
@@ -128,7 +131,7 @@ async fn again(core: &Arc<Core>, want: &Want) -> Option<Answer> {
         origin,
     };
     match make_ready(core, want, &chosen, Instant::now()).await {
-        Ok(claim) => Some(Answer::Claimed(Box::new(claim))),
+        Ok(claim) => Some(handed_out(core, claim)),
         Err(words) => {
             tracing::warn!(shell = %chosen.shell.name, %words, "a claimed shell cannot be had any more; another is looked for");
             take_back(core, &chosen, &words).await;
@@ -256,24 +259,29 @@ async fn make_ready(
     let mut claim = chosen.claim.clone();
     claim.achieved = achieved;
     claim.phases = phases.done;
+    Ok(claim)
+}
+
+/// Nobody waits for what it took to be written down.
+fn handed_out(core: &Arc<Core>, claim: Claim) -> Answer {
+    let answer = Answer::Claimed(Box::new(claim.clone()));
     core.ledger.note(|rows| {
         if let Some(known) = rows.claims.get_mut(&claim.key) {
             *known = claim.clone();
         }
     });
-    // Nobody waits for what it took to be written down.
-    let (stored, core) = (claim.clone(), core.clone());
+    let core = core.clone();
     tokio::spawn(async move {
         core.ledger
             .change(|draft| {
-                if draft.rows.claims.contains_key(&stored.key) {
-                    draft.put_claim(stored);
+                if draft.rows.claims.contains_key(&claim.key) {
+                    draft.put_claim(claim);
                 }
             })
             .await;
         core.point("shell_activate", Window::Stored).await;
     });
-    Ok(claim)
+    answer
 }
 
 /// A shell that waited in memory goes on.

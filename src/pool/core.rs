@@ -19,12 +19,16 @@ use crate::store::pool::Verdict;
 use crate::vocab::pool::Class;
 use crate::vocab::{MachineId, Timestamp};
 
+/// After a claim nothing is filled for a moment: its claimant's first command is about to run.
+const QUIET: Duration = Duration::from_millis(500);
+
 pub struct Core {
     pub services: PoolServices,
     pub ledger: Ledger,
     pub nudge: Notify,
     /// Claims that are being activated. Nothing is filled meanwhile.
     claiming: AtomicUsize,
+    last_claim: Mutex<Option<tokio::time::Instant>>,
     known: Mutex<Known>,
     /// One claim or release at a time by key.
     keys: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
@@ -55,6 +59,7 @@ impl Core {
             ledger,
             nudge: Notify::new(),
             claiming: AtomicUsize::new(0),
+            last_claim: Mutex::default(),
             known: Mutex::default(),
             keys: Mutex::default(),
         }
@@ -113,16 +118,22 @@ impl Core {
 
     /// Waits while claims are being activated, so that filling is never in their way; but not for ever.
     pub async fn give_way(&self) {
-        for _ in 0..100 {
-            if !self.is_claiming() {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+        let begun = tokio::time::Instant::now();
+        while let Some(pause) = self.quiet_for()
+            && begun.elapsed() < QUIET * 4
+        {
+            tokio::time::sleep(pause).await;
         }
     }
 
-    pub fn is_claiming(&self) -> bool {
-        self.claiming.load(Ordering::SeqCst) > 0
+    /// How long nothing should be filled, because somebody claims; asked again after it.
+    pub fn quiet_for(&self) -> Option<Duration> {
+        if self.claiming.load(Ordering::SeqCst) > 0 {
+            return Some(QUIET);
+        }
+        let last = *self.last_claim.lock().unwrap_or_else(PoisonError::into_inner);
+        last.and_then(|last| QUIET.checked_sub(last.elapsed()))
+            .filter(|pause| !pause.is_zero())
     }
 
     pub fn claiming(&self) -> Claiming<'_> {
@@ -161,9 +172,10 @@ pub struct Claiming<'a>(&'a Core);
 
 impl Drop for Claiming<'_> {
     fn drop(&mut self) {
-        if self.0.claiming.fetch_sub(1, Ordering::SeqCst) == 1 {
-            self.0.nudge.notify_one();
-        }
+        let now = tokio::time::Instant::now();
+        *self.0.last_claim.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+        self.0.claiming.fetch_sub(1, Ordering::SeqCst);
+        self.0.nudge.notify_one();
     }
 }
 

@@ -16,7 +16,7 @@ use super::{claim, selftest, shell, template};
 use crate::hypervisor::{HvError, MachineEvent, Power};
 use crate::store::pool::{Wanted, shell_forget, template_count, verdict_get};
 use crate::vocab::MachineId;
-use crate::vocab::pool::{Class, Shell, ShellState, TemplateState};
+use crate::vocab::pool::{Claim, Class, Shell, ShellState, TemplateState};
 
 /// How often images, host and memory are looked at while there is something to keep, and while not.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -66,6 +66,7 @@ impl Driver {
             }
             let now = self.core.now();
             let pause = planned.wake_at.map(|at| at.remaining(now).max(Duration::from_millis(10)));
+            let pause = pause.into_iter().chain(self.core.quiet_for()).min();
             let wake = self.look_at.min(Instant::now() + pause.unwrap_or(IDLE_LOOK_EVERY));
             tokio::select! {
                 () = self.core.nudge.notified() => {}
@@ -136,7 +137,7 @@ impl Driver {
                 keys: &self.keys,
                 budget_mib: settings.budget_mib,
                 max_age: settings.max_age,
-                claiming: self.core.is_claiming(),
+                claiming: self.core.quiet_for().is_some(),
                 now: self.core.now(),
             })
         });
@@ -447,6 +448,7 @@ async fn adopt(core: &Arc<Core>) -> Result<(), HvError> {
         .map(|machine| (machine.id, machine.power))
         .collect();
     let folders = core.hypervisor().templates().await?;
+    let now = core.now();
     let unknown: Vec<MachineId> = core
         .ledger
         .change(|draft| {
@@ -475,6 +477,17 @@ async fn adopt(core: &Arc<Core>) -> Result<(), HvError> {
                     template.state = TemplateState::Failed;
                     template.reason = Some("the daemon stopped while it was built".to_owned());
                 });
+            }
+            // A claim whose shell's row went: there is nothing left of it to release.
+            let shells = &draft.rows.shells;
+            let claims = draft.rows.claims.values();
+            let empty: Vec<Claim> = claims
+                .filter(|claim| !shells.contains_key(&claim.shell))
+                .cloned()
+                .collect();
+            for mut claim in empty {
+                claim.released_at = Some(now);
+                draft.put_claim(claim);
             }
             folders
                 .iter()

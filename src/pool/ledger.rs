@@ -193,15 +193,15 @@ impl Ledger {
         value
     }
 
-    /// The same for somebody who cannot wait: an error means that nothing is on disk, and that the
-    /// caller has to take back what it changed in memory.
-    pub async fn change_now<T>(
+    /// The same for somebody who cannot wait: the change holds in memory when this returns, and the
+    /// future writes it. Its error means that nothing is on disk, and that the caller has to take back
+    /// what it changed in memory.
+    pub fn begin<T>(
         &self,
         change: impl FnOnce(&mut Draft<'_>) -> T,
-    ) -> (T, Result<(), StoreError>) {
+    ) -> (T, impl Future<Output = Result<(), StoreError>> + '_) {
         let (value, write) = self.draft(change);
-        let written = self.write(&write).await;
-        (value, written)
+        (value, async move { self.write(&write).await })
     }
 
     fn draft<T>(&self, change: impl FnOnce(&mut Draft<'_>) -> T) -> (T, (Vec<Changed>, i64)) {

@@ -566,18 +566,31 @@ impl Planner<'_> {
                 free_mib -= cost;
                 self.step(step);
             } else if cost > free_mib && at_work == 0 && matches!(step, Step::Fill(_)) {
-                self.make_room(class, template);
+                self.make_room(class, template, shares);
             }
         }
     }
 
-    /// A shell of an old generation makes room for one of the new.
-    fn make_room(&mut self, class: &Class, newest: MachineId) {
-        let old = self.facts.rows.shells.values().find(|shell| {
-            shell.class == *class && shell.state == ShellState::Ready && shell.template != newest
-        });
-        if let Some(old) = old {
-            self.discard(old.id, "it makes room for one of the new generation".to_owned());
+    /// A shell of an old generation makes room for one of the new, else one of a class that has more
+    /// than its share.
+    fn make_room(
+        &mut self,
+        class: &Class,
+        newest: MachineId,
+        shares: &BTreeMap<Class, size::Share>,
+    ) {
+        let rows = self.facts.rows;
+        let ready = || rows.shells.values().filter(|shell| shell.state == ShellState::Ready);
+        let old = ready().find(|shell| shell.class == *class && shell.template != newest);
+        let surplus = || {
+            ready().find(|shell| {
+                let share = shares.get(&shell.class).map_or(0, |share| share.hot as usize);
+                shell.class != *class
+                    && ready().filter(|other| other.class == shell.class).count() > share
+            })
+        };
+        if let Some(shell) = old.or_else(surplus) {
+            self.discard(shell.id, format!("it makes room for one of {class}"));
         }
     }
 }

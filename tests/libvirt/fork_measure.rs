@@ -23,7 +23,9 @@ async fn exec(yard: &Yard, id: MachineId) {
         hypervisor: &*yard.libvirt,
         machine: id,
     };
-    let done = guest.run(&["/bin/true"], b"", Duration::from_secs(20)).await;
+    let done = guest
+        .run(&["/bin/true"], b"", Duration::from_secs(20))
+        .await;
     assert_eq!(done.unwrap().exit_code, 0);
 }
 
@@ -48,9 +50,21 @@ async fn forks_beside_qemu_alone_and_cold_boots() {
     for round in 0..rounds() {
         let began = Instant::now();
         let spec = timed!(series, "fork: overlay", yard.fork_spec(&template).await);
-        timed!(series, "fork: create", libvirt.start_machine(&spec).await.unwrap());
-        timed!(series, "fork: load", libvirt.load_fork(spec.id, &template.files).await.unwrap());
-        timed!(series, "fork: resume", libvirt.resume(spec.id).await.unwrap());
+        timed!(
+            series,
+            "fork: create",
+            libvirt.start_machine(&spec).await.unwrap()
+        );
+        timed!(
+            series,
+            "fork: load",
+            libvirt.load_fork(spec.id, &template.files).await.unwrap()
+        );
+        timed!(
+            series,
+            "fork: resume",
+            libvirt.resume(spec.id).await.unwrap()
+        );
         timed!(series, "fork: agent", yard.wait_until_up(spec.id).await);
         series.add("fork: all", began.elapsed());
         timed!(series, "fork: 1st exec", exec(&yard, spec.id).await);
@@ -60,7 +74,11 @@ async fn forks_beside_qemu_alone_and_cold_boots() {
             libvirt.resume(spec.id).await.unwrap();
             exec(&yard, spec.id).await
         });
-        timed!(series, "destroy", libvirt.destroy_machine(spec.id).await.unwrap());
+        timed!(
+            series,
+            "destroy",
+            libvirt.destroy_machine(spec.id).await.unwrap()
+        );
 
         let disk = raw_folder.join(format!("{round}.qcow2"));
         let base = template.files.disk();
@@ -68,7 +86,16 @@ async fn forks_beside_qemu_alone_and_cold_boots() {
         timed!(series, "raw: overlay", {
             let argv = ["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b"];
             let mut command = tokio::process::Command::new("qemu-img");
-            assert!(command.args(argv).arg(&base).arg(&disk).status().await.unwrap().success());
+            assert!(
+                command
+                    .args(argv)
+                    .arg(&base)
+                    .arg(&disk)
+                    .status()
+                    .await
+                    .unwrap()
+                    .success()
+            );
         });
         let mut raw = timed!(series, "raw: create", recipe.start(&disk));
         timed!(series, "raw: load", raw.load(&template.files.state()));
@@ -129,7 +156,12 @@ async fn memory_of_forks() {
         pss.sort_by(f64::total_cmp);
         private.sort_by(f64::total_cmp);
         let middle = pss.len() / 2;
-        println!("{what:<28} PSS {:6.1} MiB, private {:6.1} MiB, n={}", pss[middle], private[middle], pss.len());
+        println!(
+            "{what:<28} PSS {:6.1} MiB, private {:6.1} MiB, n={}",
+            pss[middle],
+            private[middle],
+            pss.len()
+        );
     };
     for _ in 0..count {
         let spec = yard.fork_spec(&template).await;
@@ -155,7 +187,12 @@ async fn memory_of_forks() {
     print("one exec", &ids).await;
     for id in &ids {
         libvirt.resume(*id).await.unwrap();
-        for line in ["ls -l /etc", "cat /proc/meminfo", "uname -a | sed s/a/b/", "date; hostname x"] {
+        for line in [
+            "ls -l /etc",
+            "cat /proc/meminfo",
+            "uname -a | sed s/a/b/",
+            "date; hostname x",
+        ] {
             yard.shell(*id, line).await;
         }
         libvirt.pause(*id).await.unwrap();

@@ -30,7 +30,8 @@ async fn siblings_start_alike_and_go_their_own_ways() {
     let libvirt = &yard.libvirt;
     let (spec, files) = yard.template_machine().await;
     libvirt.start_machine(&spec).await.unwrap();
-    yard.shell(spec.id, "mkdir -p /tmp; echo nonce-71 > /tmp/nonce").await;
+    yard.shell(spec.id, "mkdir -p /tmp; echo nonce-71 > /tmp/nonce")
+        .await;
     let why = refusal(libvirt.seal_template(&files).await);
     assert!(why.contains("destroy it before"), "{why}");
     libvirt.capture(spec.id, &files).await.unwrap();
@@ -47,41 +48,79 @@ async fn siblings_start_alike_and_go_their_own_ways() {
     assert_eq!(yard.shell(first, "cat /tmp/nonce").await, "nonce-71");
     assert_eq!(yard.shell(second, "cat /tmp/nonce").await, "nonce-71");
 
-    yard.shell(first, "echo mine > /tmp/nonce; dd if=/dev/urandom of=/tmp/much bs=1M count=16; sync").await;
-    assert_eq!(yard.shell(second, "cat /tmp/nonce; ls /tmp/much").await, "nonce-71");
+    yard.shell(
+        first,
+        "echo mine > /tmp/nonce; dd if=/dev/urandom of=/tmp/much bs=1M count=16; sync",
+    )
+    .await;
+    assert_eq!(
+        yard.shell(second, "cat /tmp/nonce; ls /tmp/much").await,
+        "nonce-71"
+    );
     let draws = |id| yard.shell(id, "cat /proc/sys/kernel/random/uuid");
     assert_ne!(draws(first).await, draws(second).await);
     for id in [first, second] {
-        let said = yard.shell(id, "dmesg | grep 'crng reseeded due to virtual machine fork'").await;
+        let said = yard
+            .shell(
+                id,
+                "dmesg | grep 'crng reseeded due to virtual machine fork'",
+            )
+            .await;
         assert!(!said.is_empty(), "the kernel of {id} did not reseed");
     }
 
     // A third is as the template was, whatever the others did meanwhile.
     let third = yard.fork(&template).await;
-    assert_eq!(yard.shell(third, "cat /tmp/nonce; ls /tmp/much").await, "nonce-71");
+    assert_eq!(
+        yard.shell(third, "cat /tmp/nonce; ls /tmp/much").await,
+        "nonce-71"
+    );
     libvirt.destroy_machine(first).await.unwrap();
     assert_eq!(yard.shell(second, "cat /tmp/nonce").await, "nonce-71");
 
     assert_eq!(
-        libvirt.inspect_template(&template.files, true).await.unwrap(),
+        libvirt
+            .inspect_template(&template.files, true)
+            .await
+            .unwrap(),
         template.seal,
         "nobody wrote to the template"
     );
-    for path in [template.files.memory(), template.files.state(), template.files.disk()] {
+    for path in [
+        template.files.memory(),
+        template.files.state(),
+        template.files.disk(),
+    ] {
         let found = std::fs::metadata(&path).unwrap();
-        assert_eq!(found.permissions().mode() & 0o7777, 0o444, "{}", path.display());
+        assert_eq!(
+            found.permissions().mode() & 0o7777,
+            0o444,
+            "{}",
+            path.display()
+        );
     }
     assert_eq!(std::fs::metadata(template.files.memory()).unwrap().uid(), 0);
 
     let memory = libvirt.memory_of(&[first, second, third]).await.unwrap();
-    assert_eq!(memory.keys().collect::<Vec<_>>(), [&second, &third].into_iter().collect::<std::collections::BTreeSet<_>>().into_iter().collect::<Vec<_>>());
+    assert!(!memory.contains_key(&first), "it is gone");
+    assert_eq!(memory.len(), 2);
     for (id, used) in &memory {
-        assert!(used.private_mib > 5.0 && used.pss_mib > used.private_mib, "{id}: {used:?}");
+        assert!(
+            used.private_mib > 5.0 && used.pss_mib > used.private_mib,
+            "{id}: {used:?}"
+        );
     }
-    assert_eq!(libvirt.templates().await.unwrap(), [template.files.folder.clone()]);
+    assert_eq!(
+        libvirt.templates().await.unwrap(),
+        std::slice::from_ref(&template.files.folder)
+    );
     libvirt.remove_template(&template.files).await.unwrap();
     libvirt.remove_template(&template.files).await.unwrap();
-    assert_eq!(yard.shell(second, "cat /tmp/nonce").await, "nonce-71", "forks outlive the files");
+    assert_eq!(
+        yard.shell(second, "cat /tmp/nonce").await,
+        "nonce-71",
+        "forks outlive the files"
+    );
     yard.clear().await;
 }
 
@@ -133,25 +172,39 @@ async fn a_fork_is_paused_sized_and_given_a_card() {
 
     let total = "awk '/MemTotal/ {print int($2 / 1024)}' /proc/meminfo";
     let at_least = |mib: u64| {
-        format!("for i in $(seq 200); do [ $({total}) -ge {mib} ] && break; sleep 0.1; done; {total}")
+        format!(
+            "for i in $(seq 200); do [ $({total}) -ge {mib} ] && break; sleep 0.1; done; {total}"
+        )
     };
     let mib = async |line: &str| -> u64 { yard.shell(spec.id, line).await.parse().unwrap() };
     let plain = yard.fork(&template).await;
     let plain: u64 = yard.shell(plain, total).await.parse().unwrap();
     let before = mib(&at_least(plain + 96)).await;
-    assert!((plain + 96..=plain + 104).contains(&before), "{plain}, {before}");
-    assert!(plain > 190, "the growth that is not there yet takes nothing: {plain}");
+    assert!(
+        (plain + 96..=plain + 104).contains(&before),
+        "{plain}, {before}"
+    );
+    assert!(
+        plain > 190,
+        "the growth that is not there yet takes nothing: {plain}"
+    );
     libvirt.resize(spec.id, more(300)).await.unwrap();
     libvirt.resize(spec.id, more(100)).await.unwrap();
     let after = mib(&at_least(before + 190)).await;
-    assert!((before + 190..=before + 210).contains(&after), "{before}, {after}");
+    assert!(
+        (before + 190..=before + 210).contains(&after),
+        "{before}, {after}"
+    );
     let why = refusal(libvirt.resize(spec.id, more(GROWTH_MIB + 1)).await);
     assert!(why.contains("cannot be added"), "{why}");
 
     let connect = virt::connect::Connect::open(Some(&yard.settings.uri)).unwrap();
     let domain = connect.lookup_domain_by_uuid(spec.id.0).unwrap();
     let quota = || domain.scheduler_parameters().unwrap().global_bw;
-    assert_eq!((quota().quota, quota().period), (Some(50_000), Some(100_000)));
+    assert_eq!(
+        (quota().quota, quota().period),
+        (Some(50_000), Some(100_000))
+    );
     let free = Share {
         cpu_percent: None,
         added_memory_mib: 0,
@@ -162,8 +215,16 @@ async fn a_fork_is_paused_sized_and_given_a_card() {
 
     libvirt.pause(spec.id).await.unwrap();
     libvirt.pause(spec.id).await.unwrap();
-    assert_eq!(libvirt.machine(spec.id).await.unwrap().unwrap().power, Power::Paused);
-    assert!(libvirt.agent(spec.id, PING, Duration::from_secs(2)).await.is_err());
+    assert_eq!(
+        libvirt.machine(spec.id).await.unwrap().unwrap().power,
+        Power::Paused
+    );
+    assert!(
+        libvirt
+            .agent(spec.id, PING, Duration::from_secs(2))
+            .await
+            .is_err()
+    );
     libvirt.resume(spec.id).await.unwrap();
     yard.wait_for_agent(spec.id).await;
     let nobody = MachineId::fresh();
@@ -175,7 +236,10 @@ async fn a_fork_is_paused_sized_and_given_a_card() {
         libvirt.load_fork(nobody, &template.files).await,
         libvirt.capture(nobody, &template.files).await,
     ] {
-        assert!(matches!(result, Err(HvError::NoSuchMachine(_))), "{result:?}");
+        assert!(
+            matches!(result, Err(HvError::NoSuchMachine(_))),
+            "{result:?}"
+        );
     }
     yard.clear().await;
 }
@@ -215,10 +279,16 @@ async fn what_cannot_be_forked_is_refused_by_its_name() {
     // A state that is cut short is noticed when it is loaded, and the fork never runs.
     let whole = std::fs::read(files.state()).unwrap();
     replace(&files.state(), &whole[..whole.len() / 2]);
-    assert_ne!(libvirt.inspect_template(files, false).await.unwrap().state, template.seal.state);
+    assert_ne!(
+        libvirt.inspect_template(files, false).await.unwrap().state,
+        template.seal.state
+    );
     libvirt.start_machine(&spec).await.unwrap();
     let error = libvirt.load_fork(spec.id, files).await.unwrap_err();
-    assert!(error.to_string().contains("/state cannot be loaded"), "{error}");
+    assert!(
+        error.to_string().contains("/state cannot be loaded"),
+        "{error}"
+    );
     assert!(libvirt.load_fork(spec.id, files).await.is_err());
     assert!(libvirt.resume(spec.id).await.is_err());
     libvirt.destroy_machine(spec.id).await.unwrap();
@@ -230,7 +300,10 @@ async fn what_cannot_be_forked_is_refused_by_its_name() {
         let mut spec = spec.clone();
         spec.id = MachineId::fresh();
         let why = refusal(libvirt.start_machine(&spec).await);
-        assert!(why.contains(&format!("{} is missing", path.display())), "{why}");
+        assert!(
+            why.contains(&format!("{} is missing", path.display())),
+            "{why}"
+        );
         assert_eq!(refusal(libvirt.inspect_template(files, false).await), why);
         replace(&path, b"");
     }
@@ -279,7 +352,10 @@ async fn after_the_death_of_libvirtd_a_loaded_fork_is_told_from_an_empty_one() {
     for id in [empty.id, loaded] {
         libvirt.resume(id).await.unwrap();
         yard.wait_for_agent(id).await;
-        assert_eq!(libvirt.machine(id).await.unwrap().unwrap().power, Power::Running);
+        assert_eq!(
+            libvirt.machine(id).await.unwrap().unwrap().power,
+            Power::Running
+        );
     }
     assert!(matches!(empty.start, Start::Fork { .. }));
     yard.clear().await;

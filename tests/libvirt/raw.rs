@@ -32,7 +32,10 @@ impl Recipe {
             .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
             .map(|bytes| -> Vec<String> {
                 let text = String::from_utf8_lossy(&bytes);
-                text.trim_end_matches('\0').split('\0').map(str::to_owned).collect()
+                text.trim_end_matches('\0')
+                    .split('\0')
+                    .map(str::to_owned)
+                    .collect()
             })
             .find(|words| words[0].contains("qemu-system") && words.contains(&id))
             .expect("the fork's process");
@@ -46,13 +49,14 @@ impl Recipe {
     /// The arguments for another fork: `disk` instead of the first one's, sockets in our folder.
     fn arguments(&self, disk: &Path) -> Vec<String> {
         let at = |name: &str| self.folder.join(name).display().to_string();
-        let socket = |name: &str, id: &str| {
-            format!("socket,id={id},path={},server=on,wait=off", at(name))
-        };
+        let socket =
+            |name: &str, id: &str| format!("socket,id={id},path={},server=on,wait=off", at(name));
         let mut made = Vec::new();
         let mut words = self.words[1..].iter();
         while let Some(word) = words.next() {
-            if word == "-add-fd" || (word == "-object" && words.as_slice()[0].contains("masterKey0")) {
+            if word == "-add-fd"
+                || (word == "-object" && words.as_slice()[0].contains("masterKey0"))
+            {
                 words.next();
             } else if word.starts_with("socket,id=charmonitor") {
                 made.push(socket("monitor", "charmonitor"));
@@ -63,7 +67,10 @@ impl Recipe {
             } else if word.starts_with("file,id=charchannel1") {
                 made.push(format!("file,id=charchannel1,path={}", at("bell")));
             } else {
-                made.push(word.replace(&self.disk.display().to_string(), &disk.display().to_string()));
+                made.push(word.replace(
+                    &self.disk.display().to_string(),
+                    &disk.display().to_string(),
+                ));
             }
         }
         made
@@ -150,7 +157,10 @@ impl Lines {
 
     fn read(&mut self) -> String {
         let mut line = String::new();
-        assert!(self.0.read_line(&mut line).unwrap() > 0, "the socket was closed");
+        assert!(
+            self.0.read_line(&mut line).unwrap() > 0,
+            "the socket was closed"
+        );
         line
     }
 

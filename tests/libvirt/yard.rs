@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use greenroom::hypervisor::guest::Guest;
 use greenroom::hypervisor::libvirt::{
     AcceleratorChoice, Folders, Libvirt, LibvirtSettings, ProbeImage,
 };
-use greenroom::hypervisor::guest::Guest;
 use greenroom::hypervisor::{DiskOrder, HvError, Hypervisor, MachineSpec, Start};
 use greenroom::vocab::machine::{Owner, Size, Tag};
 use greenroom::vocab::{Deployment, MachineId, RunId};
@@ -164,7 +164,12 @@ impl Yard {
         let root_disk = self.disk(&format!("{id}.qcow2"));
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
         let (vcpus, memory_mib, disk_mib, cmdline) = match image_name().as_str() {
-            "toolbox" => (2, 1024, 4096, "root=/dev/vda rw quiet cryptomgr.notests net.ifnames=0"),
+            "toolbox" => (
+                2,
+                1024,
+                4096,
+                "root=/dev/vda rw quiet cryptomgr.notests net.ifnames=0",
+            ),
             _ => (1, 256, 256, "quiet cryptomgr.notests"),
         };
         MachineSpec {

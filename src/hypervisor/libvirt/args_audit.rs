@@ -32,11 +32,21 @@ pub fn audit(arguments: &[&str], folders: &Folders) -> Result<Role, HvError> {
     if let Some(size) = next("-m") {
         audit_size(size)?;
         let memory = object(next("-object"))?;
-        exactly(&memory, &[("qom-type", "memory-backend-ram"), ("id", GROWTH_MEMORY)], &["size", "reserve"])?;
+        exactly(
+            &memory,
+            &[("qom-type", "memory-backend-ram"), ("id", GROWTH_MEMORY)],
+            &["size", "reserve"],
+        )?;
         let device = object(next("-device"))?;
         exactly(
             &device,
-            &[("driver", "virtio-mem-pci"), ("id", GROWTH), ("memdev", GROWTH_MEMORY), ("bus", "pcie.0"), ("addr", "0x10")],
+            &[
+                ("driver", "virtio-mem-pci"),
+                ("id", GROWTH),
+                ("memdev", GROWTH_MEMORY),
+                ("bus", "pcie.0"),
+                ("addr", "0x10"),
+            ],
             &["requested-size", "block-size"],
         )?;
     }
@@ -76,8 +86,15 @@ fn audit_size(text: &str) -> Result<(), HvError> {
 
 fn audit_backend(text: &str, folders: &Folders) -> Result<Role, HvError> {
     let backend = object(Some(text))?;
-    let path = backend.get("mem-path").and_then(Value::as_str).unwrap_or_default();
-    let known = [("qom-type", "memory-backend-file"), ("id", MEMORY), ("mem-path", path)];
+    let path = backend
+        .get("mem-path")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    let known = [
+        ("qom-type", "memory-backend-file"),
+        ("id", MEMORY),
+        ("mem-path", path),
+    ];
     let forks = backend.get("share") == Some(&Value::Bool(false));
     if forks {
         let known = [known.as_slice(), &[("rom", "off")]].concat();
@@ -110,13 +127,19 @@ fn object(text: Option<&str>) -> Result<Map<String, Value>, HvError> {
 
 /// The object has `words` with just these values, the other names given with numbers or truth values,
 /// and nothing more.
-fn exactly(found: &Map<String, Value>, words: &[(&str, &str)], others: &[&str]) -> Result<(), HvError> {
+fn exactly(
+    found: &Map<String, Value>,
+    words: &[(&str, &str)],
+    others: &[&str],
+) -> Result<(), HvError> {
     let words_hold = words
         .iter()
         .all(|(name, value)| found.get(*name).and_then(Value::as_str) == Some(value));
-    let others_hold = others
-        .iter()
-        .all(|name| found.get(*name).is_some_and(|value| value.is_u64() || value.is_boolean()));
+    let others_hold = others.iter().all(|name| {
+        found
+            .get(*name)
+            .is_some_and(|value| value.is_u64() || value.is_boolean())
+    });
     if words_hold && others_hold && found.len() == words.len() + others.len() {
         Ok(())
     } else {
@@ -155,7 +178,8 @@ mod tests {
         let file = Path::new("/nowhere/templates/7/memory");
         let folder = file.parent().unwrap().to_owned();
         for growth_mib in [0, 1024] {
-            let role = |memory| audited(&qemu_args::build(memory, 256, growth_mib).unwrap()).unwrap();
+            let role =
+                |memory| audited(&qemu_args::build(memory, 256, growth_mib).unwrap()).unwrap();
             assert_eq!(role(Memory::Own), Role::Plain);
             assert_eq!(role(Memory::Template(file)), Role::Template(folder.clone()));
             assert_eq!(role(Memory::Fork(file)), Role::Fork(folder.clone()));
@@ -183,7 +207,10 @@ mod tests {
             ("\"readonly\":true", "\"readonly\":false"),
             ("\"share\":false", "\"share\":true"),
             ("/nowhere/templates/7/memory", "/etc/shadow"),
-            ("/nowhere/templates/7/memory", "/nowhere/templates/7/disk.qcow2"),
+            (
+                "/nowhere/templates/7/memory",
+                "/nowhere/templates/7/disk.qcow2",
+            ),
             ("\"rom\":\"off\"", "\"rom\":\"off\",\"prealloc\":true"),
         ] {
             let changed: Vec<String> = good.iter().map(|word| word.replace(from, to)).collect();

@@ -100,6 +100,14 @@ impl DomainPlan<'_> {
         self.nic.is_some() && self.network_kbytes_per_s.is_some()
     }
 
+    /// QEMU refuses to write the state of a CPU with features that cannot be moved (an invariant clock).
+    fn migratable(&self) -> &'static str {
+        match self.memory {
+            Memory::Own => "off",
+            Memory::Template(_) | Memory::Fork(_) => "on",
+        }
+    }
+
     fn domain_type(&self) -> &'static str {
         match self.accelerator {
             Accelerator::Kvm => "kvm",
@@ -137,11 +145,7 @@ impl DomainPlan<'_> {
         xml.text("uuid", &[], &self.id.to_string())?;
         // A fresh generation id per machine: two machines with the same one drew the same "random" UUID.
         xml.empty("genid", &[])?;
-        xml.text(
-            "title",
-            &[],
-            &format!("Greenroom: {title}"),
-        )?;
+        xml.text("title", &[], &format!("Greenroom: {title}"))?;
         xml.text(
             "description",
             &[],
@@ -177,7 +181,10 @@ impl DomainPlan<'_> {
         match self.accelerator {
             Accelerator::Kvm => xml.empty(
                 "cpu",
-                &[("mode", "host-passthrough"), ("migratable", "off")],
+                &[
+                    ("mode", "host-passthrough"),
+                    ("migratable", self.migratable()),
+                ],
             )?,
             Accelerator::Tcg => xml.empty("cpu", &[("mode", "maximum")])?,
         }

@@ -230,6 +230,20 @@ fn kvm_passes_the_hosts_cpu_on() {
 }
 
 #[test]
+fn the_cpu_of_a_template_can_be_written_down() {
+    let tag = tag();
+    let memory = Path::new("/templates/7/memory");
+    for memory in [Memory::Template(memory), Memory::Fork(memory)] {
+        let plan = DomainPlan {
+            accelerator: Accelerator::Kvm,
+            memory,
+            ..plan(&tag, None)
+        };
+        assert!(plan.to_xml().unwrap().contains(r#"migratable="on""#));
+    }
+}
+
+#[test]
 fn the_console_is_added_once() {
     let tag = tag();
     let cmdline = |text| {

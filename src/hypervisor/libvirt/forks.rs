@@ -48,7 +48,9 @@ impl Known {
     pub(super) fn find(self, connect: &Connect) -> Result<Domain, HvError> {
         let id = self.id;
         if self.is_ours {
-            return connect.lookup_domain_by_uuid(id.0).map_err(errors::about(id));
+            return connect
+                .lookup_domain_by_uuid(id.0)
+                .map_err(errors::about(id));
         }
         machines::find_ours(connect, id, self.deployment)?
             .map(|(domain, _)| domain)
@@ -114,9 +116,7 @@ impl Libvirt {
         }
         let (known, files) = (self.known(id), files.clone());
         self.control
-            .call(LOAD, move |connect| {
-                load(&known.find(connect)?, id, &files)
-            })
+            .call(LOAD, move |connect| load(&known.find(connect)?, id, &files))
             .await?;
         self.guests.remember(id);
         self.loaded.insert(id);
@@ -259,13 +259,13 @@ enum NotDone {
 fn wait_for_migration(monitor: &Monitor) -> Result<(), NotDone> {
     let began = Instant::now();
     loop {
-        let info = monitor
-            .ask(qmp::query_migrate {})
-            .map_err(NotDone::Fault)?;
+        let info = monitor.ask(qmp::query_migrate {}).map_err(NotDone::Fault)?;
         match info.status {
             Some(MigrationStatus::completed) => return Ok(()),
             Some(MigrationStatus::failed | MigrationStatus::cancelled) => {
-                let said = info.error_desc.unwrap_or_else(|| "QEMU gives no reason".to_owned());
+                let said = info
+                    .error_desc
+                    .unwrap_or_else(|| "QEMU gives no reason".to_owned());
                 return Err(NotDone::Failed(said));
             }
             status if began.elapsed() > MIGRATION_PATIENCE => {

@@ -16,9 +16,16 @@ pub fn of_machines(ids: &[MachineId]) -> Result<BTreeMap<MachineId, MemoryUse>, 
     let mut found = BTreeMap::new();
     for entry in processes.flatten() {
         let folder = entry.path();
-        let is_process = entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit);
+        let is_process = entry
+            .file_name()
+            .as_encoded_bytes()
+            .iter()
+            .all(u8::is_ascii_digit);
         // A process that ends meanwhile is a machine that is gone.
-        let Some(id) = Some(&folder).filter(|_| is_process).and_then(|folder| machine_of(folder)) else {
+        let Some(id) = Some(&folder)
+            .filter(|_| is_process)
+            .and_then(|folder| machine_of(folder))
+        else {
             continue;
         };
         if !ids.contains(&id) {
@@ -54,7 +61,10 @@ fn read(rollup: &str) -> MemoryUse {
     let mib = |name: &str| {
         let line = rollup.lines().find_map(|line| line.strip_prefix(name));
         let number = line.and_then(|rest| rest.split_whitespace().next());
-        number.and_then(|kib| kib.parse::<f64>().ok()).unwrap_or(0.0) / 1024.0
+        number
+            .and_then(|kib| kib.parse::<f64>().ok())
+            .unwrap_or(0.0)
+            / 1024.0
     };
     MemoryUse {
         pss_mib: mib("Pss:"),

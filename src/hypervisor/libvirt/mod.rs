@@ -2,16 +2,17 @@
 //!
 //! ```text
 //!                       ┌ bridge: a named thread per call, bounded, with a deadline
-//! Hypervisor ─▶ Libvirt ┤ control link ──▶ machines, devices       (ask, create, destroy, attach)
+//! Hypervisor ─▶ Libvirt ┤ control link ──▶ machines, devices, nics (ask, create, destroy, attach)
+//!                       │              ──▶ forks, share ──▶ monitor (capture, load, pause, resize)
 //!                       │ guest links  ──▶ guests                  (agent, detach: a guest may hang)
-//!                       │ disks ──▶ qemu-img, cp                   consoles ──▶ files
+//!                       │ disks ──▶ qcow2, qemu-img, cp            consoles, templates ──▶ files
 //!                       └ events ◀── libvirt's event loop
 //! ```
 //!
-//! What is sent to libvirt is built in [`domain_xml`] and checked again in [`xml_audit`]; what it
-//! says is read in [`read_xml`]; its errors become ours in [`errors`]. The files of machines are
-//! local, so only a libvirt of this host can be used. To find out how it behaves for real, run
-//! `tests/libvirt` in the lab.
+//! What is sent to libvirt is built in [`domain_xml`], with [`qemu_args`] for what libvirt has no words
+//! for, and checked again in [`xml_audit`] and [`args_audit`]; what it says is read in [`read_xml`];
+//! its errors become ours in [`errors`]. The files of machines are local, so only a libvirt of this
+//! host can be used. To find out how it behaves for real, run `tests/libvirt` in the lab.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

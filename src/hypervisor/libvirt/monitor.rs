@@ -105,10 +105,14 @@ mod tests {
     #[test]
     fn an_answer_is_a_result_or_a_refusal() {
         assert_eq!(read::<u32>(r#"{"return":7,"id":"libvirt-3"}"#).unwrap(), 7);
-        let refused = read::<u32>(r#"{"id":"1","error":{"class":"GenericError","desc":"no such thing"}}"#);
+        let refused =
+            read::<u32>(r#"{"id":"1","error":{"class":"GenericError","desc":"no such thing"}}"#);
         assert!(matches!(refused, Err(Fault::Qemu(said)) if said == "no such thing"));
         for strange in ["", "{}", r#"{"return":"x"}"#] {
-            assert!(matches!(read::<u32>(strange), Err(Fault::Host(_))), "{strange}");
+            assert!(
+                matches!(read::<u32>(strange), Err(Fault::Host(_))),
+                "{strange}"
+            );
         }
     }
 }

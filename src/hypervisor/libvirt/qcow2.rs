@@ -39,7 +39,9 @@ pub fn write_overlay(file: &File, base: &Path, size: u64) -> Result<io::Result<(
         )));
     }
     let header = header(path, size, l1_entries);
-    let in_use: Vec<u8> = (0..3 + l1_clusters).flat_map(|_| 1u16.to_be_bytes()).collect();
+    let in_use: Vec<u8> = (0..3 + l1_clusters)
+        .flat_map(|_| 1u16.to_be_bytes())
+        .collect();
     Ok((|| {
         file.set_len((3 + l1_clusters) * CLUSTER)?;
         file.write_all_at(&header, 0)?;
@@ -88,9 +90,17 @@ mod tests {
     use super::*;
 
     fn qemu_img(words: &[&str], path: &Path) -> String {
-        let output = Command::new("qemu-img").args(words).arg(path).output().unwrap();
+        let output = Command::new("qemu-img")
+            .args(words)
+            .arg(path)
+            .output()
+            .unwrap();
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{said}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         said
     }
 
@@ -126,9 +136,15 @@ mod tests {
             qemu_img(&["check", "-q", "-f", "qcow2"], &ours);
             // It can be written to, and what was written is found again.
             let io = |command: &str| {
-                let output = Command::new("qemu-io").args(["-f", "qcow2", "-c", command]).arg(&ours).output();
+                let output = Command::new("qemu-io")
+                    .args(["-f", "qcow2", "-c", command])
+                    .arg(&ours)
+                    .output();
                 let output = output.unwrap();
-                assert!(output.status.success() && !String::from_utf8_lossy(&output.stdout).contains("failed"));
+                assert!(
+                    output.status.success()
+                        && !String::from_utf8_lossy(&output.stdout).contains("failed")
+                );
             };
             io("write -P 7 512k 128k");
             io("read -P 7 512k 128k");

@@ -36,11 +36,7 @@ pub enum Memory<'a> {
 }
 
 /// The arguments, in order. `growth_mib` of 0 means that no memory can be added.
-pub fn build(
-    memory: Memory<'_>,
-    memory_mib: u64,
-    growth_mib: u64,
-) -> Result<Vec<String>, HvError> {
+pub fn build(memory: Memory<'_>, memory_mib: u64, growth_mib: u64) -> Result<Vec<String>, HvError> {
     let mut arguments: Vec<String> = Vec::new();
     let mut add = |words: &[&str]| arguments.extend(words.iter().map(|&word| word.to_owned()));
     if growth_mib > 0 {
@@ -124,6 +120,9 @@ mod tests {
         assert_eq!(build(Memory::Own, 256, 0).unwrap(), [""; 0]);
         assert_eq!(build(Memory::Own, 256, 256).unwrap().len(), 6);
         build(Memory::Own, 256, 100).unwrap_err();
-        assert_eq!([round_growth(0), round_growth(1), round_growth(128)], [0, 128, 128]);
+        assert_eq!(
+            [round_growth(0), round_growth(1), round_growth(128)],
+            [0, 128, 128]
+        );
     }
 }

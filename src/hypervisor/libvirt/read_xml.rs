@@ -86,7 +86,9 @@ pub fn read(xml: &str) -> Result<DomainFacts, HvError> {
 fn read_nic(node: Node) -> SeenNic {
     let attribute = |element, name| child(node, element).and_then(|found| found.attribute(name));
     SeenNic {
-        mac: attribute("mac", "address").unwrap_or_default().to_lowercase(),
+        mac: attribute("mac", "address")
+            .unwrap_or_default()
+            .to_lowercase(),
         network: attribute("source", "network").map(str::to_owned),
     }
 }

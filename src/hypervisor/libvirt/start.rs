@@ -156,11 +156,7 @@ fn needed_files(spec: &MachineSpec) -> Vec<PathBuf> {
             spec.initrd.clone(),
             spec.root_disk.clone(),
         ],
-        Start::Template { files } => vec![
-            spec.kernel.clone(),
-            spec.initrd.clone(),
-            files.memory(),
-        ],
+        Start::Template { files } => vec![spec.kernel.clone(), spec.initrd.clone(), files.memory()],
         Start::Fork { files } => vec![spec.root_disk.clone(), files.memory()],
     }
 }

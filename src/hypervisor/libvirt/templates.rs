@@ -14,16 +14,18 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
 use super::connection::Call;
 use super::disks::{self, io_error};
-use super::{Libvirt, machines};
 use super::reach::QemuUser;
 use super::settings::{Folders, Place};
+use super::{Libvirt, machines};
 use crate::hypervisor::{HvError, TemplateFiles};
 use crate::vocab::Digest;
 use crate::vocab::pool::{Seal, SealedFile};
@@ -55,7 +57,9 @@ async fn check_unused(libvirt: &Libvirt, files: &TemplateFiles) -> Result<(), Hv
     let disk = files.disk();
     let user = libvirt
         .control
-        .call(Call::read("users"), move |connect| machines::user_of(connect, &disk))
+        .call(Call::read("users"), move |connect| {
+            machines::user_of(connect, &disk)
+        })
         .await?;
     match user {
         None => Ok(()),
@@ -135,7 +139,9 @@ fn make_owned(path: &Path, bytes: u64, owner: Option<QemuUser>) -> Result<(), Hv
 /// sectors of 512 bytes without the first one; 0 means 4).
 fn write_head(kernel: &Path, head: &Path) -> io::Result<()> {
     let mut start = Vec::new();
-    File::open(kernel)?.take(256 << 10).read_to_end(&mut start)?;
+    File::open(kernel)?
+        .take(256 << 10)
+        .read_to_end(&mut start)?;
     let sectors = match start.get(0x1f1) {
         Some(0) => 4,
         Some(sectors) => usize::from(*sectors),
@@ -154,7 +160,12 @@ fn write_head(kernel: &Path, head: &Path) -> io::Result<()> {
 
 /// Makes the files read-only for everybody, whoever owned them, and durable, and reads them through.
 pub fn seal(files: &TemplateFiles) -> Result<Seal, HvError> {
-    let all = [files.memory(), files.state(), files.disk(), kernel_head(&files.folder)];
+    let all = [
+        files.memory(),
+        files.state(),
+        files.disk(),
+        kernel_head(&files.folder),
+    ];
     for path in &all {
         seal_file(path).map_err(|error| missing_or(path, &error))?;
     }
@@ -215,7 +226,12 @@ fn look_at(path: &Path, look: Look) -> Result<SealedFile, HvError> {
     };
     Ok(SealedFile {
         size_bytes: found.len(),
-        stamp: format!("{}-{}.{:09}", found.ino(), found.mtime(), found.mtime_nsec()),
+        stamp: format!(
+            "{}-{}.{:09}",
+            found.ino(),
+            found.mtime(),
+            found.mtime_nsec()
+        ),
         digest,
     })
 }

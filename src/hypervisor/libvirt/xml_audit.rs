@@ -311,7 +311,11 @@ mod tests {
         let disk = "/nowhere/templates/7/disk.qcow2";
         let told = |memory| build(memory, 256, 0).unwrap();
         domain(told(Memory::Template(memory)), disk).unwrap();
-        domain(told(Memory::Template(memory)), "/nowhere/templates/8/disk.qcow2").unwrap_err();
+        domain(
+            told(Memory::Template(memory)),
+            "/nowhere/templates/8/disk.qcow2",
+        )
+        .unwrap_err();
         domain(told(Memory::Fork(memory)), disk).unwrap_err();
         domain(told(Memory::Own), disk).unwrap_err();
     }
