@@ -9,7 +9,7 @@ use std::path::Path;
 use crate::hypervisor::{HvError, MemoryUse};
 use crate::vocab::MachineId;
 
-/// Machines without a process are left out. Reads every process of the host once: 2 ms for 100.
+/// Machines without a process are left out. Looks at every process of the host once.
 pub fn of_machines(ids: &[MachineId]) -> Result<BTreeMap<MachineId, MemoryUse>, HvError> {
     let processes = std::fs::read_dir("/proc")
         .map_err(|error| HvError::Host(format!("/proc cannot be read: {error}")))?;
