@@ -12,18 +12,16 @@ use tokio_util::sync::CancellationToken;
 use super::core::Core;
 use super::key::{self, Key};
 use super::plan::{self, Facts, Planned, Step};
+use super::adopt::adopt;
 use super::{claim, selftest, shell, template};
 use crate::hypervisor::{HvError, MachineEvent, Power};
-use crate::store::pool::{Wanted, shell_forget, template_count, verdict_get};
+use crate::store::pool::{Wanted, template_count, verdict_get};
 use crate::vocab::MachineId;
-use crate::vocab::pool::{Claim, Class, Shell, ShellState, TemplateState};
+use crate::vocab::pool::{Class, Shell, ShellState, TemplateState};
 
 /// How often images, host and memory are looked at while there is something to keep, and while not.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 const IDLE_LOOK_EVERY: Duration = Duration::from_secs(60);
-
-/// Rows of shells that are gone stay for so long.
-const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Runs until stopped; what it has begun ends with it, and the next start goes on from the rows.
 pub async fn drive(core: Arc<Core>, stop: CancellationToken) {
@@ -435,85 +433,6 @@ pub async fn current_key(core: &Core, class: &Class) -> Option<Result<Key, Strin
         Ok(image) => Ok(key::of(class, &image, &host, core.services.settings.growth_mib)),
         Err(error) => Err(error.to_string()),
     })
-}
-
-/// Takes up what an earlier life left. Ready shells that are there and paused stay, and so do claimed
-/// ones; what was half made is destroyed; template folders that nobody knows go.
-async fn adopt(core: &Arc<Core>) -> Result<(), HvError> {
-    let seen: BTreeMap<MachineId, Power> = core
-        .hypervisor()
-        .machines()
-        .await?
-        .into_iter()
-        .map(|machine| (machine.id, machine.power))
-        .collect();
-    let folders = core.hypervisor().templates().await?;
-    let now = core.now();
-    let unknown: Vec<MachineId> = core
-        .ledger
-        .change(|draft| {
-            let shells: Vec<Shell> = draft.rows.shells.values().cloned().collect();
-            for shell in shells {
-                let reason = match (shell.state, seen.get(&shell.id)) {
-                    (ShellState::Filling | ShellState::Standby, _) => {
-                        "the daemon stopped while it was being made"
-                    }
-                    (ShellState::Ready, Some(Power::Paused)) => continue,
-                    (ShellState::Ready, Some(_)) => "it was found running or stopped after a restart",
-                    (ShellState::Ready, None) => "its machine was gone after a restart",
-                    _ => continue,
-                };
-                draft.discard(shell.id, Some(reason));
-            }
-            let templates: Vec<MachineId> = draft
-                .rows
-                .templates
-                .values()
-                .filter(|template| template.state == TemplateState::Building)
-                .map(|template| template.id)
-                .collect();
-            for id in templates {
-                draft.template(id, |template| {
-                    template.state = TemplateState::Failed;
-                    template.reason = Some("the daemon stopped while it was built".to_owned());
-                });
-            }
-            // A claim whose shell's row went: there is nothing left of it to release.
-            let shells = &draft.rows.shells;
-            let claims = draft.rows.claims.values();
-            let empty: Vec<Claim> = claims
-                .filter(|claim| !shells.contains_key(&claim.shell))
-                .cloned()
-                .collect();
-            for mut claim in empty {
-                claim.released_at = Some(now);
-                draft.put_claim(claim);
-            }
-            folders
-                .iter()
-                .filter_map(|folder| folder.file_name()?.to_str()?.parse().ok())
-                .filter(|id| !draft.rows.templates.contains_key(id))
-                .collect()
-        })
-        .await;
-    for id in unknown {
-        tracing::info!(template = %id, "removing a template folder without a row");
-        core.hypervisor().remove_template(&core.files_of(id)).await?;
-    }
-    let before = core.now().0.saturating_sub(i64::try_from(KEPT.as_micros()).unwrap_or(i64::MAX));
-    let forgotten = core
-        .services
-        .store
-        .write(move |connection| {
-            Box::pin(async move {
-                shell_forget(connection, crate::vocab::Timestamp(before)).await
-            })
-        })
-        .await;
-    if let Err(error) = forgotten {
-        tracing::warn!(%error, "old rows of shells stay");
-    }
-    Ok(())
 }
 
 fn is_waiting(shell: Option<&Shell>) -> bool {

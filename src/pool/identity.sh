@@ -1,4 +1,5 @@
 # greenroom-identity 1
+# shellcheck shell=sh
 # Makes a fork somebody of its own, and says who it is. Runs in dash and in busybox's shell.
 # $1 host name, $2 machine id, $3 whole seconds of the epoch (busybox ignores a fraction without a word), or nothing.
 PATH=/usr/sbin:/usr/bin:/sbin:/bin

@@ -38,6 +38,7 @@ use crate::vocab::pool::{
 };
 use crate::vocab::{Deployment, MachineId};
 
+mod adopt;
 pub mod breaker;
 mod claim;
 mod core;

@@ -14,29 +14,21 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::core::{Core, Phases};
+use super::core::Core;
 use super::ledger::Draft;
-use super::shell::{self, Bearing};
-use super::template::{self, Unfit};
-use super::{Answer, PoolError, Want, fit, identity, key};
+use super::{Answer, PoolError, Want, fit, key, shell};
 use crate::fault::Window;
-use crate::hypervisor::{HostFacts, HvError, Power, Share};
+use crate::hypervisor::{HostFacts, HvError};
 use crate::vocab::machine::EngineKind;
-use crate::vocab::pool::{Achieved, Claim, Shell, ShellState, Template, TemplateState, Tier};
+use crate::vocab::pool::{Claim, Shell, ShellState, Template, TemplateState, Tier};
 use crate::vocab::{MachineId, Timestamp};
+
+mod activate;
+
+use activate::make_ready;
 
 /// How many shells are tried for one claim before the claimant is sent to make a machine of its own.
 const TRIES: usize = 4;
-
-/// A shell that was paused answers within 0.1 s; one that does not in this time is broken.
-const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
-
-/// Memory that was added shows within 0.5 s per GiB under emulation. What has not arrived by then is
-/// told as achieved.
-const GROWS_WITHIN: Duration = Duration::from_secs(5);
-
-/// How long after a claim the end of setting its guest's clock is asked for: out of the claimant's way.
-const ASKED_LATER: Duration = Duration::from_secs(2);
 
 /// What the choice fell on.
 struct Chosen {
@@ -238,30 +230,6 @@ fn choose(
     })
 }
 
-/// Makes the shell what is wanted; it runs and answers after. The error is in words.
-async fn make_ready(
-    core: &Arc<Core>,
-    want: &Want,
-    chosen: &Chosen,
-    begun: Instant,
-) -> Result<Claim, String> {
-    let mut phases = Phases::begin();
-    phases.done.push(("claim".to_owned(), begun.elapsed().as_secs_f64() * 1000.0));
-    core.point("shell_activate", Window::Before).await;
-    let share = fit::share(&chosen.shell.class, want);
-    let achieved = match chosen.origin {
-        Origin::Hot | Origin::Again => activate(core, want, chosen, share, &mut phases).await?,
-        Origin::Standby | Origin::Fork => {
-            bring_up(core, want, chosen, share, &mut phases).await?
-        }
-    };
-    core.point("shell_activate", Window::After).await;
-    let mut claim = chosen.claim.clone();
-    claim.achieved = achieved;
-    claim.phases = phases.done;
-    Ok(claim)
-}
-
 /// Nobody waits for what it took to be written down.
 fn handed_out(core: &Arc<Core>, claim: Claim) -> Answer {
     let answer = Answer::Claimed(Box::new(claim.clone()));
@@ -284,140 +252,6 @@ fn handed_out(core: &Arc<Core>, claim: Claim) -> Answer {
     answer
 }
 
-/// A shell that waited in memory goes on.
-async fn activate(
-    core: &Arc<Core>,
-    want: &Want,
-    chosen: &Chosen,
-    share: Share,
-    phases: &mut Phases,
-) -> Result<Option<Achieved>, String> {
-    let id = chosen.shell.id;
-    let (fit, seen) = tokio::join!(
-        intact(core, &chosen.template),
-        core.hypervisor().machine(id)
-    );
-    fit?;
-    match seen.map_err(|error| error.to_string())?.map(|seen| seen.power) {
-        Some(Power::Paused) => {}
-        // One that is claimed again may have gone on before.
-        Some(Power::Running) if chosen.origin == Origin::Again => {}
-        Some(Power::Running) => return Err("it was not paused: somebody may have used it".into()),
-        Some(Power::Off) | None => return Err("its machine is not on the host any more".into()),
-    }
-    phases.end("check");
-    if share.cpu_percent.is_some() || share.added_memory_mib > 0 {
-        core.hypervisor()
-            .resize(id, share)
-            .await
-            .map_err(|error| format!("giving it its size: {error}"))?;
-        phases.end("resize");
-    }
-    let late_card = want.network && !chosen.shell.class.network;
-    if late_card {
-        shell::attach_card(core, id).await?;
-        phases.end("card");
-    }
-    core.hypervisor()
-        .resume(id)
-        .await
-        .map_err(|error| format!("letting it go on: {error}"))?;
-    phases.end("resume");
-    let pid = identity::begin_setting_clock(core.hypervisor(), id, core.now(), ANSWERS_WITHIN)
-        .await
-        .map_err(|error| format!("its agent: {error}"))?;
-    phases.end("agent");
-    see_to_clock(core, id, pid);
-    after_growth(core, chosen, share, late_card, phases).await
-}
-
-/// A fork on demand.
-async fn bring_up(
-    core: &Arc<Core>,
-    want: &Want,
-    chosen: &Chosen,
-    share: Share,
-    phases: &mut Phases,
-) -> Result<Option<Achieved>, String> {
-    intact(core, &chosen.template).await?;
-    phases.end("check");
-    let result = async {
-        if chosen.origin == Origin::Fork {
-            shell::fork(core, &chosen.shell, &want.image, phases).await?;
-        }
-        let bearing = Bearing {
-            share: (share.cpu_percent.is_some() || share.added_memory_mib > 0).then_some(share),
-            card: want.network,
-        };
-        shell::load(core, &chosen.shell, &bearing, phases).await?;
-        let late_card = want.network && !chosen.shell.class.network;
-        after_growth(core, chosen, share, late_card, phases).await
-    }
-    .await;
-    let (now, id) = (core.now(), chosen.template.id);
-    let mut known = core.known();
-    let breaker = known.fills.entry(id).or_default();
-    match &result {
-        Ok(_) => breaker.succeeded(),
-        Err(words) => breaker.failed(&id.to_string(), words, now),
-    }
-    drop(known);
-    result
-}
-
-/// Waits for what was added to show in the guest, and says what the guest has then.
-async fn after_growth(
-    core: &Arc<Core>,
-    chosen: &Chosen,
-    share: Share,
-    late_card: bool,
-    phases: &mut Phases,
-) -> Result<Option<Achieved>, String> {
-    let guest = core.guest(chosen.shell.id);
-    if late_card {
-        identity::wait_for_card(&guest, &identity::mac_of(chosen.shell.id)).await?;
-        phases.end("card_shows");
-    }
-    if share.added_memory_mib == 0 {
-        return Ok(None);
-    }
-    let base = core
-        .ledger
-        .look(|rows| rows.bases.get(&chosen.shell.id).copied())
-        // A fork on demand grew before it was first looked at: what its kernel keeps for itself, a tenth
-        // and a little, is allowed for.
-        .unwrap_or_else(|| {
-            let own = chosen.shell.class.memory_mib;
-            own.saturating_sub(own / 10 + 64)
-        });
-    let end = Instant::now() + GROWS_WITHIN;
-    loop {
-        let achieved = identity::measure(&guest, ANSWERS_WITHIN)
-            .await
-            .map_err(|error| format!("looking at its size: {error}"))?;
-        if achieved.memory_mib >= base + share.added_memory_mib || Instant::now() >= end {
-            phases.end("growth");
-            return Ok(Some(achieved));
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
-/// The template's files are as they were sealed; a damaged template is given up on the spot.
-async fn intact(core: &Arc<Core>, template: &Template) -> Result<(), String> {
-    let Some(seal) = &template.seal else {
-        return Err("its template was never sealed".to_owned());
-    };
-    match template::check(core, template.id, seal, false).await {
-        Ok(()) => Ok(()),
-        Err(Unfit::Damaged(words)) => {
-            template::fail(core, template.id, &words).await;
-            Err(words)
-        }
-        Err(Unfit::Unknown(error)) => Err(error.to_string()),
-    }
-}
-
 /// Nobody was told of this claim: it never was, and its shell is thrown away.
 async fn take_back(core: &Arc<Core>, chosen: &Chosen, words: &str) {
     core.ledger
@@ -429,22 +263,6 @@ async fn take_back(core: &Arc<Core>, chosen: &Chosen, words: &str) {
 fn undo(draft: &mut Draft<'_>, chosen: &Chosen, words: &str) {
     draft.undo_claim(&chosen.claim.key);
     draft.discard(chosen.shell.id, Some(words));
-}
-
-fn see_to_clock(core: &Arc<Core>, id: MachineId, pid: i64) {
-    let core = core.clone();
-    tokio::spawn(async move {
-        tokio::time::sleep(ASKED_LATER).await;
-        let claimed = core.ledger.look(|rows| {
-            let shell = rows.shells.get(&id);
-            shell.is_some_and(|shell| shell.state == ShellState::Claimed)
-        });
-        if claimed
-            && let Err(words) = identity::end_setting_clock(core.hypervisor(), id, pid).await
-        {
-            tracing::warn!(shell = %id, %words, "the clock of a claimed shell may be wrong");
-        }
-    });
 }
 
 /// Nothing could be had: why, and what would have helped.
