@@ -44,6 +44,7 @@ pub fn of(class: &Class, image: &Image, host: &HostFacts, growth_mib: u64) -> Ke
         ("growth_mib", growth_mib.to_string()),
         ("trust", class.trust.0.clone()),
         ("host", host.version.clone()),
+        ("devices", host.devices.clone()),
         ("accelerator", format!("{:?}", host.accelerator).to_lowercase()),
         ("preparation", PREPARATION.to_owned()),
     ]

@@ -217,6 +217,7 @@ impl Hypervisor for Libvirt {
         });
         let (libvirt, qemu, host_name, node) = asked.await?;
         Ok(HostFacts {
+            devices: self.devices(),
             version: format!("libvirt {}, QEMU {}", dotted(libvirt), dotted(qemu)),
             host_name,
             cpus: node.cpus,

@@ -1,6 +1,6 @@
 //! Starting a machine: booted, booted as a template, or as an empty fork of one.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::connection::Call;
 use super::domain_xml::DomainPlan;
@@ -9,6 +9,8 @@ use super::qemu_args::{self, Memory};
 use super::settings::NetworkLimit;
 use super::{CREATE, Libvirt, consoles, disks, errors, templates, xml_audit};
 use crate::hypervisor::{HvError, MachineSpec, Start, TemplateFiles};
+use crate::vocab::machine::{Accelerator, Owner, Tag};
+use crate::vocab::{Deployment, Digest, MachineId};
 
 impl Libvirt {
     pub(super) async fn start(&self, spec: &MachineSpec) -> Result<(), HvError> {
@@ -68,6 +70,49 @@ impl Libvirt {
         }
         self.guests.remember(spec.id);
         Ok(())
+    }
+
+    /// A digest of a sample machine's XML, and for KVM of the host's own CPU, which guests get.
+    pub(super) fn devices(&self) -> String {
+        let nowhere = Path::new("/");
+        let accelerator = self.verdict().accelerator;
+        let sample = DomainPlan {
+            id: MachineId(uuid::Uuid::nil()),
+            name: "sample",
+            tag: &Tag {
+                deployment: Deployment(uuid::Uuid::nil()),
+                owner: Owner::Template {
+                    template: "sample".to_owned(),
+                },
+                serial: 1,
+                generation: 1,
+            },
+            accelerator,
+            vcpus: 1,
+            memory_mib: 128,
+            memory: Memory::Template(nowhere),
+            growth_mib: qemu_args::round_growth(128),
+            kernel: nowhere,
+            initrd: None,
+            cmdline: "",
+            root_disk: Some(nowhere),
+            disk_iops: self.settings.disk_iops,
+            nic: None,
+            network_kbytes_per_s: None,
+            console: nowhere,
+            skip_cpu_feature_check: self.settings.skip_cpu_feature_check,
+        };
+        let mut text = sample.to_xml().unwrap_or_default();
+        if accelerator == Accelerator::Kvm {
+            let seen = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+            let one = seen.split("\n\n").next().unwrap_or_default();
+            let lasting = one
+                .lines()
+                .filter(|line| !line.starts_with("cpu MHz") && !line.starts_with("bogomips"));
+            text.extend(lasting);
+            text += &std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        }
+        Digest::of(text.as_bytes()).to_string()
     }
 
     /// What a template is started with is part of it for good, and a network card would be the same one

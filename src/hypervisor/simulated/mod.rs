@@ -123,6 +123,7 @@ impl Hypervisor for Simulated {
             (state.memory_taken_mib(), state.version.clone())
         };
         let facts = HostFacts {
+            devices: "simulated".into(),
             version,
             host_name: settings.host_name.clone(),
             cpus: settings.cpus,

@@ -47,6 +47,7 @@ fn key_of(class: &Class, version: &str) -> Key {
     };
     let host = HostFacts {
         version: version.into(),
+        devices: "d1".into(),
         host_name: "h".into(),
         cpus: 2,
         memory_mib: 1024,
@@ -231,6 +232,7 @@ fn claims_and_shells_have_their_time() {
         key: "k".into(),
         owner: String::new(),
         shell: MachineId::fresh(),
+        name: String::new(),
         class: class(),
         engine: crate::vocab::machine::EngineKind::Resume,
         tier: Tier::Hot,
