@@ -44,7 +44,10 @@ pub fn of(class: &Class, image: &Image, host: &HostFacts, growth_mib: u64) -> Ke
         ("growth_mib", growth_mib.to_string()),
         ("trust", class.trust.0.clone()),
         ("host", host.version.clone()),
-        ("accelerator", format!("{:?}", host.accelerator).to_lowercase()),
+        (
+            "accelerator",
+            format!("{:?}", host.accelerator).to_lowercase(),
+        ),
         ("preparation", PREPARATION.to_owned()),
     ]
     .into_iter()
