@@ -35,7 +35,9 @@ pub async fn adopt(core: &Arc<Core>) -> Result<(), HvError> {
                         "the daemon stopped while it was being made"
                     }
                     (ShellState::Ready, Some(Power::Paused)) => continue,
-                    (ShellState::Ready, Some(_)) => "it was found running or stopped after a restart",
+                    (ShellState::Ready, Some(_)) => {
+                        "it was found running or stopped after a restart"
+                    }
                     (ShellState::Ready, None) => "its machine was gone after a restart",
                     _ => continue,
                 };
@@ -74,16 +76,19 @@ pub async fn adopt(core: &Arc<Core>) -> Result<(), HvError> {
         .await;
     for id in unknown {
         tracing::info!(template = %id, "removing a template folder without a row");
-        core.hypervisor().remove_template(&core.files_of(id)).await?;
+        core.hypervisor()
+            .remove_template(&core.files_of(id))
+            .await?;
     }
-    let before = core.now().0.saturating_sub(i64::try_from(KEPT.as_micros()).unwrap_or(i64::MAX));
+    let before = core
+        .now()
+        .0
+        .saturating_sub(i64::try_from(KEPT.as_micros()).unwrap_or(i64::MAX));
     let forgotten = core
         .services
         .store
         .write(move |connection| {
-            Box::pin(async move {
-                shell_forget(connection, crate::vocab::Timestamp(before)).await
-            })
+            Box::pin(async move { shell_forget(connection, crate::vocab::Timestamp(before)).await })
         })
         .await;
     if let Err(error) = forgotten {

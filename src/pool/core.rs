@@ -131,7 +131,10 @@ impl Core {
         if self.claiming.load(Ordering::SeqCst) > 0 {
             return Some(QUIET);
         }
-        let last = *self.last_claim.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = *self
+            .last_claim
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         last.and_then(|last| QUIET.checked_sub(last.elapsed()))
             .filter(|pause| !pause.is_zero())
     }
@@ -173,7 +176,11 @@ pub struct Claiming<'a>(&'a Core);
 impl Drop for Claiming<'_> {
     fn drop(&mut self) {
         let now = tokio::time::Instant::now();
-        *self.0.last_claim.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+        *self
+            .0
+            .last_claim
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(now);
         self.0.claiming.fetch_sub(1, Ordering::SeqCst);
         self.0.nudge.notify_one();
     }

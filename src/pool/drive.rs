@@ -9,10 +9,10 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::adopt::adopt;
 use super::core::Core;
 use super::key::{self, Key};
 use super::plan::{self, Facts, Planned, Step};
-use super::adopt::adopt;
 use super::{claim, selftest, shell, template};
 use crate::hypervisor::{HvError, MachineEvent, Power};
 use crate::store::pool::{Wanted, template_count, verdict_get};
@@ -63,9 +63,13 @@ impl Driver {
                 continue;
             }
             let now = self.core.now();
-            let pause = planned.wake_at.map(|at| at.remaining(now).max(Duration::from_millis(10)));
+            let pause = planned
+                .wake_at
+                .map(|at| at.remaining(now).max(Duration::from_millis(10)));
             let pause = pause.into_iter().chain(self.core.quiet_for()).min();
-            let wake = self.look_at.min(Instant::now() + pause.unwrap_or(IDLE_LOOK_EVERY));
+            let wake = self
+                .look_at
+                .min(Instant::now() + pause.unwrap_or(IDLE_LOOK_EVERY));
             tokio::select! {
                 () = self.core.nudge.notified() => {}
                 () = tokio::time::sleep_until(wake) => {}
@@ -101,7 +105,9 @@ impl Driver {
                     };
                     match stored.await {
                         Ok(verdict) => core.known().verdict = verdict,
-                        Err(error) => tracing::warn!(%error, "the verdict on this host cannot be read"),
+                        Err(error) => {
+                            tracing::warn!(%error, "the verdict on this host cannot be read")
+                        }
                     }
                 }
                 Err(error) => tracing::debug!(%error, "the host cannot be looked at"),
@@ -110,7 +116,12 @@ impl Driver {
             let something = core
                 .ledger
                 .look(|rows| !rows.wanted.is_empty() || !rows.shells.is_empty());
-            self.look_at = Instant::now() + if something { LOOK_EVERY } else { IDLE_LOOK_EVERY };
+            self.look_at = Instant::now()
+                + if something {
+                    LOOK_EVERY
+                } else {
+                    IDLE_LOOK_EVERY
+                };
         }
         let classes: Vec<Class> = core.ledger.look(|rows| {
             let templates = rows.templates.values().map(|template| &template.class);
@@ -211,7 +222,11 @@ impl Driver {
                 tracing::info!(%class, "not used for a day: no template of it is kept any more");
                 core.ledger
                     .change(|draft| {
-                        let target = draft.rows.wanted.get(&class).and_then(|wanted| wanted.target);
+                        let target = draft
+                            .rows
+                            .wanted
+                            .get(&class)
+                            .and_then(|wanted| wanted.target);
                         let wanted = target.map(|target| Wanted {
                             target: Some(target),
                             by_use: None,
@@ -430,7 +445,12 @@ pub async fn current_key(core: &Core, class: &Class) -> Option<Result<Key, Strin
             "image {} needs {} MiB, and {class} has {}",
             image.name, image.min_memory_mib, class.memory_mib
         )),
-        Ok(image) => Ok(key::of(class, &image, &host, core.services.settings.growth_mib)),
+        Ok(image) => Ok(key::of(
+            class,
+            &image,
+            &host,
+            core.services.settings.growth_mib,
+        )),
         Err(error) => Err(error.to_string()),
     })
 }
@@ -455,7 +475,9 @@ pub async fn lost(core: &Core, id: MachineId, why: &str) {
                 draft.discard(id, Some(&format!("its machine stopped: {why}")));
             } else if draft.rows.shells.contains_key(&id) {
                 draft.shell(id, |shell| {
-                    shell.reason.get_or_insert_with(|| format!("its machine stopped: {why}"));
+                    shell
+                        .reason
+                        .get_or_insert_with(|| format!("its machine stopped: {why}"));
                 });
             }
         })
@@ -467,7 +489,10 @@ pub async fn lost(core: &Core, id: MachineId, why: &str) {
 async fn measure(core: &Core) {
     let ids: Vec<MachineId> = core.ledger.look(|rows| {
         let made = rows.shells.values().filter(|shell| {
-            matches!(shell.state, ShellState::Ready | ShellState::Standby | ShellState::Claimed)
+            matches!(
+                shell.state,
+                ShellState::Ready | ShellState::Standby | ShellState::Claimed
+            )
         });
         made.map(|shell| shell.id).collect()
     });

@@ -141,19 +141,46 @@ mod tests {
 
     fn chosen(classes: &[&str], want: &Want) -> Option<String> {
         let classes: Vec<Class> = classes.iter().map(|text| text.parse().unwrap()).collect();
-        best(classes.iter().map(|class| (class, Timestamp(0), class)), want, 1024)
-            .map(|(_, class)| class.to_string())
+        best(
+            classes.iter().map(|class| (class, Timestamp(0), class)),
+            want,
+            1024,
+        )
+        .map(|(_, class)| class.to_string())
     }
 
     #[test]
     fn the_fewest_vcpus_and_the_largest_floor_that_serve() {
-        let classes = ["tiny:1x128", "tiny:2x128", "tiny:2x256", "tiny:4x512", "tiny:2x2048"];
-        assert_eq!(chosen(&classes, &want(1, 128)).as_deref(), Some("tiny:1x128"));
-        assert_eq!(chosen(&classes, &want(2, 1024)).as_deref(), Some("tiny:2x256"));
-        assert_eq!(chosen(&classes, &want(3, 600)).as_deref(), Some("tiny:4x512"));
+        let classes = [
+            "tiny:1x128",
+            "tiny:2x128",
+            "tiny:2x256",
+            "tiny:4x512",
+            "tiny:2x2048",
+        ];
+        assert_eq!(
+            chosen(&classes, &want(1, 128)).as_deref(),
+            Some("tiny:1x128")
+        );
+        assert_eq!(
+            chosen(&classes, &want(2, 1024)).as_deref(),
+            Some("tiny:2x256")
+        );
+        assert_eq!(
+            chosen(&classes, &want(3, 600)).as_deref(),
+            Some("tiny:4x512")
+        );
         assert_eq!(chosen(&classes, &want(8, 600)), None);
-        assert_eq!(chosen(&["tiny:1x128"], &want(1, 128 + 1025)), None, "more than can be added");
-        assert_eq!(chosen(&["tiny:1x256"], &want(1, 128)), None, "more than was wanted");
+        assert_eq!(
+            chosen(&["tiny:1x128"], &want(1, 128 + 1025)),
+            None,
+            "more than can be added"
+        );
+        assert_eq!(
+            chosen(&["tiny:1x256"], &want(1, 128)),
+            None,
+            "more than was wanted"
+        );
     }
 
     #[test]
@@ -166,7 +193,10 @@ mod tests {
             chosen(&["tiny:1x128", "tiny:1x128+net"], &networked).as_deref(),
             Some("tiny:1x128+net")
         );
-        assert_eq!(chosen(&["tiny:1x128"], &networked).as_deref(), Some("tiny:1x128"));
+        assert_eq!(
+            chosen(&["tiny:1x128"], &networked).as_deref(),
+            Some("tiny:1x128")
+        );
         networked.size.network_kbytes_per_s = Some(1);
         assert_eq!(chosen(&["tiny:1x128"], &networked), None);
         assert!(never(&networked).is_some());
@@ -187,7 +217,15 @@ mod tests {
     #[test]
     fn wants_of_about_one_size_share_a_class() {
         assert_eq!(class_for(&want(1, 700), 1024).to_string(), "tiny:1x512");
-        assert_eq!(class_for(&want(1, 120), 1024).to_string(), "tiny:1x120", "below the image's minimum");
-        assert_eq!(class_for(&want(1, 700), 0).to_string(), "tiny:1x700", "nothing can be added");
+        assert_eq!(
+            class_for(&want(1, 120), 1024).to_string(),
+            "tiny:1x120",
+            "below the image's minimum"
+        );
+        assert_eq!(
+            class_for(&want(1, 700), 0).to_string(),
+            "tiny:1x700",
+            "nothing can be added"
+        );
     }
 }

@@ -205,7 +205,11 @@ pub async fn end_setting_clock(
 
 /// What this fork has in common with another live shell and must not; none when it is alone with
 /// everything.
-pub fn collision(rows: &Rows, shell: MachineId, identity: &Identity) -> Option<(MachineId, String)> {
+pub fn collision(
+    rows: &Rows,
+    shell: MachineId,
+    identity: &Identity,
+) -> Option<(MachineId, String)> {
     rows.shells
         .values()
         .filter(|other| other.id != shell)
@@ -224,7 +228,10 @@ pub fn collision(rows: &Rows, shell: MachineId, identity: &Identity) -> Option<(
             } else {
                 return None;
             };
-            Some((other.id, format!("it has {what} in common with shell {}", other.name)))
+            Some((
+                other.id,
+                format!("it has {what} in common with shell {}", other.name),
+            ))
         })
 }
 
@@ -250,7 +257,10 @@ fn parse(text: &str) -> Result<Report, String> {
     };
     let draw = value("draw")?;
     if draw.chars().filter(char::is_ascii_hexdigit).count() < 32 {
-        return Err(format!("the guest's draw is shorter than 128 bits: {}", words(&draw)));
+        return Err(format!(
+            "the guest's draw is shorter than 128 bits: {}",
+            words(&draw)
+        ));
     }
     Ok(Report {
         identity: Identity {
@@ -290,7 +300,13 @@ mod tests {
     #[test]
     fn a_report_is_read() {
         let report = parse(SAID).unwrap();
-        assert_eq!(report.achieved, Achieved { vcpus: 2, memory_mib: 480 });
+        assert_eq!(
+            report.achieved,
+            Achieved {
+                vcpus: 2,
+                memory_mib: 480
+            }
+        );
         assert_eq!(report.macs, ["52:54:00:01:02:03"]);
         assert_eq!(report.identity.keys, ["ssh-ed25519 AAAA"]);
         assert!(report.identity.reseeded);
@@ -298,7 +314,14 @@ mod tests {
 
     #[test]
     fn a_report_that_lacks_something_is_refused_with_what() {
-        for name in ["host_name", "machine_id", "draw", "reseeded", "vcpus", "memory_mib"] {
+        for name in [
+            "host_name",
+            "machine_id",
+            "draw",
+            "reseeded",
+            "vcpus",
+            "memory_mib",
+        ] {
             let without: String = SAID
                 .lines()
                 .filter(|line| !line.starts_with(name))
@@ -306,7 +329,11 @@ mod tests {
                 .collect();
             assert!(parse(&without).unwrap_err().contains(name), "{name}");
         }
-        assert!(parse(&SAID.replace("6f2cbf8e-0000-4000-8000-", "")).unwrap_err().contains("128 bits"));
+        assert!(
+            parse(&SAID.replace("6f2cbf8e-0000-4000-8000-", ""))
+                .unwrap_err()
+                .contains("128 bits")
+        );
     }
 
     #[test]

@@ -45,7 +45,10 @@ pub fn of(class: &Class, image: &Image, host: &HostFacts, growth_mib: u64) -> Ke
         ("trust", class.trust.0.clone()),
         ("host", host.version.clone()),
         ("devices", host.devices.clone()),
-        ("accelerator", format!("{:?}", host.accelerator).to_lowercase()),
+        (
+            "accelerator",
+            format!("{:?}", host.accelerator).to_lowercase(),
+        ),
         ("preparation", PREPARATION.to_owned()),
     ]
     .into_iter()

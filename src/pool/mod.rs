@@ -249,7 +249,11 @@ impl Pool {
         self.core
             .ledger
             .change(|draft| {
-                let by_use = draft.rows.wanted.get(&class).and_then(|wanted| wanted.by_use);
+                let by_use = draft
+                    .rows
+                    .wanted
+                    .get(&class)
+                    .and_then(|wanted| wanted.by_use);
                 let wanted = target.map(|target| Wanted {
                     target: Some(target),
                     by_use,
@@ -297,7 +301,11 @@ impl Pool {
     pub async fn build_template(&self, class: &Class, force: bool) -> Result<MachineId, PoolError> {
         let key = drive::current_key(&self.core, class)
             .await
-            .ok_or_else(|| PoolError::Refused("the host cannot be reached; start libvirtd, then try again".to_owned()))?
+            .ok_or_else(|| {
+                PoolError::Refused(
+                    "the host cannot be reached; start libvirtd, then try again".to_owned(),
+                )
+            })?
             .map_err(PoolError::NotFound)?;
         let now = self.core.now();
         let there = self
@@ -394,9 +402,15 @@ impl Pool {
     /// on disk, and here, before its machine is made.
     pub fn owned(&self) -> Vec<MachineId> {
         self.core.ledger.look(|rows| {
-            let shells = rows.shells.values().filter(|shell| shell.state != ShellState::Gone);
+            let shells = rows
+                .shells
+                .values()
+                .filter(|shell| shell.state != ShellState::Gone);
             let templates = rows.templates.keys();
-            shells.map(|shell| shell.id).chain(templates.copied()).collect()
+            shells
+                .map(|shell| shell.id)
+                .chain(templates.copied())
+                .collect()
         })
     }
 

@@ -118,7 +118,9 @@ async fn smallest(core: &Core) -> Result<Image, String> {
             let bytes = image.initrd.size_bytes + image.disk.size_bytes;
             (bytes, image.min_memory_mib, image.name.clone())
         })
-        .ok_or_else(|| "no image is built; `greenroom image build tiny` makes the smallest".to_owned())
+        .ok_or_else(|| {
+            "no image is built; `greenroom image build tiny` makes the smallest".to_owned()
+        })
 }
 
 async fn fork_twice(
@@ -178,7 +180,9 @@ async fn try_fork(
     shell::load(core, shell, &bearing, &mut phases).await?;
     let found = read(core, shell.id, NONCE).await?;
     if found != nonce.to_string() {
-        return Err(format!("what the template had in memory, {nonce}, reads {found:?} in a fork"));
+        return Err(format!(
+            "what the template had in memory, {nonce}, reads {found:?} in a fork"
+        ));
     }
     let first = count(core, shell.id).await?;
     for _ in 0..50 {
@@ -187,7 +191,9 @@ async fn try_fork(
             return Ok(());
         }
     }
-    Err(format!("what ran in the template stands still at {first} in a fork"))
+    Err(format!(
+        "what ran in the template stands still at {first} in a fork"
+    ))
 }
 
 async fn count(core: &Core, shell: MachineId) -> Result<u64, String> {

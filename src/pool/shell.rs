@@ -1,18 +1,22 @@
 //! Making a shell: fork, load, identity, warm, pause. Taking it away.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::core::{Core, Phases, patiently};
-use super::identity::{self, mac_of};
+use super::identity::{self, begin_setting_clock, end_setting_clock, mac_of};
 use super::template::{size_of, warm_up};
 use crate::fault::Window;
 use crate::hypervisor::{DiskOrder, HvError, MachineSpec, Nic, Share, Start};
+use crate::vocab::MachineId;
 use crate::vocab::image::Image;
 use crate::vocab::machine::{Owner, Tag};
 use crate::vocab::pool::{Shell, ShellState, Template, TemplateState};
-use crate::vocab::MachineId;
 
 use super::ledger::Rows;
+
+/// Setting the clock takes 0.1 s under emulation.
+const CLOCK_WITHIN: Duration = Duration::from_secs(30);
 
 /// The row of a new shell.
 pub fn row(core: &Core, rows: &mut Rows, template: &Template, state: ShellState) -> Shell {
@@ -194,6 +198,11 @@ pub async fn fill(core: &Arc<Core>, shell: &Shell, image: &Image) -> Result<(), 
 
     core.point("shell_warm", Window::Before).await;
     warm_up(core, shell.id, image).await?;
+    // What a claim asks first, so that the agent's way to it is warm; its clock is new with that.
+    let pid = begin_setting_clock(core.hypervisor(), shell.id, core.now(), CLOCK_WITHIN)
+        .await
+        .map_err(|error| format!("setting its clock: {error}"))?;
+    end_setting_clock(core.hypervisor(), shell.id, pid).await?;
     phases.end("warm_up");
     patiently(|| core.hypervisor().pause(shell.id))
         .await
@@ -225,9 +234,16 @@ async fn becomes(
             let Some(shell) = draft.rows.shells.get(&id) else {
                 return Err("its row is gone".to_owned());
             };
-            let forkable = draft.rows.templates.get(&shell.template).is_some_and(|template| {
-                matches!(template.state, TemplateState::Ready | TemplateState::Draining)
-            });
+            let forkable = draft
+                .rows
+                .templates
+                .get(&shell.template)
+                .is_some_and(|template| {
+                    matches!(
+                        template.state,
+                        TemplateState::Ready | TemplateState::Draining
+                    )
+                });
             if shell.state != ShellState::Filling || !forkable {
                 return Err(shell
                     .reason

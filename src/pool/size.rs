@@ -44,7 +44,13 @@ pub fn share_out(mut demands: Vec<Demand>, left_mib: f64) -> BTreeMap<Class, Sha
                 demand.hot
             )
         });
-        shares.insert(demand.class, Share { hot: fits, shortfall });
+        shares.insert(
+            demand.class,
+            Share {
+                hot: fits,
+                shortfall,
+            },
+        );
     }
     shares
 }
@@ -71,14 +77,27 @@ mod tests {
         ];
         let shares = share_out(demands, 160.0);
         let hot = |class: &str| shares[&class.parse::<Class>().unwrap()].hot;
-        assert_eq!((hot("new:1x128"), hot("old:1x128"), hot("never:1x128")), (2, 1, 0));
-        assert!(shares.values().filter(|share| share.shortfall.is_some()).count() == 2);
+        assert_eq!(
+            (hot("new:1x128"), hot("old:1x128"), hot("never:1x128")),
+            (2, 1, 0)
+        );
+        assert!(
+            shares
+                .values()
+                .filter(|share| share.shortfall.is_some())
+                .count()
+                == 2
+        );
     }
 
     #[test]
     fn nothing_is_short_where_there_is_room() {
         let shares = share_out(vec![demand("a:1x128", 3, None)], 150.0);
-        assert!(shares.values().all(|share| share.hot == 3 && share.shortfall.is_none()));
+        assert!(
+            shares
+                .values()
+                .all(|share| share.hot == 3 && share.shortfall.is_none())
+        );
         let shares = share_out(vec![demand("a:1x128", 1, None)], -10.0);
         assert!(shares.values().all(|share| share.hot == 0));
     }

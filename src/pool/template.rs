@@ -224,7 +224,11 @@ pub async fn warm_up(core: &Core, machine: MachineId, image: &Image) -> Result<(
             .await
             .map_err(|error| format!("warming up with `{shown}`: {error}"))?;
         if said.exit_code != 0 {
-            let text = String::from_utf8_lossy(if said.err.is_empty() { &said.out } else { &said.err });
+            let text = String::from_utf8_lossy(if said.err.is_empty() {
+                &said.out
+            } else {
+                &said.err
+            });
             return Err(format!(
                 "warming up with `{shown}` ended with {}: {}",
                 said.exit_code,
@@ -316,9 +320,11 @@ fn difference(sealed: &SealedFile, found: &SealedFile) -> Option<String> {
         return Some("somebody wrote or replaced it".to_owned());
     }
     match (sealed.digest, found.digest) {
-        (Some(sealed), Some(found)) if sealed != found => {
-            Some(format!("its contents are {} instead of {}", found.short(), sealed.short()))
-        }
+        (Some(sealed), Some(found)) if sealed != found => Some(format!(
+            "its contents are {} instead of {}",
+            found.short(),
+            sealed.short()
+        )),
         _ => None,
     }
 }
@@ -335,9 +341,7 @@ pub async fn fail(core: &Core, template: MachineId, reason: &str) {
             let unclaimed: Vec<MachineId> = draft
                 .rows
                 .shells_of(template)
-                .filter(|shell| {
-                    matches!(shell.state, ShellState::Ready | ShellState::Standby)
-                })
+                .filter(|shell| matches!(shell.state, ShellState::Ready | ShellState::Standby))
                 .map(|shell| shell.id)
                 .collect();
             for shell in unclaimed {
@@ -352,7 +356,9 @@ pub async fn fail(core: &Core, template: MachineId, reason: &str) {
 pub async fn remove(core: &Core, id: MachineId) -> Result<(), HvError> {
     core.point("template_remove", Window::Before).await;
     core.hypervisor().destroy_machine(id).await?;
-    core.hypervisor().remove_template(&core.files_of(id)).await?;
+    core.hypervisor()
+        .remove_template(&core.files_of(id))
+        .await?;
     core.point("template_remove", Window::After).await;
     core.ledger
         .change(|draft| draft.template(id, |template| template.state = TemplateState::Gone))

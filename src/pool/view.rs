@@ -18,7 +18,10 @@ const RECENT: i64 = 20;
 
 pub async fn status(core: &Core) -> Result<PoolStatus, StoreError> {
     let now = core.now();
-    let since = Timestamp(now.0.saturating_sub(i64::try_from(DAY.as_micros()).unwrap_or(i64::MAX)));
+    let since = Timestamp(
+        now.0
+            .saturating_sub(i64::try_from(DAY.as_micros()).unwrap_or(i64::MAX)),
+    );
     let mut connection = core.services.store.read().await?;
     let recent = claim_recent(&mut connection, RECENT).await?;
     let served = claim_served(&mut connection, since).await?;
@@ -40,10 +43,16 @@ pub async fn status(core: &Core) -> Result<PoolStatus, StoreError> {
     let pools = classes
         .into_iter()
         .map(|class| {
-            let template = newest(rows.templates.values().filter(|template| template.class == *class));
+            let template = newest(
+                rows.templates
+                    .values()
+                    .filter(|template| template.class == *class),
+            );
             let count = |state| {
                 let shells = rows.shells.values();
-                shells.filter(|shell| shell.class == *class && shell.state == state).count() as u32
+                shells
+                    .filter(|shell| shell.class == *class && shell.state == state)
+                    .count() as u32
             };
             let ready = count(ShellState::Ready);
             let forkable = template.is_some_and(|template| template.state == TemplateState::Ready);

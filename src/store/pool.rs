@@ -271,10 +271,7 @@ pub async fn claim_served(
             let tier: String = row.try_get("tier")?;
             let tier = from_text(&format!("\"{tier}\""))?;
             let n: i64 = row.try_get("n")?;
-            Ok((
-                (row.try_get("class")?, tier),
-                u64::try_from(n).unwrap_or(0),
-            ))
+            Ok(((row.try_get("class")?, tier), u64::try_from(n).unwrap_or(0)))
         })
         .collect()
 }

@@ -79,7 +79,8 @@ impl Ground {
 
     /// A pool on this ground. A second one plays a restart.
     pub async fn pool(&self, faults: Faults) -> Arc<Pool> {
-        self.pool_on(Simulated::on(self.world.clone()), faults).await
+        self.pool_on(Simulated::on(self.world.clone()), faults)
+            .await
     }
 
     pub async fn pool_on(&self, hypervisor: Arc<dyn Hypervisor>, faults: Faults) -> Arc<Pool> {
@@ -165,7 +166,10 @@ pub trait Verbs {
 impl Verbs for Pool {
     async fn all(&self, state: ShellState) -> Vec<Shell> {
         let shells = self.shells().await.expect("shells");
-        shells.into_iter().filter(|shell| shell.state == state).collect()
+        shells
+            .into_iter()
+            .filter(|shell| shell.state == state)
+            .collect()
     }
 
     async fn until_shells(&self, what: &str, is: impl Fn(&[Shell]) -> bool) -> Vec<Shell> {

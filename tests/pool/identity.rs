@@ -15,10 +15,15 @@ const FORKS: usize = 1000;
 async fn a_thousand_forks_are_all_different() {
     let mut sim = SimSettings::default();
     // The image has a host key, which each fork has to make anew.
-    sim.files.insert("/etc/ssh/ssh_host_ed25519_key.pub".into(), "ssh-ed25519 baked-in\n".into());
+    sim.files.insert(
+        "/etc/ssh/ssh_host_ed25519_key.pub".into(),
+        "ssh-ed25519 baked-in\n".into(),
+    );
     let ground = Ground::on(sim);
     let pool = ground.pool(Faults::none()).await;
-    pool.set(class("tiny:1x128+net"), hot(FORKS as u32)).await.unwrap();
+    pool.set(class("tiny:1x128+net"), hot(FORKS as u32))
+        .await
+        .unwrap();
     let mut before = 0;
     // Only standing still is a failure, however slow the machine that this runs on.
     loop {
@@ -27,7 +32,11 @@ async fn a_thousand_forks_are_all_different() {
         if ready == FORKS {
             break;
         }
-        assert!(ready > before, "it stands still at {ready}: {:#?}", pool.status().await);
+        assert!(
+            ready > before,
+            "it stands still at {ready}: {:#?}",
+            pool.status().await
+        );
         before = ready;
     }
     let shells = pool.all(ShellState::Ready).await;
@@ -62,7 +71,11 @@ async fn forks_that_do_not_reseed_never_become_ready() {
     for _ in 0..1000 {
         let status = pool.status().await.unwrap();
         let view = &status.pools[0];
-        if view.shortfall.as_ref().is_some_and(|words| words.contains("did not reseed")) {
+        if view
+            .shortfall
+            .as_ref()
+            .is_some_and(|words| words.contains("did not reseed"))
+        {
             break;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -70,7 +83,11 @@ async fn forks_that_do_not_reseed_never_become_ready() {
     let status = pool.status().await.unwrap();
     let words = status.pools[0].shortfall.clone().unwrap_or_default();
     assert!(words.contains("did not reseed"), "{status:#?}");
-    assert_eq!(pool.all(ShellState::Ready).await.len(), 1, "the one from before");
+    assert_eq!(
+        pool.all(ShellState::Ready).await.len(),
+        1,
+        "the one from before"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -86,7 +103,10 @@ async fn a_host_whose_forks_draw_alike_fails_its_self_test() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let status = pool.status().await.unwrap();
-    assert!(!status.forks && status.forks_reason.contains("reseed"), "{status:#?}");
+    assert!(
+        !status.forks && status.forks_reason.contains("reseed"),
+        "{status:#?}"
+    );
     let greenroom::pool::Answer::Nothing { reason, .. } =
         pool.claim(&ground.want("a")).await.unwrap()
     else {

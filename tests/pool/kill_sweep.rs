@@ -38,7 +38,10 @@ impl Killer {
             if this.dead.load(Ordering::SeqCst) {
                 return true;
             }
-            this.passed.lock().unwrap().push((action.to_owned(), window));
+            this.passed
+                .lock()
+                .unwrap()
+                .push((action.to_owned(), window));
             let count = |n: usize| n.checked_sub(1);
             let dies = this
                 .countdown
@@ -92,15 +95,19 @@ async fn story(ground: &Ground, pool: Arc<Pool>, told: &Told) {
     pool.until_hot(2).await;
     for key in ["a", "b", "c"] {
         let claim = pool.take(&ground.want(key)).await;
-        told.lock().unwrap().entry(key.to_owned()).or_default().insert(claim.shell);
+        told.lock()
+            .unwrap()
+            .entry(key.to_owned())
+            .or_default()
+            .insert(claim.shell);
     }
     pool.release("b").await.unwrap();
     let template = pool.until_hot(2).await[0].template;
     pool.retire_template(template).await.unwrap();
     pool.until_shells("two of the next generation", |shells| {
-        let new = shells.iter().filter(|shell| {
-            shell.state == ShellState::Ready && shell.template != template
-        });
+        let new = shells
+            .iter()
+            .filter(|shell| shell.state == ShellState::Ready && shell.template != template);
         new.count() == 2
     })
     .await;
@@ -111,7 +118,11 @@ async fn story(ground: &Ground, pool: Arc<Pool>, told: &Told) {
 async fn recover(ground: &Ground, pool: Arc<Pool>, told: &Told) {
     for key in ["a", "c"] {
         let claim = pool.take(&ground.want(key)).await;
-        told.lock().unwrap().entry(key.to_owned()).or_default().insert(claim.shell);
+        told.lock()
+            .unwrap()
+            .entry(key.to_owned())
+            .or_default()
+            .insert(claim.shell);
     }
     pool.release("b").await.unwrap();
     pool.set(class(TINY), hot(2)).await.unwrap();
@@ -128,8 +139,12 @@ fn passed_points() -> Vec<(String, Window)> {
     let ground = Ground::new();
     let counter = Killer::at(usize::MAX);
     let told = Told::default();
-    life(&ground, Some(&counter), async |pool| story(&ground, pool, &told).await);
-    life(&ground, Some(&counter), async |pool| recover(&ground, pool, &told).await);
+    life(&ground, Some(&counter), async |pool| {
+        story(&ground, pool, &told).await
+    });
+    life(&ground, Some(&counter), async |pool| {
+        recover(&ground, pool, &told).await
+    });
     counter.passed.lock().unwrap().clone()
 }
 
@@ -138,10 +153,14 @@ fn kill_and_recover(first: usize, again: &[usize]) {
     let ground = Ground::new();
     let told = Told::default();
     let killer = Killer::at(first);
-    life(&ground, Some(&killer), async |pool| story(&ground, pool, &told).await);
+    life(&ground, Some(&killer), async |pool| {
+        story(&ground, pool, &told).await
+    });
     for n in again {
         let killer = Killer::at(*n);
-        life(&ground, Some(&killer), async |pool| recover_if_asked(&ground, pool, &told).await);
+        life(&ground, Some(&killer), async |pool| {
+            recover_if_asked(&ground, pool, &told).await
+        });
     }
     life(&ground, None, async |pool| {
         // Without a template nothing can be claimed: first the target is reached.
@@ -153,9 +172,16 @@ fn kill_and_recover(first: usize, again: &[usize]) {
     let told = told.lock().unwrap();
     let all: Vec<&MachineId> = told.values().flatten().collect();
     let different: BTreeSet<&MachineId> = all.iter().copied().collect();
-    assert_eq!(all.len(), different.len(), "a shell was given to two claims: {told:?}");
+    assert_eq!(
+        all.len(),
+        different.len(),
+        "a shell was given to two claims: {told:?}"
+    );
     for (key, shells) in told.iter() {
-        assert!(shells.len() <= 1, "{key} was told of several shells: {shells:?}");
+        assert!(
+            shells.len() <= 1,
+            "{key} was told of several shells: {shells:?}"
+        );
     }
 }
 
@@ -163,7 +189,11 @@ async fn recover_if_asked(ground: &Ground, pool: Arc<Pool>, told: &Told) {
     pool.set(class(TINY), hot(2)).await.unwrap();
     pool.until_hot(2).await;
     let claim = pool.take(&ground.want("a")).await;
-    told.lock().unwrap().entry("a".to_owned()).or_default().insert(claim.shell);
+    told.lock()
+        .unwrap()
+        .entry("a".to_owned())
+        .or_default()
+        .insert(claim.shell);
 }
 
 #[test]

@@ -54,7 +54,9 @@ async fn pool_in(state: &Path, lab: &Path) -> (Arc<Pool>, Arc<Libvirt>) {
     libvirt.accelerator = AcceleratorChoice::Tcg;
     let libvirt = Libvirt::connect(libvirt).await.expect("the lab's libvirt");
     let services = PoolServices {
-        store: Store::open(&state.join("greenroom.db")).await.expect("a database"),
+        store: Store::open(&state.join("greenroom.db"))
+            .await
+            .expect("a database"),
         hypervisor: libvirt.clone(),
         clock: Arc::new(SystemClock),
         images: Images::open(state).expect("the images"),
@@ -66,7 +68,10 @@ async fn pool_in(state: &Path, lab: &Path) -> (Arc<Pool>, Arc<Libvirt>) {
 }
 
 fn shown(phases: &[(String, f64)]) -> String {
-    let all: Vec<String> = phases.iter().map(|(name, ms)| format!("{name} {ms:.1}")).collect();
+    let all: Vec<String> = phases
+        .iter()
+        .map(|(name, ms)| format!("{name} {ms:.1}"))
+        .collect();
     let total: f64 = phases.iter().map(|(_, ms)| ms).sum();
     format!("{} = {total:.1} ms", all.join(", "))
 }
@@ -78,10 +83,13 @@ fn median(mut values: Vec<f64>) -> f64 {
 
 async fn command(hypervisor: &dyn Hypervisor, machine: MachineId) -> f64 {
     let begun = Instant::now();
-    let said = Guest { hypervisor, machine }
-        .run(&["echo", "here"], b"", Duration::from_secs(20))
-        .await
-        .expect("a command");
+    let said = Guest {
+        hypervisor,
+        machine,
+    }
+    .run(&["echo", "here"], b"", Duration::from_secs(20))
+    .await
+    .expect("a command");
     assert_eq!(said.out, b"here\n");
     begun.elapsed().as_secs_f64() * 1000.0
 }
@@ -93,11 +101,17 @@ async fn a_round_on_real_guests() {
         return;
     }
     let lab = PathBuf::from(std::env::var_os("GREENROOM_STATE").expect("the lab's state"));
-    let state = tempfile::Builder::new().prefix("pool-").tempdir_in(&lab).expect("a folder");
+    let state = tempfile::Builder::new()
+        .prefix("pool-")
+        .tempdir_in(&lab)
+        .expect("a folder");
     folder(state.path().to_owned());
     let (pool, libvirt) = pool_in(state.path(), &lab).await;
     let image = std::env::var("GREENROOM_TEST_IMAGE_NAME").unwrap_or_else(|_| "tiny".into());
-    let image = Images::open(state.path()).unwrap().get(&image).expect("the image");
+    let image = Images::open(state.path())
+        .unwrap()
+        .get(&image)
+        .expect("the image");
     let text = format!("{}:1x{}", image.name, image.min_memory_mib.max(128));
     let class: greenroom::vocab::pool::Class = text.parse().unwrap();
 
@@ -105,8 +119,18 @@ async fn a_round_on_real_guests() {
     pool.set(class.clone(), hot(2)).await.unwrap();
     wait(&pool, 2).await;
     let status = pool.status().await.unwrap();
-    println!("self-test, template, two shells: {:.1} s; {}", begun.elapsed().as_secs_f64(), status.forks_reason);
-    for template in pool.templates(false).await.unwrap().iter().filter(|t| ready(std::slice::from_ref(t)).is_some()) {
+    println!(
+        "self-test, template, two shells: {:.1} s; {}",
+        begun.elapsed().as_secs_f64(),
+        status.forks_reason
+    );
+    for template in pool
+        .templates(false)
+        .await
+        .unwrap()
+        .iter()
+        .filter(|t| ready(std::slice::from_ref(t)).is_some())
+    {
         println!("template {}: {}", template.class, shown(&template.phases));
     }
     for shell in pool.all(ShellState::Ready).await {
@@ -146,13 +170,20 @@ async fn a_round_on_real_guests() {
         println!("release {:.1} ms", begun.elapsed().as_secs_f64() * 1000.0);
     }
     let (claim, first, later) = (median(claims), median(firsts), median(laters));
-    println!("hot, medians of {CLAIMS}: claim {claim:.1} ms, to a command's output {first:.1} ms, the same command later {later:.1} ms, so {:.1} ms on top", first - later);
+    println!(
+        "hot, medians of {CLAIMS}: claim {claim:.1} ms, to a command's output {first:.1} ms, the same command later {later:.1} ms, so {:.1} ms on top",
+        first - later
+    );
 
     wait(&pool, 2).await;
     let mut grown = want("grown");
     grown.size.memory_mib += 256;
     let claim = pool.take(&grown).await;
-    println!("grown by 256 MiB: {:?}, {}", claim.achieved, shown(&claim.phases));
+    println!(
+        "grown by 256 MiB: {:?}, {}",
+        claim.achieved,
+        shown(&claim.phases)
+    );
     pool.release("grown").await.unwrap();
     wait(&pool, 2).await;
     let mut networked = want("net");
@@ -173,16 +204,30 @@ async fn a_round_on_real_guests() {
             assert_eq!(claim.tier, Tier::Warm);
         }
         for from in ["standby", "nothing"] {
-            pool.release(&format!("fork from {from} {n}")).await.unwrap();
+            pool.release(&format!("fork from {from} {n}"))
+                .await
+                .unwrap();
         }
     }
-    println!("memory: {:?}", pool.status().await.unwrap().pools.iter().map(|view| view.pss_mib).collect::<Vec<_>>());
+    println!(
+        "memory: {:?}",
+        pool.status()
+            .await
+            .unwrap()
+            .pools
+            .iter()
+            .map(|view| view.pss_mib)
+            .collect::<Vec<_>>()
+    );
 
     pool.set(class.clone(), None).await.unwrap();
     pool.until_shells("no shells", <[_]>::is_empty).await;
     pool.until_templates("no templates", <[_]>::is_empty).await;
     assert!(libvirt.disks().await.unwrap().is_empty(), "disks are left");
-    assert!(libvirt.templates().await.unwrap().is_empty(), "template folders are left");
+    assert!(
+        libvirt.templates().await.unwrap().is_empty(),
+        "template folders are left"
+    );
     let Answer::Nothing { reason, .. } = pool.claim(&want("late")).await.unwrap() else {
         panic!("there is nothing left to claim");
     };
@@ -194,9 +239,12 @@ async fn wait(pool: &Pool, hot: usize) {
     for _ in 0..6000 {
         let shells = pool.shells().await.unwrap();
         let of = |state| shells.iter().filter(|shell| shell.state == state).count();
-        if of(ShellState::Ready) == hot && of(ShellState::Standby) == 1 && shells.iter().all(|shell| {
-            !matches!(shell.state, ShellState::Filling | ShellState::Releasing)
-        }) {
+        if of(ShellState::Ready) == hot
+            && of(ShellState::Standby) == 1
+            && shells
+                .iter()
+                .all(|shell| !matches!(shell.state, ShellState::Filling | ShellState::Releasing))
+        {
             return;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;

@@ -22,9 +22,15 @@ async fn a_target_is_filled_and_let_go() {
     let status = pool.status().await.unwrap();
     assert!(status.forks, "{}", status.forks_reason);
     let view = &status.pools[0];
-    assert_eq!((view.tier, view.ready, &view.shortfall), (Tier::Hot, 3, &None));
+    assert_eq!(
+        (view.tier, view.ready, &view.shortfall),
+        (Tier::Hot, 3, &None)
+    );
     for shell in &shells {
-        assert_eq!(ground.world.snapshot().machines[&shell.id].power, Power::Paused);
+        assert_eq!(
+            ground.world.snapshot().machines[&shell.id].power,
+            Power::Paused
+        );
         let identity = shell.identity.as_ref().unwrap();
         assert!(identity.reseeded && identity.host_name.ends_with(&shell.serial.to_string()));
     }
@@ -44,8 +50,14 @@ async fn a_claim_takes_a_hot_shell_once_and_its_key_gives_the_same_again() {
     pool.set(class(TINY), hot(2)).await.unwrap();
     let shells = pool.until_hot(2).await;
     let first = pool.take(&ground.want("a")).await;
-    assert_eq!((first.shell, first.tier, first.engine), (shells[0].id, Tier::Hot, EngineKind::Resume));
-    assert_eq!(ground.world.snapshot().machines[&first.shell].power, Power::Running);
+    assert_eq!(
+        (first.shell, first.tier, first.engine),
+        (shells[0].id, Tier::Hot, EngineKind::Resume)
+    );
+    assert_eq!(
+        ground.world.snapshot().machines[&first.shell].power,
+        Power::Running
+    );
     let again = pool.take(&ground.want("a")).await;
     assert_eq!((again.shell, again.made_at), (first.shell, first.made_at));
     let other = pool.take(&ground.want("b")).await;
@@ -98,9 +110,15 @@ async fn without_a_hot_shell_a_template_is_forked_on_demand_first_from_a_standby
     pool.until_hot(0).await;
     let standby = pool.all(ShellState::Standby).await[0].id;
     let first = pool.take(&ground.want("a")).await;
-    assert_eq!((first.shell, first.tier, first.engine), (standby, Tier::Warm, EngineKind::Fork));
+    assert_eq!(
+        (first.shell, first.tier, first.engine),
+        (standby, Tier::Warm, EngineKind::Fork)
+    );
     let phases: Vec<&str> = first.phases.iter().map(|(name, _)| name.as_str()).collect();
-    assert!(phases.contains(&"load") && !phases.contains(&"create"), "{phases:?}");
+    assert!(
+        phases.contains(&"load") && !phases.contains(&"create"),
+        "{phases:?}"
+    );
     let second = pool.take(&ground.want("b")).await;
     assert_eq!(second.tier, Tier::Warm);
     let again = pool.take(&ground.want("a")).await;
@@ -120,7 +138,10 @@ async fn a_shell_becomes_what_is_wanted_and_says_what_it_became() {
     let claim = pool.take(&want).await;
     assert_eq!(ground.world.cpu_percent(claim.shell), Some(200));
     let achieved = claim.achieved.unwrap();
-    assert!(achieved.memory_mib > 512 + 64 && achieved.memory_mib <= 640, "{achieved:?}");
+    assert!(
+        achieved.memory_mib > 512 + 64 && achieved.memory_mib <= 640,
+        "{achieved:?}"
+    );
     let mut larger = ground.want("b");
     larger.size.memory_mib = 128 + 1025;
     let Answer::Nothing { tier, reason } = pool.claim(&larger).await.unwrap() else {
@@ -155,10 +176,17 @@ async fn a_trust_domain_has_templates_and_shells_of_its_own() {
     let pool = ground.pool(Faults::none()).await;
     pool.set(class("tiny:1x128@acme"), hot(1)).await.unwrap();
     pool.until_hot(1).await;
-    assert!(matches!(pool.claim(&ground.want("a")).await.unwrap(), Answer::Nothing { .. }));
+    assert!(matches!(
+        pool.claim(&ground.want("a")).await.unwrap(),
+        Answer::Nothing { .. }
+    ));
     pool.set(class(TINY), hot(1)).await.unwrap();
     pool.until_shells("two hot shells", |shells| {
-        shells.iter().filter(|shell| shell.state == ShellState::Ready).count() == 2
+        shells
+            .iter()
+            .filter(|shell| shell.state == ShellState::Ready)
+            .count()
+            == 2
     })
     .await;
     let templates = pool.templates(false).await.unwrap();
@@ -182,11 +210,19 @@ async fn a_shell_that_is_broken_is_thrown_away_and_the_next_is_handed_out() {
         shells_now.iter().all(|shell| shell.id != shells[1].id)
     })
     .await;
-    ground.world.inject(Fault::ResumeFails(HvError::Host("no".into())));
+    ground
+        .world
+        .inject(Fault::ResumeFails(HvError::Host("no".into())));
     let claim = pool.take(&ground.want("a")).await;
     assert_eq!(claim.shell, shells[3].id);
     pool.until_hot(4).await;
-    let alive: BTreeSet<_> = pool.shells().await.unwrap().iter().map(|shell| shell.id).collect();
+    let alive: BTreeSet<_> = pool
+        .shells()
+        .await
+        .unwrap()
+        .iter()
+        .map(|shell| shell.id)
+        .collect();
     assert!(shells[..3].iter().all(|shell| !alive.contains(&shell.id)));
 }
 
@@ -215,7 +251,12 @@ async fn old_shells_are_replaced() {
     let ground = Ground::new();
     let pool = ground.pool(Faults::none()).await;
     pool.set(class(TINY), hot(2)).await.unwrap();
-    let old: BTreeSet<_> = pool.until_hot(2).await.iter().map(|shell| shell.id).collect();
+    let old: BTreeSet<_> = pool
+        .until_hot(2)
+        .await
+        .iter()
+        .map(|shell| shell.id)
+        .collect();
     ground.forward(&pool, ground.settings.max_age + Duration::from_secs(60));
     pool.until_shells("two new ones", |shells| {
         shells
@@ -238,7 +279,11 @@ async fn a_budget_that_is_too_small_takes_hot_shells_from_who_used_them_least_re
         pool.set(class.clone(), hot(2)).await.unwrap();
     }
     pool.until_shells("four hot shells", |shells| {
-        shells.iter().filter(|shell| shell.state == ShellState::Ready).count() == 4
+        shells
+            .iter()
+            .filter(|shell| shell.state == ShellState::Ready)
+            .count()
+            == 4
     })
     .await;
     pool.take(&ground.want("a")).await;
@@ -250,7 +295,13 @@ async fn a_budget_that_is_too_small_takes_hot_shells_from_who_used_them_least_re
     let mut status = pool.status().await.unwrap();
     for _ in 0..1000 {
         status = pool.status().await.unwrap();
-        let view = |name: &str| status.pools.iter().find(|view| view.class.image == name).unwrap();
+        let view = |name: &str| {
+            status
+                .pools
+                .iter()
+                .find(|view| view.class.image == name)
+                .unwrap()
+        };
         let words = view("second").shortfall.clone().unwrap_or_default();
         if words.contains("budget") && view("second").ready < 2 && view("tiny").ready == 2 {
             assert!(status.used_mib <= 150.0, "{status:#?}");
@@ -276,9 +327,13 @@ async fn a_class_that_is_asked_for_in_vain_gets_a_template_and_loses_it_unused()
             panic!("there is nothing yet");
         };
         assert_eq!(tier, Tier::Cool);
-        assert!(n > 0 || reason.contains("greenroom pool set tiny:1x128 --hot 1"), "{reason}");
+        assert!(
+            n > 0 || reason.contains("greenroom pool set tiny:1x128 --hot 1"),
+            "{reason}"
+        );
     }
-    pool.until_templates("a template", |templates| ready(templates).is_some()).await;
+    pool.until_templates("a template", |templates| ready(templates).is_some())
+        .await;
     assert_eq!(pool.status().await.unwrap().pools[0].target, None);
     assert_eq!(pool.take(&ground.want("a")).await.tier, Tier::Warm);
     pool.release("a").await.unwrap();
@@ -292,7 +347,10 @@ async fn a_class_that_is_asked_for_in_vain_gets_a_template_and_loses_it_unused()
 async fn a_floor_of_cool_keeps_nothing() {
     let ground = Ground::new();
     let pool = ground.pool(Faults::none()).await;
-    let target = Target { hot: 0, floor: Tier::Cool };
+    let target = Target {
+        hot: 0,
+        floor: Tier::Cool,
+    };
     pool.set(class(TINY), Some(target)).await.unwrap();
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert!(pool.templates(true).await.unwrap().is_empty());
@@ -305,10 +363,20 @@ async fn a_restart_keeps_what_waits_and_what_is_claimed() {
     pool.set(class(TINY), hot(3)).await.unwrap();
     pool.until_hot(3).await;
     let claim = pool.take(&ground.want("a")).await;
-    let shells: BTreeSet<_> = pool.until_hot(3).await.iter().map(|shell| shell.id).collect();
+    let shells: BTreeSet<_> = pool
+        .until_hot(3)
+        .await
+        .iter()
+        .map(|shell| shell.id)
+        .collect();
     drop(pool);
     let pool = ground.pool(Faults::none()).await;
-    let after: BTreeSet<_> = pool.until_hot(3).await.iter().map(|shell| shell.id).collect();
+    let after: BTreeSet<_> = pool
+        .until_hot(3)
+        .await
+        .iter()
+        .map(|shell| shell.id)
+        .collect();
     assert_eq!(shells, after);
     assert_eq!(pool.take(&ground.want("a")).await.shell, claim.shell);
     assert!(pool.owned().contains(&claim.shell));
@@ -318,7 +386,9 @@ async fn a_restart_keeps_what_waits_and_what_is_claimed() {
     ground.world.set_paused(victim, false);
     let pool = ground.pool(Faults::none()).await;
     pool.until_shells("it is replaced", |shells| {
-        let ready = shells.iter().filter(|shell| shell.state == ShellState::Ready);
+        let ready = shells
+            .iter()
+            .filter(|shell| shell.state == ShellState::Ready);
         shells.iter().all(|shell| shell.id != victim) && ready.count() == 3
     })
     .await;
@@ -350,7 +420,9 @@ async fn a_guest_that_never_answers_is_not_handed_out() {
     pool.set(class(TINY), hot(0)).await.unwrap();
     pool.until_hot(0).await;
     let standby = pool.all(ShellState::Standby).await[0].id;
-    ground.world.inject_into(standby, GuestFault::AgentSilent { after: 0 });
+    ground
+        .world
+        .inject_into(standby, GuestFault::AgentSilent { after: 0 });
     let claim = pool.take(&ground.want("a")).await;
     assert_ne!(claim.shell, standby);
     pool.until_shells("the silent one goes", |shells| {

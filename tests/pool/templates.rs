@@ -29,16 +29,19 @@ async fn another_host_version_drains_the_old_generation_and_builds_a_new_one() {
             ready(templates).is_some_and(|template| template.generation == 2)
         })
         .await;
-    let drained = templates.iter().find(|template| template.id == old.id).unwrap();
+    let drained = templates
+        .iter()
+        .find(|template| template.id == old.id)
+        .unwrap();
     assert_eq!(drained.state, TemplateState::Draining);
     let reason = drained.reason.as_deref().unwrap();
     assert!(reason.contains("host: simulated → simulated 2"), "{reason}");
 
     // What is handed out from now on is of the new generation.
     pool.until_shells("two of the new generation", |shells| {
-        let new = shells.iter().filter(|shell| {
-            shell.state == ShellState::Ready && shell.template != old.id
-        });
+        let new = shells
+            .iter()
+            .filter(|shell| shell.state == ShellState::Ready && shell.template != old.id);
         new.count() == 2
     })
     .await;
@@ -48,7 +51,13 @@ async fn another_host_version_drains_the_old_generation_and_builds_a_new_one() {
     assert_ne!(shell.template, old.id);
 
     // The old one goes with its last shell.
-    assert!(pool.templates(false).await.unwrap().iter().any(|template| template.id == old.id));
+    assert!(
+        pool.templates(false)
+            .await
+            .unwrap()
+            .iter()
+            .any(|template| template.id == old.id)
+    );
     pool.release(&claim.key).await.unwrap();
     pool.until_templates("the old one gone", |templates| {
         templates.iter().all(|template| template.id != old.id)
@@ -64,10 +73,16 @@ async fn a_shell_of_another_key_is_never_handed_out() {
     pool.until_hot(1).await;
     let mut want = ground.want("a");
     want.image.digest = greenroom::vocab::Digest::of(b"another image of this name");
-    assert!(matches!(pool.claim(&want).await.unwrap(), Answer::Nothing { .. }));
+    assert!(matches!(
+        pool.claim(&want).await.unwrap(),
+        Answer::Nothing { .. }
+    ));
     let mut want = ground.want("b");
     want.image.kernel.digest = greenroom::vocab::Digest::of(b"another kernel");
-    assert!(matches!(pool.claim(&want).await.unwrap(), Answer::Nothing { .. }));
+    assert!(matches!(
+        pool.claim(&want).await.unwrap(),
+        Answer::Nothing { .. }
+    ));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -81,13 +96,18 @@ async fn a_damaged_template_fails_at_the_next_claim_and_is_built_again() {
     let answer = pool.claim(&ground.want("a")).await.unwrap();
     assert!(matches!(answer, Answer::Nothing { .. }), "{answer:?}");
     pool.until_shells("hot shells of a new template", |shells| {
-        let new = shells.iter().filter(|shell| shell.template != old && shell.state == ShellState::Ready);
+        let new = shells
+            .iter()
+            .filter(|shell| shell.template != old && shell.state == ShellState::Ready);
         new.count() == 2 && shells.iter().all(|shell| shell.template != old)
     })
     .await;
     let all = pool.templates(true).await.unwrap();
     let failed = all.iter().find(|template| template.id == old).unwrap();
-    assert!(failed.reason.as_deref().unwrap().contains("memory"), "{failed:?}");
+    assert!(
+        failed.reason.as_deref().unwrap().contains("memory"),
+        "{failed:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -96,10 +116,16 @@ async fn a_template_is_verified_on_request() {
     let pool = ground.pool(Faults::none()).await;
     pool.set(class(TINY), hot(1)).await.unwrap();
     let template = pool.until_hot(1).await[0].template;
-    assert_eq!(pool.verify_template(template).await.unwrap().state, TemplateState::Ready);
+    assert_eq!(
+        pool.verify_template(template).await.unwrap().state,
+        TemplateState::Ready
+    );
     let files = ground.settings.templates.join(template.to_string());
     ground.world.damage_template(&files, Damage::Truncated);
-    assert_eq!(pool.verify_template(template).await.unwrap().state, TemplateState::Failed);
+    assert_eq!(
+        pool.verify_template(template).await.unwrap().state,
+        TemplateState::Failed
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -108,20 +134,33 @@ async fn a_build_that_fails_leaves_nothing_and_is_tried_again() {
     let pool = ground.pool(Faults::none()).await;
     pool.set(class("tiny:1x256"), hot(0)).await.unwrap();
     pool.until_hot(0).await;
-    ground.world.inject(Fault::CaptureFails(HvError::Host("no room for the state".into())));
+    ground.world.inject(Fault::CaptureFails(HvError::Host(
+        "no room for the state".into(),
+    )));
     pool.set(class(TINY), hot(1)).await.unwrap();
     let all = pool
         .until_templates("a failed one gone and a new one ready", |templates| {
             ground.forward(&pool, Duration::from_millis(50));
-            templates.iter().filter(|template| template.state == TemplateState::Ready).count() == 2
+            templates
+                .iter()
+                .filter(|template| template.state == TemplateState::Ready)
+                .count()
+                == 2
         })
         .await;
     assert_eq!(all.len(), 2);
     let all = pool.templates(true).await.unwrap();
-    let failed = all.iter().find(|template| {
-        template.class == class(TINY) && template.state == TemplateState::Gone
-    });
-    assert!(failed.unwrap().reason.as_deref().unwrap().contains("no room for the state"));
+    let failed = all
+        .iter()
+        .find(|template| template.class == class(TINY) && template.state == TemplateState::Gone);
+    assert!(
+        failed
+            .unwrap()
+            .reason
+            .as_deref()
+            .unwrap()
+            .contains("no room for the state")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -133,7 +172,13 @@ async fn a_warm_up_that_fails_fails_the_template_with_its_words() {
     let pool = ground.pool(Faults::none()).await;
     pool.set(class(TINY), hot(1)).await.unwrap();
     for _ in 0..1000 {
-        if pool.status().await.unwrap().forks_reason.contains("no tool here") {
+        if pool
+            .status()
+            .await
+            .unwrap()
+            .forks_reason
+            .contains("no tool here")
+        {
             return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -156,21 +201,39 @@ async fn a_generation_that_cannot_be_forked_is_given_up_for_the_one_before() {
     pool.set(class(TINY), hot(1)).await.unwrap();
     let first = pool.until_hot(1).await[0].template;
     for _ in 0..3 {
-        ground.world.inject(Fault::LoadFails(HvError::Host("a state that does not fit".into())));
+        ground.world.inject(Fault::LoadFails(HvError::Host(
+            "a state that does not fit".into(),
+        )));
     }
     let second = pool.build_template(&class(TINY), true).await.unwrap();
-    assert_eq!(pool.build_template(&class(TINY), false).await.unwrap(), second, "it is being built");
+    assert_eq!(
+        pool.build_template(&class(TINY), false).await.unwrap(),
+        second,
+        "it is being built"
+    );
     pool.until_templates("the first is taken again", |templates| {
         // The breaker's pauses.
         ground.forward(&pool, Duration::from_millis(50));
-        let state = |id| templates.iter().find(|template| template.id == id).map(|template| template.state);
+        let state = |id| {
+            templates
+                .iter()
+                .find(|template| template.id == id)
+                .map(|template| template.state)
+        };
         state(first) == Some(TemplateState::Ready)
             && matches!(state(second), None | Some(TemplateState::Failed))
     })
     .await;
     let all = pool.templates(true).await.unwrap();
     let failed = all.iter().find(|template| template.id == second).unwrap();
-    assert!(failed.reason.as_deref().unwrap().contains("3 forks in a row failed"), "{failed:?}");
+    assert!(
+        failed
+            .reason
+            .as_deref()
+            .unwrap()
+            .contains("3 forks in a row failed"),
+        "{failed:?}"
+    );
     ground.world.calm();
     pool.until_hot(1).await;
 }
@@ -183,18 +246,31 @@ async fn a_retired_template_goes_with_its_last_shell_and_the_target_gets_another
     let first = pool.until_hot(1).await[0].template;
     let claim = pool.take(&ground.want("a")).await;
     pool.until_hot(1).await;
-    assert_eq!(pool.retire_template(first).await.unwrap().state, TemplateState::Draining);
+    assert_eq!(
+        pool.retire_template(first).await.unwrap().state,
+        TemplateState::Draining
+    );
     pool.until_shells("one of the next", |shells| {
-        shells.iter().any(|shell| shell.state == ShellState::Ready && shell.template != first)
+        shells
+            .iter()
+            .any(|shell| shell.state == ShellState::Ready && shell.template != first)
     })
     .await;
-    assert!(ground.folders().contains(&ground.settings.templates.join(first.to_string())));
+    assert!(
+        ground
+            .folders()
+            .contains(&ground.settings.templates.join(first.to_string()))
+    );
     pool.release(&claim.key).await.unwrap();
     pool.until_templates("it is gone", |templates| {
         templates.iter().all(|template| template.id != first)
     })
     .await;
-    assert!(!ground.folders().contains(&ground.settings.templates.join(first.to_string())));
+    assert!(
+        !ground
+            .folders()
+            .contains(&ground.settings.templates.join(first.to_string()))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -33,14 +33,14 @@ pub(super) async fn make_ready(
     begun: Instant,
 ) -> Result<Claim, String> {
     let mut phases = Phases::begin();
-    phases.done.push(("claim".to_owned(), begun.elapsed().as_secs_f64() * 1000.0));
+    phases
+        .done
+        .push(("claim".to_owned(), begun.elapsed().as_secs_f64() * 1000.0));
     core.point("shell_activate", Window::Before).await;
     let share = fit::share(&chosen.shell.class, want);
     let achieved = match chosen.origin {
         Origin::Hot | Origin::Again => activate(core, want, chosen, share, &mut phases).await?,
-        Origin::Standby | Origin::Fork => {
-            bring_up(core, want, chosen, share, &mut phases).await?
-        }
+        Origin::Standby | Origin::Fork => bring_up(core, want, chosen, share, &mut phases).await?,
     };
     core.point("shell_activate", Window::After).await;
     let mut claim = chosen.claim.clone();
@@ -63,7 +63,10 @@ async fn activate(
         core.hypervisor().machine(id)
     );
     fit?;
-    match seen.map_err(|error| error.to_string())?.map(|seen| seen.power) {
+    match seen
+        .map_err(|error| error.to_string())?
+        .map(|seen| seen.power)
+    {
         Some(Power::Paused) => {}
         // One that is claimed again may have gone on before.
         Some(Power::Running) if chosen.origin == Origin::Again => {}
@@ -191,8 +194,7 @@ fn see_to_clock(core: &Arc<Core>, id: MachineId, pid: i64) {
             let shell = rows.shells.get(&id);
             shell.is_some_and(|shell| shell.state == ShellState::Claimed)
         });
-        if claimed
-            && let Err(words) = identity::end_setting_clock(core.hypervisor(), id, pid).await
+        if claimed && let Err(words) = identity::end_setting_clock(core.hypervisor(), id, pid).await
         {
             tracing::warn!(shell = %id, %words, "the clock of a claimed shell may be wrong");
         }

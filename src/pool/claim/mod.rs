@@ -66,7 +66,10 @@ pub async fn claim(core: &Arc<Core>, want: &Want) -> Result<Answer, PoolError> {
     if let Some(verdict) = core.known().verdict.clone()
         && !verdict.forks
     {
-        return nothing(Tier::Cool, format!("this host does not fork: {}", verdict.reason));
+        return nothing(
+            Tier::Cool,
+            format!("this host does not fork: {}", verdict.reason),
+        );
     }
     let mut last = None;
     for _ in 0..TRIES {
@@ -87,7 +90,11 @@ pub async fn claim(core: &Arc<Core>, want: &Want) -> Result<Answer, PoolError> {
         if let Err(error) = written {
             // In memory only, where the database refuses: what it has says the same as before.
             let reason = "its claim could not be stored";
-            let _ = core.ledger.begin(|draft| undo(draft, &chosen, reason)).1.await;
+            let _ = core
+                .ledger
+                .begin(|draft| undo(draft, &chosen, reason))
+                .1
+                .await;
             core.nudge.notify_one();
             return Err(PoolError::Store(error.to_string()));
         }
@@ -146,8 +153,10 @@ fn choose(
         .templates
         .values()
         .filter(|template| {
-            matches!(template.state, TemplateState::Ready | TemplateState::Draining)
-                && fit::fitness(&template.class, want, growth_mib).is_some()
+            matches!(
+                template.state,
+                TemplateState::Ready | TemplateState::Draining
+            ) && fit::fitness(&template.class, want, growth_mib).is_some()
                 && key::serves(template, want, host, growth_mib)
         })
         .cloned()
@@ -254,9 +263,7 @@ fn handed_out(core: &Arc<Core>, claim: Claim) -> Answer {
 
 /// Nobody was told of this claim: it never was, and its shell is thrown away.
 async fn take_back(core: &Arc<Core>, chosen: &Chosen, words: &str) {
-    core.ledger
-        .change(|draft| undo(draft, chosen, words))
-        .await;
+    core.ledger.change(|draft| undo(draft, chosen, words)).await;
     core.nudge.notify_one();
 }
 
@@ -277,9 +284,10 @@ fn in_vain(core: &Core, want: &Want, last: Option<String>) -> Answer {
         Some(words) => words,
         None => {
             let coming = core.ledger.look(|rows| {
-                let mut states = rows.templates.values().filter(|template| {
-                    fit::fitness(&template.class, want, growth_mib).is_some()
-                });
+                let mut states = rows
+                    .templates
+                    .values()
+                    .filter(|template| fit::fitness(&template.class, want, growth_mib).is_some());
                 states.any(|template| template.state == TemplateState::Building)
             });
             if coming {

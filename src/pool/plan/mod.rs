@@ -48,15 +48,27 @@ pub enum Step {
     Build(Class),
     /// Sets to work on a row that is there.
     Begin(MachineId),
-    Drain { template: MachineId, reason: String },
+    Drain {
+        template: MachineId,
+        reason: String,
+    },
     /// Back from draining.
-    Revive { template: MachineId, reason: String },
-    Fail { template: MachineId, reason: String },
+    Revive {
+        template: MachineId,
+        reason: String,
+    },
+    Fail {
+        template: MachineId,
+        reason: String,
+    },
     /// Takes its files away.
     Remove(MachineId),
     Fill(MachineId),
     StandBy(MachineId),
-    Discard { shell: MachineId, reason: String },
+    Discard {
+        shell: MachineId,
+        reason: String,
+    },
     Destroy(MachineId),
     /// Ends a claim whose time is over.
     Expire(String),
@@ -150,7 +162,9 @@ impl Planner<'_> {
     fn claims(&mut self) {
         for claim in self.facts.rows.claims.values() {
             match claim.until {
-                Some(until) if until <= self.facts.now => self.step(Step::Expire(claim.key.clone())),
+                Some(until) if until <= self.facts.now => {
+                    self.step(Step::Expire(claim.key.clone()))
+                }
                 Some(until) => self.wake_at(until),
                 None => {}
             }
@@ -172,7 +186,12 @@ impl Planner<'_> {
         }
         match self.facts.known.removals.get(&id) {
             Some(breaker) if !breaker.may_try(self.facts.now) => {
-                self.planned.wake_at = self.planned.wake_at.into_iter().chain(breaker.pauses_until).min();
+                self.planned.wake_at = self
+                    .planned
+                    .wake_at
+                    .into_iter()
+                    .chain(breaker.pauses_until)
+                    .min();
             }
             _ => self.step(step),
         }
@@ -193,7 +212,9 @@ impl Planner<'_> {
             }
         }
         for (class, wanted) in &rows.wanted {
-            let Some(by_use) = wanted.by_use else { continue };
+            let Some(by_use) = wanted.by_use else {
+                continue;
+            };
             let last = rows.used.get(class).copied().unwrap_or(by_use).max(by_use);
             let until = last.after(KEPT_UNUSED);
             if until <= now {
@@ -205,11 +226,18 @@ impl Planner<'_> {
     }
 
     fn is_wanted(&self, class: &Class) -> bool {
-        self.facts.rows.wanted.get(class).is_some_and(wants_template)
+        self.facts
+            .rows
+            .wanted
+            .get(class)
+            .is_some_and(wants_template)
     }
 
     fn short(&mut self, class: &Class, words: String) {
-        self.planned.shortfalls.entry(class.clone()).or_insert(words);
+        self.planned
+            .shortfalls
+            .entry(class.clone())
+            .or_insert(words);
     }
 }
 

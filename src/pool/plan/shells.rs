@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{
-    EMPTY_PSS_MIB, FILLS_AT_ONCE, Planner, STANDBYS, Step, hot_target, mean_pss, pss_of,
-};
+use super::{EMPTY_PSS_MIB, FILLS_AT_ONCE, Planner, STANDBYS, Step, hot_target, mean_pss, pss_of};
 use crate::pool::selftest;
 use crate::pool::size::{self, Demand};
 use crate::vocab::MachineId;
@@ -40,7 +38,9 @@ impl Planner<'_> {
             let newest = current.get(class).map(|template| template.id);
             let mut shells = waiting(class);
             // Those of an old generation go first, then the oldest.
-            shells.sort_by_key(|shell| (Some(shell.template) == newest, shell.ready_at, shell.serial));
+            shells.sort_by_key(|shell| {
+                (Some(shell.template) == newest, shell.ready_at, shell.serial)
+            });
             let hot = hot_target(rows.wanted.get(class)) as usize;
             let share = shares.get(class).map_or(0, |share| share.hot as usize);
             let keep = if over_budget { hot.min(share) } else { hot };
@@ -58,10 +58,16 @@ impl Planner<'_> {
             }
             self.ages(&shells[surplus..]);
         }
-        let standbys = rows.shells.values().filter(|shell| shell.state == ShellState::Standby);
+        let standbys = rows
+            .shells
+            .values()
+            .filter(|shell| shell.state == ShellState::Standby);
         for shell in standbys {
             if current.get(&shell.class).map(|template| template.id) != Some(shell.template) {
-                self.discard(shell.id, "its template is not forked from any more".to_owned());
+                self.discard(
+                    shell.id,
+                    "its template is not forked from any more".to_owned(),
+                );
             }
         }
         self.fills(current, &shares, used_mib);
@@ -122,21 +128,26 @@ impl Planner<'_> {
         let mut at_work = rows
             .shells
             .values()
-            .filter(|shell| {
-                shell.state == ShellState::Filling && !selftest::is_own(&shell.class)
-            })
+            .filter(|shell| shell.state == ShellState::Filling && !selftest::is_own(&shell.class))
             .count();
         let mut free_mib = self.facts.budget_mib as f64 - used_mib;
         let mut needs = Vec::new();
         for (class, template) in current {
-            let of = |state| rows.shells_of(template.id).filter(|shell| shell.state == state).count();
+            let of = |state| {
+                rows.shells_of(template.id)
+                    .filter(|shell| shell.state == state)
+                    .count()
+            };
             let there = of(ShellState::Ready) + of(ShellState::Filling);
             let hot = shares.get(class).map_or(0, |share| share.hot as usize);
             if there < hot {
                 // The class that has the smallest part of what it should have is served first.
                 needs.push((there * 1000 / hot, Step::Fill(template.id), class));
                 if forks {
-                    self.short(class, format!("{there} of {hot} hot shells; more are being filled"));
+                    self.short(
+                        class,
+                        format!("{there} of {hot} hot shells; more are being filled"),
+                    );
                 }
             } else if of(ShellState::Standby) < STANDBYS && of(ShellState::Filling) == 0 {
                 needs.push((1001, Step::StandBy(template.id), class));
@@ -149,8 +160,16 @@ impl Planner<'_> {
                 && !breaker.may_try(self.facts.now)
             {
                 let words = breaker.words.as_deref().unwrap_or("");
-                self.planned.shortfalls.insert(class.clone(), format!("filling failed and is tried again: {words}"));
-                self.planned.wake_at = self.planned.wake_at.into_iter().chain(breaker.pauses_until).min();
+                self.planned.shortfalls.insert(
+                    class.clone(),
+                    format!("filling failed and is tried again: {words}"),
+                );
+                self.planned.wake_at = self
+                    .planned
+                    .wake_at
+                    .into_iter()
+                    .chain(breaker.pauses_until)
+                    .min();
                 continue;
             }
             let cost = match step {
@@ -176,11 +195,17 @@ impl Planner<'_> {
         shares: &BTreeMap<Class, size::Share>,
     ) {
         let rows = self.facts.rows;
-        let ready = || rows.shells.values().filter(|shell| shell.state == ShellState::Ready);
+        let ready = || {
+            rows.shells
+                .values()
+                .filter(|shell| shell.state == ShellState::Ready)
+        };
         let old = ready().find(|shell| shell.class == *class && shell.template != newest);
         let surplus = || {
             ready().find(|shell| {
-                let share = shares.get(&shell.class).map_or(0, |share| share.hot as usize);
+                let share = shares
+                    .get(&shell.class)
+                    .map_or(0, |share| share.hot as usize);
                 shell.class != *class
                     && ready().filter(|other| other.class == shell.class).count() > share
             })

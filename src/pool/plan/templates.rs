@@ -20,12 +20,16 @@ impl Planner<'_> {
     pub(super) fn templates(&mut self) -> BTreeMap<Class, Template> {
         let mut current: BTreeMap<Class, Template> = BTreeMap::new();
         let mut newest_first: Vec<&Template> = self.facts.rows.templates.values().collect();
-        newest_first.sort_by_key(|template| std::cmp::Reverse((template.generation, template.made_at)));
+        newest_first
+            .sort_by_key(|template| std::cmp::Reverse((template.generation, template.made_at)));
         for template in &newest_first {
             if selftest::is_own(&template.class) {
                 if template.state == TemplateState::Ready && !self.is_busy(template.id) {
                     let reason = "the self-test was interrupted".to_owned();
-                    self.step(Step::Fail { template: template.id, reason });
+                    self.step(Step::Fail {
+                        template: template.id,
+                        reason,
+                    });
                 }
                 continue;
             }
@@ -92,7 +96,11 @@ impl Planner<'_> {
     /// The generation before comes back when the newest has failed.
     fn revive(&mut self, newest_first: &[&Template], current: &mut BTreeMap<Class, Template>) {
         for template in newest_first {
-            let replaced = template.reason.as_deref().unwrap_or("").starts_with(REPLACED);
+            let replaced = template
+                .reason
+                .as_deref()
+                .unwrap_or("")
+                .starts_with(REPLACED);
             if template.state == TemplateState::Draining
                 && replaced
                 && !current.contains_key(&template.class)
@@ -113,10 +121,16 @@ impl Planner<'_> {
         let Some(newer) = newer.filter(|newer| newer.id != template.id) else {
             return newer.is_some();
         };
-        let replaced = template.reason.as_deref().unwrap_or("").starts_with(REPLACED);
-        let proved = self.facts.rows.shells_of(newer.id).any(|shell| {
-            shell.identity.is_some()
-        });
+        let replaced = template
+            .reason
+            .as_deref()
+            .unwrap_or("")
+            .starts_with(REPLACED);
+        let proved = self
+            .facts
+            .rows
+            .shells_of(newer.id)
+            .any(|shell| shell.identity.is_some());
         let hot = hot_target(self.facts.rows.wanted.get(&template.class));
         template.state == TemplateState::Draining && replaced && hot > 0 && !proved
     }
@@ -144,7 +158,10 @@ impl Planner<'_> {
                 }
                 Some(false) => {
                     let reason = "this host does not fork".to_owned();
-                    self.step(Step::Fail { template: template.id, reason });
+                    self.step(Step::Fail {
+                        template: template.id,
+                        reason,
+                    });
                 }
                 _ => {}
             }
@@ -175,8 +192,16 @@ impl Planner<'_> {
             && !breaker.may_try(self.facts.now)
         {
             let words = breaker.words.as_deref().unwrap_or("");
-            self.short(class, format!("building its template failed and is tried again: {words}"));
-            self.planned.wake_at = self.planned.wake_at.into_iter().chain(breaker.pauses_until).min();
+            self.short(
+                class,
+                format!("building its template failed and is tried again: {words}"),
+            );
+            self.planned.wake_at = self
+                .planned
+                .wake_at
+                .into_iter()
+                .chain(breaker.pauses_until)
+                .min();
         } else if std::mem::replace(room, false) {
             self.step(Step::Build(class.clone()));
         } else {
@@ -199,7 +224,9 @@ impl Planner<'_> {
             ),
             None => (
                 match &known.untested {
-                    Some(words) => format!("it could not be tried whether this host forks: {words}"),
+                    Some(words) => {
+                        format!("it could not be tried whether this host forks: {words}")
+                    }
                     None => "it is being tried whether this host forks".to_owned(),
                 },
                 known.selftest.pauses_until.unwrap_or(now),

@@ -68,8 +68,17 @@ impl Table {
             budget_mib: 10_000,
             claiming: false,
         };
-        let target = Some(Target { hot, floor: Tier::Warm });
-        table.rows.wanted.insert(class(), Wanted { target, by_use: None });
+        let target = Some(Target {
+            hot,
+            floor: Tier::Warm,
+        });
+        table.rows.wanted.insert(
+            class(),
+            Wanted {
+                target,
+                by_use: None,
+            },
+        );
         table.known.verdict = Some(Verdict {
             forks: true,
             reason: "tried".into(),
@@ -184,14 +193,24 @@ fn an_old_generation_is_replaced_shell_by_shell() {
     let old = table.template(1, TemplateState::Ready, "v0");
     let waiting = table.shell(old, ShellState::Ready);
     let steps = table.steps();
-    assert!(matches!(&steps[0], Step::Drain { template, reason } if *template == old && reason.contains("host: v0 → v1")), "{steps:?}");
+    assert!(
+        matches!(&steps[0], Step::Drain { template, reason } if *template == old && reason.contains("host: v0 → v1")),
+        "{steps:?}"
+    );
     assert!(steps.contains(&Step::Build(class())));
     table.rows.templates.get_mut(&old).unwrap().state = TemplateState::Draining;
     let new = table.template(2, TemplateState::Ready, "v1");
-    assert_eq!(table.steps(), [Step::Fill(new)], "the old one stays until it is replaced");
+    assert_eq!(
+        table.steps(),
+        [Step::Fill(new)],
+        "the old one stays until it is replaced"
+    );
     table.shell(new, ShellState::Ready);
     let steps = table.steps();
-    assert!(matches!(&steps[0], Step::Discard { shell, .. } if *shell == waiting), "{steps:?}");
+    assert!(
+        matches!(&steps[0], Step::Discard { shell, .. } if *shell == waiting),
+        "{steps:?}"
+    );
     table.rows.shells.remove(&waiting);
     assert!(table.steps().contains(&Step::Remove(old)));
 }
@@ -202,24 +221,47 @@ fn a_generation_that_fails_three_times_gives_way_to_the_one_it_replaced() {
     let old = table.template(1, TemplateState::Draining, "v1");
     table.rows.templates.get_mut(&old).unwrap().reason = Some(format!("{REPLACED} 2"));
     let new = table.template(2, TemplateState::Ready, "v1");
-    assert_eq!(table.steps(), [Step::Fill(new)], "the old one is kept until the new one has proved itself");
+    assert_eq!(
+        table.steps(),
+        [Step::Fill(new)],
+        "the old one is kept until the new one has proved itself"
+    );
     for _ in 0..3 {
-        table.known.fills.entry(new).or_default().failed("x", "no", NOW);
+        table
+            .known
+            .fills
+            .entry(new)
+            .or_default()
+            .failed("x", "no", NOW);
     }
     let steps = table.steps();
-    assert!(matches!(&steps[0], Step::Fail { template, reason } if *template == new && reason.contains("3 forks")), "{steps:?}");
-    assert!(matches!(&steps[1], Step::Revive { template, .. } if *template == old), "{steps:?}");
+    assert!(
+        matches!(&steps[0], Step::Fail { template, reason } if *template == new && reason.contains("3 forks")),
+        "{steps:?}"
+    );
+    assert!(
+        matches!(&steps[1], Step::Revive { template, .. } if *template == old),
+        "{steps:?}"
+    );
 }
 
 #[test]
 fn a_failure_pauses_filling_until_its_time() {
     let mut table = Table::with_target(1);
     let template = table.template(1, TemplateState::Ready, "v1");
-    table.known.fills.entry(template).or_default().failed("x", "no room", NOW);
+    table
+        .known
+        .fills
+        .entry(template)
+        .or_default()
+        .failed("x", "no room", NOW);
     let planned = table.planned_at(NOW);
     assert_eq!(planned.steps, []);
     assert!(planned.shortfalls[&class()].contains("no room"));
-    assert_eq!(table.steps_at(planned.wake_at.unwrap()), [Step::Fill(template)]);
+    assert_eq!(
+        table.steps_at(planned.wake_at.unwrap()),
+        [Step::Fill(template)]
+    );
 }
 
 #[test]
@@ -245,7 +287,10 @@ fn claims_and_shells_have_their_time() {
     };
     table.rows.claims.insert("k".into(), claim);
     let planned = table.planned_at(NOW);
-    assert_eq!((planned.steps, planned.wake_at), (vec![], Some(NOW.after(Duration::from_secs(60)))));
+    assert_eq!(
+        (planned.steps, planned.wake_at),
+        (vec![], Some(NOW.after(Duration::from_secs(60))))
+    );
     let steps = table.steps_at(NOW.after(Duration::from_secs(3600)));
     assert_eq!(steps[0], Step::Expire("k".into()));
     assert!(matches!(&steps[1], Step::Discard { shell, .. } if *shell == old));
@@ -256,11 +301,17 @@ fn what_nobody_wants_goes_and_what_is_asked_for_comes() {
     let mut table = Table::with_target(0);
     table.rows.wanted.clear();
     let template = table.template(1, TemplateState::Ready, "v1");
-    assert!(matches!(&table.steps()[0], Step::Drain { template: drained, .. } if *drained == template));
+    assert!(
+        matches!(&table.steps()[0], Step::Drain { template: drained, .. } if *drained == template)
+    );
     table.rows.templates.clear();
     table.rows.in_vain.insert(class(), vec![NOW; ASKED_IN_VAIN]);
     assert_eq!(table.steps(), [Step::Promote(class())]);
-    assert_eq!(table.steps_at(NOW.after(Duration::from_secs(3601))), [], "too long ago");
+    assert_eq!(
+        table.steps_at(NOW.after(Duration::from_secs(3601))),
+        [],
+        "too long ago"
+    );
     table.budget_mib = 10;
     assert_eq!(table.steps(), [], "the budget has no room");
 }
