@@ -16,6 +16,7 @@ use self::context::Context;
 use self::exit::{Exit, Failure};
 use self::output::{ColourChoice, Format};
 
+mod boot;
 mod chain;
 mod context;
 mod device;
@@ -130,6 +131,9 @@ enum Command {
     /// What is provisioned: add, list, show
     #[command(subcommand, visible_alias = "devices")]
     Device(device::DeviceCommand),
+    /// The network boot: explain
+    #[command(subcommand)]
+    Boot(boot::BootCommand),
     /// Executions of chains: start, list, show, watch, logs, abort, retry, replay
     #[command(subcommand, visible_alias = "runs")]
     Run(run::RunCommand),
@@ -199,6 +203,7 @@ async fn execute(command: Command, context: &Context) -> Result<Exit, Failure> {
         Command::Status(status) => status.run(context).await,
         Command::Chain(command) => command.run(context).await,
         Command::Device(command) => command.run(context).await,
+        Command::Boot(command) => command.run(context).await,
         Command::Run(command) => command.run(context).await,
         Command::Image(command) => command.run(context).await,
     }

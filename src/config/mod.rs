@@ -12,12 +12,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::runs::services::RunSettings;
 
+pub mod boot;
 pub mod environment;
 pub mod host;
 pub mod hypervisor;
 pub mod reconcile;
 pub mod runs;
 
+pub use boot::BootConfig;
 pub use environment::Environment;
 pub use host::HostShare;
 pub use hypervisor::{AcceleratorChoice, HypervisorConfig, HypervisorKind};
@@ -46,6 +48,8 @@ pub struct Config {
     pub runs: RunsConfig,
     /// The comparison of what is stored with what is there.
     pub reconcile: ReconcileConfig,
+    /// The network boot of devices.
+    pub boot: BootConfig,
 }
 
 impl Default for Config {
@@ -59,6 +63,7 @@ impl Default for Config {
             host: HostShare::default(),
             runs: RunsConfig::default(),
             reconcile: ReconcileConfig::default(),
+            boot: BootConfig::default(),
         }
     }
 }
@@ -214,6 +219,7 @@ impl Config {
         faults.extend(self.host.check());
         faults.extend(self.runs.check());
         faults.extend(self.reconcile.check());
+        faults.extend(self.boot.check());
         faults
     }
 
