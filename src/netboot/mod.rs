@@ -17,5 +17,7 @@
 
 pub mod client;
 pub mod decide;
+pub mod dnsmasq;
 pub mod script;
 pub mod settings;
+pub mod wire;

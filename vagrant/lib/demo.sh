@@ -49,7 +49,7 @@ start_daemon() {
   # The first start after a boot tries for 20 s whether KVM really runs guests.
   local deadline=$(($(now_ms) + 60000))
   # shellcheck disable=SC2016
-  in_lab_with_environment setsid --fork /bin/bash -c 'echo $$ >"$1/greenroom.pid"; exec greenroom serve </dev/null >>"$1/log/greenroom.log" 2>&1' greenroom "$LAB"
+  in_lab_with_environment setsid --fork /bin/bash -c 'echo $$ >"$1/greenroom.pid"; exec greenroom serve --config "$1/boot.yaml" </dev/null >>"$1/log/greenroom.log" 2>&1' greenroom "$LAB"
   # A socket file may be a dead daemon's: only an answer counts.
   until in_lab_with_environment greenroom status -q >/dev/null 2>&1; do
     if (($(now_ms) > deadline)) || { [[ -s $LAB/greenroom.pid ]] && ! is_starting_or_running; }; then
