@@ -1,13 +1,14 @@
 //! `boot`: the network boot, looked at.
 
 use clap::{Args, Subcommand, ValueEnum};
-use serde::Serialize;
 
 use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::text;
+use crate::api::ClientError;
+use crate::api::boot::{ExplainBoot, ExplainedBoot};
 use crate::netboot::client::{Client, Firmware, IpxeFeatures};
-use crate::netboot::decide::{self, Answer, Decision, Request, Standing};
+use crate::netboot::decide::{self, Request, Standing};
 use crate::vocab::boot::Mac;
 
 #[derive(Debug, Subcommand)]
@@ -54,13 +55,6 @@ enum Question {
     Script,
 }
 
-#[derive(Debug, Serialize)]
-struct Explained {
-    question: &'static str,
-    #[serde(flatten)]
-    decision: Decision,
-}
-
 impl BootCommand {
     pub async fn run(self, context: &Context) -> Result<Exit, Failure> {
         match self {
@@ -71,65 +65,69 @@ impl BootCommand {
 
 impl Explain {
     async fn run(self, context: &Context) -> Result<Exit, Failure> {
-        let config = context.config()?;
-        if !config.boot.enabled {
-            context.note("boot.enabled is false: nobody is answered; this is what would be");
-        }
-        let settings = config.boot.decision();
-        let standing = Standing::Unknown;
-        let client = self.client();
-        let asked = [
-            (Question::Dhcp, "dhcp", Request::Dhcp),
-            (Question::Script, "script", Request::Script),
-        ];
-        let explained: Vec<Explained> = asked
-            .into_iter()
-            .filter(|(question, ..)| self.question.is_none_or(|only| only == *question))
-            .map(|(_, word, request)| Explained {
-                question: word,
-                decision: decide::decide(&client, &request, &standing, &settings),
-            })
-            .collect();
+        let order = self.order();
+        let mac = self.mac.to_string();
+        let mut explained = match context.client()?.boot_explain(&mac, &order).await {
+            Ok(explained) => explained,
+            Err(ClientError::Unreachable { .. } | ClientError::Conflict(_)) => {
+                context.note("no daemon answers devices here; this is what one with this configuration would say to an unknown address");
+                self.offline(&context.config()?.boot.decision(), &order)
+            }
+            Err(error) => return Err(error.into()),
+        };
+        explained.retain(|one| match self.question {
+            None => true,
+            Some(Question::Dhcp) => one.question == "dhcp",
+            Some(Question::Script) => one.question == "script",
+        });
         context.show(&explained, || shown(&explained))?;
         Ok(Exit::Ok)
     }
 
-    fn client(&self) -> Client {
+    fn order(&self) -> ExplainBoot {
         let http = Firmware::of_list(&self.arch).is_some_and(Firmware::speaks_http);
         let vendor_class = self.vendor_class.clone().or_else(|| {
             let class = if http { "HTTPClient" } else { "PXEClient" };
             (!self.arch.is_empty()).then(|| format!("{class}:Arch:{:05}", self.arch[0]))
         });
-        Client {
-            mac: Some(self.mac),
+        ExplainBoot {
             arches: self.arch.clone(),
             user_class: self.user_class.clone(),
             vendor_class,
-            ipxe: self.ipxe_http.map(|http| IpxeFeatures { http: Some(http) }),
-            uuid_option: None,
+            ipxe_http: self.ipxe_http,
         }
+    }
+
+    fn offline(&self, settings: &decide::Settings, order: &ExplainBoot) -> Vec<ExplainedBoot> {
+        let client = Client {
+            mac: Some(self.mac),
+            arches: order.arches.clone(),
+            user_class: order.user_class.clone(),
+            vendor_class: order.vendor_class.clone(),
+            ipxe: order.ipxe_http.map(|http| IpxeFeatures { http: Some(http) }),
+            uuid_option: None,
+        };
+        [("dhcp", Request::Dhcp), ("script", Request::Script)]
+            .into_iter()
+            .map(|(question, request)| {
+                let decision = decide::decide(&client, &request, &Standing::Unknown, settings);
+                ExplainedBoot {
+                    question: question.to_owned(),
+                    answer: decision.answer.says(),
+                    reason: decision.reason,
+                }
+            })
+            .collect()
     }
 }
 
-fn shown(explained: &[Explained]) -> String {
-    let line = |one: &Explained| {
-        let answer = match &one.decision.answer {
-            Answer::Silence => "no answer".to_owned(),
-            Answer::TftpFile { file } => format!("file {} by TFTP", file.name()),
-            Answer::HttpFile { url } => format!("file {url}"),
-            Answer::ScriptUrl { url } => format!("script {url}"),
-            Answer::Send { file } => format!("the bytes of {}", file.name()),
-            Answer::FirstScript => "the first script".to_owned(),
-            Answer::Ramdisk => "script: boot the device ramdisk".to_owned(),
-            Answer::OwnDisk => "script: leave to the firmware and its own disk".to_owned(),
-            Answer::Wait { seconds } => format!("script: wait {seconds} s, then ask again"),
-            Answer::NotFound => "not found".to_owned(),
-        };
+fn shown(explained: &[ExplainedBoot]) -> String {
+    let line = |one: &ExplainedBoot| {
         format!(
             "{:<7} {}\n        because {}\n",
             one.question,
-            text::line(&answer),
-            text::line(&one.decision.reason)
+            text::line(&one.answer),
+            text::line(&one.reason)
         )
     };
     explained.iter().map(line).collect()

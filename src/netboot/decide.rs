@@ -108,6 +108,24 @@ pub enum Answer {
     NotFound,
 }
 
+impl Answer {
+    /// In words.
+    pub fn says(&self) -> String {
+        match self {
+            Self::Silence => "no answer".to_owned(),
+            Self::TftpFile { file } => format!("file {} by TFTP", file.name()),
+            Self::HttpFile { url } => format!("file {url}"),
+            Self::ScriptUrl { url } => format!("script {url}"),
+            Self::Send { file } => format!("the bytes of {}", file.name()),
+            Self::FirstScript => "the first script".to_owned(),
+            Self::Ramdisk => "script: boot the device ramdisk".to_owned(),
+            Self::OwnDisk => "script: leave to the firmware and its own disk".to_owned(),
+            Self::Wait { seconds } => format!("script: wait {seconds} s, then ask again"),
+            Self::NotFound => "not found".to_owned(),
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decision {
     #[serde(flatten)]

@@ -17,7 +17,14 @@
 
 pub mod client;
 pub mod decide;
+pub mod delivery;
+pub mod desk;
 pub mod dnsmasq;
+pub mod identity;
+pub mod inventory;
+pub mod life;
+pub mod listener;
+pub mod plane;
 pub mod script;
 pub mod settings;
 pub mod wire;

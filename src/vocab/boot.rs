@@ -14,7 +14,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{RunId, Timestamp};
+use super::{DeviceId, Digest, RunId, Timestamp};
 
 /// A network card's address: EUI-48, six bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -175,6 +175,94 @@ impl Trust {
             Self::Operator => "operator",
         }
     }
+}
+
+/// What tells one device from another, with everything left out that many devices share.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fingerprint {
+    pub uuid: Option<String>,
+    pub serial: Option<String>,
+    pub board_serial: Option<String>,
+    pub macs: Vec<Mac>,
+    pub disks: Vec<String>,
+}
+
+/// A device on its way.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BootDevice {
+    pub device: DeviceId,
+    pub name: String,
+    #[serde(flatten)]
+    pub phase: BootPhase,
+    /// When it entered this phase.
+    pub since: Timestamp,
+    /// When something happens by itself.
+    pub deadline: Option<Timestamp>,
+    /// What then happens, in words.
+    pub next: String,
+    pub trust: Trust,
+    pub fingerprint: Fingerprint,
+    /// The kernel's id of the boot that it last registered with.
+    pub boot_id: String,
+    /// When it last said anything.
+    pub heard_at: Timestamp,
+    /// The run whose image it gets; stays while the device is held because of that run.
+    pub run: Option<RunId>,
+    /// Digest of the manifest of that run's image, once it is packed.
+    pub manifest: Option<Digest>,
+    /// The disk that the image goes to.
+    pub disk: String,
+    /// Bytes of the image that are on its disk, of how many.
+    pub written: u64,
+    pub of: u64,
+    /// Times that the installation was begun.
+    pub tries: u32,
+    /// Times that it asked the network after its image was delivered.
+    pub boots_since_delivery: u32,
+}
+
+/// What a token is good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenKind {
+    /// Saying things during one boot of the ramdisk.
+    Session,
+    /// To be exchanged once for the right to one image.
+    Delivery,
+    /// Fetching one image.
+    Image,
+    /// Telemetry of a delivered system.
+    Report,
+}
+
+impl TokenKind {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Session => "session",
+            Self::Delivery => "delivery",
+            Self::Image => "image",
+            Self::Report => "report",
+        }
+    }
+
+    pub fn by_word(word: &str) -> Option<Self> {
+        [Self::Session, Self::Delivery, Self::Image, Self::Report]
+            .into_iter()
+            .find(|kind| kind.word() == word)
+    }
+}
+
+/// A right of a device. The token itself is nowhere kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Token {
+    pub hash: Digest,
+    pub device: DeviceId,
+    pub kind: TokenKind,
+    pub run: Option<RunId>,
+    pub boot_id: String,
+    pub made_at: Timestamp,
+    pub expires_at: Timestamp,
+    pub used_at: Option<Timestamp>,
 }
 
 /// Something that was noticed about a device or an address.

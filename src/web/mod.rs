@@ -16,11 +16,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::{MAX_BODY_BYTES, PREFIX};
 use crate::images::Images;
+use crate::netboot::desk::Desk;
 use crate::reconcile::Reconciler;
 use crate::runs::dispatch::Dispatch;
 use crate::runs::services::Services;
 use crate::vocab::Timestamp;
 
+mod boot;
 mod chains;
 mod devices;
 mod extract;
@@ -42,6 +44,8 @@ pub struct State {
     pub dispatch: Arc<Dispatch>,
     pub images: Images,
     pub reconciler: Arc<Reconciler>,
+    /// None: this daemon answers no devices.
+    pub netboot: Option<Arc<Desk>>,
 }
 
 /// The state, and what belongs to this server alone.
@@ -97,6 +101,10 @@ fn router(app: Arc<App>) -> Router {
         .route("/chains/{name}", get(chains::show))
         .route("/devices", get(devices::list).post(devices::put))
         .route("/devices/{name}", get(devices::show))
+        .route("/devices/{name}/boot", get(boot::show).post(boot::change))
+        .route("/boot/devices", get(boot::list))
+        .route("/boot/events", get(boot::events))
+        .route("/boot/explain/{mac}", post(boot::explain))
         .route("/runs", get(runs::list).post(runs::start))
         .route("/runs/{id}", get(runs::show))
         .route("/runs/{id}/output", get(output::output))
