@@ -20,6 +20,7 @@ mod boot;
 mod chain;
 mod context;
 mod device;
+mod device_boot;
 mod doctor;
 mod exit;
 mod facts;
@@ -128,7 +129,7 @@ enum Command {
     /// Recipes of stages: check, apply, list, show
     #[command(subcommand, visible_alias = "chains")]
     Chain(chain::ChainCommand),
-    /// What is provisioned: add, list, show
+    /// What is provisioned: add, list, show, watch, approve, release
     #[command(subcommand, visible_alias = "devices")]
     Device(device::DeviceCommand),
     /// The network boot: explain

@@ -218,6 +218,8 @@ pub enum Heard {
 pub fn read_log(line: &str) -> Option<Heard> {
     // `dnsmasq-dhcp: 1234 DHCPDISCOVER(gr1) 52:54:00:12:34:56 `, numbers where log-dhcp is on.
     let (program, said) = line.split_once(": ")?;
+    // With its process id in brackets where the log goes to standard error.
+    let program = program.split_once('[').map_or(program, |(name, _)| name);
     if program.ends_with("dnsmasq-tftp") {
         // `sent /x/tftp/undionly.kpxe to 192.168.91.17`
         let (file, address) = said.strip_prefix("sent ")?.rsplit_once(" to ")?;
@@ -322,7 +324,7 @@ mod tests {
             Some(Heard::Asked { mac, message: "DHCPDISCOVER".into() })
         );
         assert_eq!(
-            read_log("dnsmasq-dhcp: 1837 DHCPREQUEST(gr1) 192.168.91.17 52:54:00:12:34:56"),
+            read_log("dnsmasq-dhcp[227]: 1837 DHCPREQUEST(gr1) 192.168.91.17 52:54:00:12:34:56"),
             Some(Heard::Asked { mac, message: "DHCPREQUEST".into() })
         );
         assert_eq!(

@@ -174,6 +174,8 @@ proptest! {
                 prop_assert!(right);
             }
             prop_assert!(device.deadline.is_some());
+            let stored = serde_json::to_string(&device).unwrap();
+            prop_assert_eq!(&serde_json::from_str::<BootDevice>(&stored).unwrap(), &device);
             prop_assert!(!device.next.is_empty());
         }
     }

@@ -86,7 +86,7 @@ impl<'de> Deserialize<'de> for Mac {
 
 /// Where a device stands. Each value holds what is true there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "phase", rename_all = "snake_case")]
+#[serde(tag = "at", rename_all = "snake_case")]
 pub enum BootPhase {
     /// Its ramdisk runs and has said who it is; its inventory is awaited.
     Registered,
@@ -192,7 +192,6 @@ pub struct Fingerprint {
 pub struct BootDevice {
     pub device: DeviceId,
     pub name: String,
-    #[serde(flatten)]
     pub phase: BootPhase,
     /// When it entered this phase.
     pub since: Timestamp,

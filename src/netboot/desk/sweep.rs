@@ -6,11 +6,11 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::{Desk, DeskError};
-use crate::netboot::delivery;
+use crate::netboot::delivery::{self, Packed};
 use crate::netboot::life::Happening;
 use crate::runs::submit::{self, RunOrder, SubmitError};
 use crate::store::{StoreError, boot, runs};
-use crate::vocab::RunId;
+use crate::vocab::{RunId, Timestamp};
 use crate::vocab::boot::{BootDevice, BootPhase};
 use crate::vocab::run::RunState;
 
@@ -37,21 +37,37 @@ impl Desk {
             boot::device_list(&mut connection).await?
         };
         for device in all {
-            let due = device.deadline.is_none_or(|deadline| deadline <= now);
-            match &device.phase {
-                BootPhase::Discovered if due && device.trust.may_be_provisioned() => self.look_for_run(&device).await?,
-                BootPhase::Provisioning { run } => self.look_at_run(&device, *run).await?,
-                BootPhase::Held { .. } => self.look_at_held(&device).await?,
-                _ => {}
-            }
-            if due {
-                self.happen(device.device, Happening::Overdue).await?;
+            // One device that cannot be looked after must not keep the others waiting.
+            if let Err(error) = self.look_at(&device, now).await {
+                tracing::error!(device = %device.name, %error, "this device cannot be looked after");
             }
         }
         self.services
             .store
             .write(move |connection| Box::pin(async move { boot::token_remove_expired(connection, now).await }))
             .await?;
+        Ok(())
+    }
+
+    async fn look_at(&self, device: &BootDevice, now: Timestamp) -> Result<(), DeskError> {
+        {
+            let due = device.deadline.is_none_or(|deadline| deadline <= now);
+            match &device.phase {
+                BootPhase::Discovered if due && device.trust.may_be_provisioned() => self.look_for_run(device).await?,
+                BootPhase::Provisioning { run } => self.look_at_run(device, *run).await?,
+                BootPhase::Held { .. } => self.look_at_held(device).await?,
+                phase if phase.boots_from_disk() => {
+                    // Nobody fetches it any more.
+                    if let Some(run) = device.run {
+                        Packed::of(&self.settings.state, run).remove();
+                    }
+                }
+                _ => {}
+            }
+            if due {
+                self.happen(device.device, Happening::Overdue).await?;
+            }
+        }
         Ok(())
     }
 
