@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Desk, DeskError};
 use crate::netboot::delivery::{self, Packed};
 use crate::netboot::life::Happening;
+use crate::runs::drive;
 use crate::runs::submit::{self, RunOrder, SubmitError};
 use crate::store::{StoreError, boot, runs};
 use crate::vocab::{RunId, Timestamp};
@@ -107,18 +108,17 @@ impl Desk {
     }
 
     async fn look_at_run(&self, device: &BootDevice, id: RunId) -> Result<(), DeskError> {
-        let run = {
-            let mut connection = self.services.store.read().await?;
-            runs::run_get(&mut connection, id).await?
-        };
+        let view = drive::load(&self.services, id).await?;
         let ended = |why: String| Happening::RunEnded { why };
-        let happening = match run {
+        let happening = match view.as_ref().map(|view| (&view.run, &view.plan)) {
             None => ended(format!("run {id} is not there any more")),
-            Some(run) => match &run.state {
+            Some((run, plan)) => match &run.state {
                 RunState::Queued | RunState::Running | RunState::Undoing { .. } => return Ok(()),
                 RunState::Held { failure, .. } => ended(format!("run {id} is held: {}; see `greenroom run show {id}`", failure.message)),
                 RunState::Failed { failure } => ended(format!("run {id} failed: {}; see `greenroom run show {id}`", failure.message)),
                 RunState::Aborted { reason } => ended(format!("run {id} was aborted: {reason}")),
+                // A run has succeeded a moment before its disk is free of its last machine.
+                RunState::Succeeded if !run.kept_disk && plan.keeps_disk(run) => return Ok(()),
                 RunState::Succeeded if !run.kept_disk => {
                     ended(format!("run {id} of chain {} keeps no handoff disk (`keep: true`), so there is nothing to deliver", run.chain))
                 }
