@@ -104,7 +104,9 @@ impl Explain {
             arches: order.arches.clone(),
             user_class: order.user_class.clone(),
             vendor_class: order.vendor_class.clone(),
-            ipxe: order.ipxe_http.map(|http| IpxeFeatures { http: Some(http) }),
+            ipxe: order
+                .ipxe_http
+                .map(|http| IpxeFeatures { http: Some(http) }),
             uuid_option: None,
         };
         [("dhcp", Request::Dhcp), ("script", Request::Script)]

@@ -17,7 +17,9 @@ const EVERY: Duration = Duration::from_millis(500);
 #[derive(Debug, Subcommand)]
 pub enum DeviceBootCommand {
     /// Follow devices on their way from the network to their own system
-    #[command(after_help = "Examples:\n  greenroom device watch                 # all, until interrupted\n  greenroom device watch web-1 --until reporting\n  greenroom device watch --once -o json")]
+    #[command(
+        after_help = "Examples:\n  greenroom device watch                 # all, until interrupted\n  greenroom device watch web-1 --until reporting\n  greenroom device watch --once -o json"
+    )]
     Watch {
         /// Only this one
         name: Option<String>,
@@ -29,9 +31,7 @@ pub enum DeviceBootCommand {
         once: bool,
     },
     /// Let a device be provisioned
-    Approve {
-        name: String,
-    },
+    Approve { name: String },
     /// Keep a device from everything but saying that it is there
     Quarantine {
         name: String,
@@ -40,17 +40,11 @@ pub enum DeviceBootCommand {
         reason: String,
     },
     /// Let a device that is held or in quarantine begin anew
-    Release {
-        name: String,
-    },
+    Release { name: String },
     /// Provision a device anew from its next network boot
-    Reprovision {
-        name: String,
-    },
+    Reprovision { name: String },
     /// Forget what the network boot knows of a device; its facts and runs stay
-    Forget {
-        name: String,
-    },
+    Forget { name: String },
 }
 
 impl DeviceBootCommand {
@@ -65,14 +59,24 @@ impl DeviceBootCommand {
         };
         let after = context.client()?.boot_change(&name, &order).await?;
         context.show(&after, || match &after {
-            Some(view) => format!("device {}: {}; {}\n", text::line(&view.device), view.state, text::line(&view.next)),
+            Some(view) => format!(
+                "device {}: {}; {}\n",
+                text::line(&view.device),
+                view.state,
+                text::line(&view.next)
+            ),
             None => format!("device {} is forgotten\n", text::line(&name)),
         })?;
         Ok(Exit::Ok)
     }
 }
 
-async fn watch(context: &Context, name: Option<String>, until: Option<String>, once: bool) -> Result<Exit, Failure> {
+async fn watch(
+    context: &Context,
+    name: Option<String>,
+    until: Option<String>,
+    once: bool,
+) -> Result<Exit, Failure> {
     let client = context.client()?;
     if once {
         let mut all = client.boot_list().await?;
@@ -134,7 +138,10 @@ fn installing(view: &BootView, progress: &mut BTreeMap<String, u64>) -> Option<S
 }
 
 fn list(all: &[BootView], context: &Context) -> String {
-    let mut table = Table::new(context.out, &["DEVICE", "STATE", "SINCE", "TRUST", "RUN", "NEXT"]);
+    let mut table = Table::new(
+        context.out,
+        &["DEVICE", "STATE", "SINCE", "TRUST", "RUN", "NEXT"],
+    );
     let now = context.now();
     for view in all {
         table.row([
@@ -164,9 +171,16 @@ pub fn section(view: Option<&BootView>, context: &Context) -> String {
     if let Some(reason) = &view.reason {
         out.push_str(&format!("reason    {}\n", text::line(reason)));
     }
-    out.push_str(&format!("trust     {}\n", view.trust.as_deref().unwrap_or("none")));
+    out.push_str(&format!(
+        "trust     {}\n",
+        view.trust.as_deref().unwrap_or("none")
+    ));
     match view.deadline {
-        Some(deadline) => out.push_str(&format!("next      {}: {}\n", deadline, text::line(&view.next))),
+        Some(deadline) => out.push_str(&format!(
+            "next      {}: {}\n",
+            deadline,
+            text::line(&view.next)
+        )),
         None => out.push_str(&format!("next      {}\n", text::line(&view.next))),
     }
     if let Some(run) = view.run {
@@ -184,7 +198,12 @@ pub fn section(view: Option<&BootView>, context: &Context) -> String {
         ));
     }
     for event in &view.events {
-        out.push_str(&format!("  {}  {:<14} {}\n", event.at, text::line(&event.kind), text::line(&event.message)));
+        out.push_str(&format!(
+            "  {}  {:<14} {}\n",
+            event.at,
+            text::line(&event.kind),
+            text::line(&event.message)
+        ));
     }
     out
 }

@@ -62,7 +62,8 @@ fn pack_now(packed: &Packed, run: RunId, disk: &Path) -> Result<Digest, String> 
         let mut file = tempfile::NamedTempFile::new_in(images)?;
         file.write_all(&bytes)?;
         file.as_file().sync_all()?;
-        file.persist(&packed.manifest).map_err(|error| error.error)?;
+        file.persist(&packed.manifest)
+            .map_err(|error| error.error)?;
         File::open(images)?.sync_all()?;
         Ok(Digest::of(&bytes))
     };
@@ -171,7 +172,8 @@ mod tests {
             assert_eq!(Digest::of(stored).to_string(), piece.stored);
             let unpacked = zstd::bulk::decompress(stored, piece.bytes as usize).unwrap();
             assert_eq!(Digest::of(&unpacked).to_string(), piece.unpacked);
-            rebuilt[piece.at as usize..(piece.at + piece.bytes) as usize].copy_from_slice(&unpacked);
+            rebuilt[piece.at as usize..(piece.at + piece.bytes) as usize]
+                .copy_from_slice(&unpacked);
         }
         assert!(rebuilt == std::fs::read(&path).unwrap());
         // A second time it is there already, and the disk may be gone.

@@ -66,7 +66,12 @@ mod lasting {
 }
 
 impl Desk {
-    pub fn new(services: Services, dispatch: Arc<Dispatch>, images: Images, settings: Settings) -> Arc<Self> {
+    pub fn new(
+        services: Services,
+        dispatch: Arc<Dispatch>,
+        images: Images,
+        settings: Settings,
+    ) -> Arc<Self> {
         let streams = Arc::new(Semaphore::new(settings.streams));
         Arc::new(Self {
             services,
@@ -82,7 +87,11 @@ impl Desk {
     }
 
     /// Lets something happen to a device. None: the network boot does not know it.
-    async fn happen(&self, id: DeviceId, happening: Happening) -> Result<Option<BootDevice>, StoreError> {
+    async fn happen(
+        &self,
+        id: DeviceId,
+        happening: Happening,
+    ) -> Result<Option<BootDevice>, StoreError> {
         let (now, silence) = (self.now(), self.settings.silence);
         let changed = self.services.store.write(move |connection| {
             Box::pin(async move {
@@ -110,7 +119,12 @@ impl Desk {
     }
 
     /// Tells people something about a device or an address.
-    async fn tell(&self, subject: &str, kind: &str, message: impl Into<String>) -> Result<(), StoreError> {
+    async fn tell(
+        &self,
+        subject: &str,
+        kind: &str,
+        message: impl Into<String>,
+    ) -> Result<(), StoreError> {
         let event = BootEvent {
             id: 0,
             subject: subject.to_owned(),
@@ -121,7 +135,9 @@ impl Desk {
         tracing::info!(subject, kind, "{}", event.message);
         self.services
             .store
-            .write(move |connection| Box::pin(async move { boot::event_insert(connection, &event).await }))
+            .write(move |connection| {
+                Box::pin(async move { boot::event_insert(connection, &event).await })
+            })
             .await?;
         Ok(())
     }
@@ -174,7 +190,9 @@ impl Desk {
         };
         self.services
             .store
-            .write(move |connection| Box::pin(async move { boot::token_insert(connection, &token).await }))
+            .write(move |connection| {
+                Box::pin(async move { boot::token_insert(connection, &token).await })
+            })
             .await?;
         Ok(text)
     }
@@ -207,7 +225,9 @@ impl Desk {
 
     async fn device(&self, id: DeviceId) -> Result<BootDevice, DeskError> {
         let mut connection = self.services.store.read().await?;
-        boot::device_get(&mut connection, id).await?.ok_or(DeskError::Unknown)
+        boot::device_get(&mut connection, id)
+            .await?
+            .ok_or(DeskError::Unknown)
     }
 
     fn first_trust(&self) -> Trust {

@@ -85,7 +85,13 @@ pub fn configuration(plane: &PlaneSettings, decision: &decide::Settings, places:
             ..Client::default()
         };
         let answer = decide::decide(&client, &Request::Dhcp, &Standing::Unknown, &answers).answer;
-        boot(&mut lines, plane, &format!("tag:!{IPXE},tag:{tag}"), tag, &answer);
+        boot(
+            &mut lines,
+            plane,
+            &format!("tag:!{IPXE},tag:{tag}"),
+            tag,
+            &answer,
+        );
     }
     let ipxe = Client {
         user_class: Some("iPXE".to_owned()),
@@ -151,7 +157,10 @@ fn tags(lines: &mut Lines) {
     lines.set("dhcp-match", &format!("set:{IPXE},175"));
     for (tag, arches, _) in KINDS {
         for arch in *arches {
-            lines.set("dhcp-match", &format!("set:{tag},option:client-arch,{arch}"));
+            lines.set(
+                "dhcp-match",
+                &format!("set:{tag},option:client-arch,{arch}"),
+            );
         }
     }
 }
@@ -169,13 +178,20 @@ fn pxe_system(tag: &str) -> Option<&'static [&'static str]> {
 fn boot(lines: &mut Lines, plane: &PlaneSettings, tags: &str, tag: &str, answer: &Answer) {
     match answer {
         Answer::TftpFile { file } if plane.dhcp == DhcpMode::Full => {
-            lines.set("dhcp-boot", &format!("{tags},{},,{}", file.name(), plane.address));
+            lines.set(
+                "dhcp-boot",
+                &format!("{tags},{},,{}", file.name(), plane.address),
+            );
         }
         Answer::TftpFile { file } => {
             for system in pxe_system(tag).unwrap_or_default() {
                 lines.set(
                     "pxe-service",
-                    &format!("tag:!{IPXE},{system},Greenroom,{},{}", file.name(), plane.address),
+                    &format!(
+                        "tag:!{IPXE},{system},Greenroom,{},{}",
+                        file.name(),
+                        plane.address
+                    ),
                 );
             }
         }
@@ -286,7 +302,10 @@ mod tests {
             prefix_length: 24,
             port: 8480,
             dhcp,
-            range: (Ipv4Addr::new(192, 168, 91, 10), Ipv4Addr::new(192, 168, 91, 250)),
+            range: (
+                Ipv4Addr::new(192, 168, 91, 10),
+                Ipv4Addr::new(192, 168, 91, 250),
+            ),
             announce_ipv6: true,
             files: "/usr/lib/ipxe".into(),
         }
@@ -321,24 +340,41 @@ mod tests {
         let mac = "52:54:00:12:34:56".parse().unwrap();
         assert_eq!(
             read_log("dnsmasq-dhcp: 1837 DHCPDISCOVER(gr1) 52:54:00:12:34:56 "),
-            Some(Heard::Asked { mac, message: "DHCPDISCOVER".into() })
+            Some(Heard::Asked {
+                mac,
+                message: "DHCPDISCOVER".into()
+            })
         );
         assert_eq!(
             read_log("dnsmasq-dhcp[227]: 1837 DHCPREQUEST(gr1) 192.168.91.17 52:54:00:12:34:56"),
-            Some(Heard::Asked { mac, message: "DHCPREQUEST".into() })
+            Some(Heard::Asked {
+                mac,
+                message: "DHCPREQUEST".into()
+            })
         );
         assert_eq!(
             read_log("dnsmasq-dhcp: 1837 DHCPACK(gr1) 192.168.91.17 52:54:00:12:34:56 host"),
-            Some(Heard::Leased { mac, address: Ipv4Addr::new(192, 168, 91, 17) })
+            Some(Heard::Leased {
+                mac,
+                address: Ipv4Addr::new(192, 168, 91, 17)
+            })
         );
         assert_eq!(
             read_log("dnsmasq-tftp: sent /s/boot/tftp/undionly.kpxe to 192.168.91.17"),
-            Some(Heard::Sent { file: "undionly.kpxe".into(), address: Ipv4Addr::new(192, 168, 91, 17) })
+            Some(Heard::Sent {
+                file: "undionly.kpxe".into(),
+                address: Ipv4Addr::new(192, 168, 91, 17)
+            })
         );
-        assert_eq!(read_log("dnsmasq-dhcp: 1837 vendor class: PXEClient:Arch:00000"), None);
+        assert_eq!(
+            read_log("dnsmasq-dhcp: 1837 vendor class: PXEClient:Arch:00000"),
+            None
+        );
         // A client's own words are never at a line's beginning.
         assert_eq!(
-            read_log("dnsmasq-dhcp: 1837 client provides name: DHCPACK(x) 10.0.0.1 52:54:00:12:34:56"),
+            read_log(
+                "dnsmasq-dhcp: 1837 client provides name: DHCPACK(x) 10.0.0.1 52:54:00:12:34:56"
+            ),
             None
         );
     }

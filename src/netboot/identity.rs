@@ -22,11 +22,19 @@ const MARGIN: u32 = 20;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     New,
-    Same { device: DeviceId, note: Option<String> },
+    Same {
+        device: DeviceId,
+        note: Option<String>,
+    },
     /// It could be several.
-    Tie { devices: Vec<DeviceId> },
+    Tie {
+        devices: Vec<DeviceId>,
+    },
     /// It has something of a known device and contradicts the rest.
-    Changed { device: DeviceId, why: String },
+    Changed {
+        device: DeviceId,
+        why: String,
+    },
 }
 
 /// Leaves out what many devices share.
@@ -40,7 +48,12 @@ pub fn fingerprint(claims: &Claims) -> Fingerprint {
         .collect();
     macs.sort();
     macs.dedup();
-    let mut disks: Vec<String> = claims.disks.iter().take(64).filter_map(|text| telling(text)).collect();
+    let mut disks: Vec<String> = claims
+        .disks
+        .iter()
+        .take(64)
+        .filter_map(|text| telling(text))
+        .collect();
     disks.sort();
     disks.dedup();
     Fingerprint {
@@ -56,9 +69,22 @@ pub fn fingerprint(claims: &Claims) -> Fingerprint {
 /// over and over, placeholders.
 fn telling(text: &str) -> Option<String> {
     const JUNK: [&str; 16] = [
-        "", "na", "none", "null", "unknown", "default", "defaultstring", "notspecified",
-        "notapplicable", "tobefilledbyoem", "systemserialnumber", "serialnumber", "oem",
-        "1234567890", "123456789", "03000200040005000006000700080009",
+        "",
+        "na",
+        "none",
+        "null",
+        "unknown",
+        "default",
+        "defaultstring",
+        "notspecified",
+        "notapplicable",
+        "tobefilledbyoem",
+        "systemserialnumber",
+        "serialnumber",
+        "oem",
+        "1234567890",
+        "123456789",
+        "03000200040005000006000700080009",
     ];
     let text = text.trim();
     if text.chars().count() > 128 || text.chars().any(char::is_control) {
@@ -97,24 +123,43 @@ pub fn judge(claimed: &Fingerprint, known: &[(DeviceId, Fingerprint)]) -> Verdic
         return Verdict::Tie { devices: close };
     }
     let contradictions = contradictions(claimed, fingerprint);
-    if contradictions.iter().any(|what| *what != "network cards" && *what != "disks")
+    if contradictions
+        .iter()
+        .any(|what| *what != "network cards" && *what != "disks")
         || contradictions.len() > 1
     {
         return Verdict::Changed {
             device: **device,
-            why: format!("{} differ from what is known of it", contradictions.join(" and ")),
+            why: format!(
+                "{} differ from what is known of it",
+                contradictions.join(" and ")
+            ),
         };
     }
     Verdict::Same {
         device: **device,
-        note: contradictions.first().map(|what| format!("its {what} are others than before")),
+        note: contradictions
+            .first()
+            .map(|what| format!("its {what} are others than before")),
     }
 }
 
 fn score(a: &Fingerprint, b: &Fingerprint) -> u32 {
-    let same = |a: &Option<String>, b: &Option<String>, weight| if a.is_some() && a == b { weight } else { 0 };
-    let macs = a.macs.iter().filter(|mac| b.macs.contains(mac)).count().min(2) as u32;
-    let disks = a.disks.iter().filter(|disk| b.disks.contains(disk)).count().min(2) as u32;
+    let same = |a: &Option<String>, b: &Option<String>, weight| {
+        if a.is_some() && a == b { weight } else { 0 }
+    };
+    let macs = a
+        .macs
+        .iter()
+        .filter(|mac| b.macs.contains(mac))
+        .count()
+        .min(2) as u32;
+    let disks = a
+        .disks
+        .iter()
+        .filter(|disk| b.disks.contains(disk))
+        .count()
+        .min(2) as u32;
     same(&a.uuid, &b.uuid, UUID)
         + same(&a.serial, &b.serial, SERIAL)
         + same(&a.board_serial, &b.board_serial, BOARD)
@@ -124,7 +169,8 @@ fn score(a: &Fingerprint, b: &Fingerprint) -> u32 {
 
 /// What both have and nothing of which agrees.
 fn contradictions(a: &Fingerprint, b: &Fingerprint) -> Vec<&'static str> {
-    let differ = |a: &Option<String>, b: &Option<String>| matches!((a, b), (Some(a), Some(b)) if a != b);
+    let differ =
+        |a: &Option<String>, b: &Option<String>| matches!((a, b), (Some(a), Some(b)) if a != b);
     let mut found = Vec::new();
     if differ(&a.uuid, &b.uuid) {
         found.push("system UUIDs");
@@ -138,7 +184,10 @@ fn contradictions(a: &Fingerprint, b: &Fingerprint) -> Vec<&'static str> {
     if !a.macs.is_empty() && !b.macs.is_empty() && !a.macs.iter().any(|mac| b.macs.contains(mac)) {
         found.push("network cards");
     }
-    if !a.disks.is_empty() && !b.disks.is_empty() && !a.disks.iter().any(|disk| b.disks.contains(disk)) {
+    if !a.disks.is_empty()
+        && !b.disks.is_empty()
+        && !a.disks.iter().any(|disk| b.disks.contains(disk))
+    {
         found.push("disks");
     }
     found
@@ -168,10 +217,18 @@ mod tests {
     #[test]
     fn the_same_device_is_known_again_with_a_new_card_or_disk() {
         let (ids, all) = known();
-        assert_eq!(judge(&box_of(1), &all), Verdict::Same { device: ids[0], note: None });
+        assert_eq!(
+            judge(&box_of(1), &all),
+            Verdict::Same {
+                device: ids[0],
+                note: None
+            }
+        );
         let mut other_card = box_of(1);
         other_card.macs = vec!["52:54:00:aa:aa:aa".parse().unwrap()];
-        assert!(matches!(judge(&other_card, &all), Verdict::Same { device, note: Some(_) } if device == ids[0]));
+        assert!(
+            matches!(judge(&other_card, &all), Verdict::Same { device, note: Some(_) } if device == ids[0])
+        );
         assert_eq!(judge(&box_of(3), &all), Verdict::New);
     }
 
@@ -195,14 +252,37 @@ mod tests {
     #[test]
     fn a_device_that_was_declared_by_its_address_alone_is_found() {
         let id = DeviceId::fresh();
-        let declared = Fingerprint { macs: box_of(1).macs, ..Fingerprint::default() };
-        assert_eq!(judge(&box_of(1), &[(id, declared)]), Verdict::Same { device: id, note: None });
+        let declared = Fingerprint {
+            macs: box_of(1).macs,
+            ..Fingerprint::default()
+        };
+        assert_eq!(
+            judge(&box_of(1), &[(id, declared)]),
+            Verdict::Same {
+                device: id,
+                note: None
+            }
+        );
     }
 
     #[test]
     fn makers_placeholders_tell_nothing() {
-        for junk in ["", " ", "NA", "N/A", "None", "To be filled by O.E.M.", "1234567890", "00000000-0000-0000-0000-000000000000",
-            "FFFFFFFF-FFFF-FFFF-FFFF-FFFFFFFFFFFF", "Default string", "System Serial Number", "xxxxxxxx", "0", "03000200-0400-0500-0006-000700080009"] {
+        for junk in [
+            "",
+            " ",
+            "NA",
+            "N/A",
+            "None",
+            "To be filled by O.E.M.",
+            "1234567890",
+            "00000000-0000-0000-0000-000000000000",
+            "FFFFFFFF-FFFF-FFFF-FFFF-FFFFFFFFFFFF",
+            "Default string",
+            "System Serial Number",
+            "xxxxxxxx",
+            "0",
+            "03000200-0400-0500-0006-000700080009",
+        ] {
             assert_eq!(telling(junk), None, "{junk:?}");
         }
         assert_eq!(telling(" S265318X0104 "), Some("s265318x0104".into()));

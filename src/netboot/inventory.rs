@@ -19,13 +19,23 @@ static SCHEMA: LazyLock<jsonschema::Validator> = LazyLock::new(|| {
 /// Reads and checks. The error says what is wrong without repeating what was sent.
 pub fn read(bytes: &[u8]) -> Result<Inventory, String> {
     if bytes.len() > MAX_BYTES {
-        return Err(format!("an inventory has at most {MAX_BYTES} bytes, not {}", bytes.len()));
+        return Err(format!(
+            "an inventory has at most {MAX_BYTES} bytes, not {}",
+            bytes.len()
+        ));
     }
     let value: Value = serde_json::from_slice(bytes).map_err(|error| {
-        format!("it is no JSON: line {}, column {}", error.line(), error.column())
+        format!(
+            "it is no JSON: line {}, column {}",
+            error.line(),
+            error.column()
+        )
     })?;
     if let Some(error) = SCHEMA.iter_errors(&value).next() {
-        return Err(format!("it does not fit the schema at {:?}", error.instance_path().to_string()));
+        return Err(format!(
+            "it does not fit the schema at {:?}",
+            error.instance_path().to_string()
+        ));
     }
     refuse_controls(&value)?;
     serde_json::from_value(value).map_err(|_| "it does not fit the schema".to_owned())
@@ -65,7 +75,9 @@ pub fn declared(facts: &Map<String, Value>) -> Claims {
     let text = |key: &str| hardware[key].as_str().map(str::to_owned);
     let each = |list: &str, key: &str| {
         let items = hardware[list].as_array().into_iter().flatten();
-        items.filter_map(|item| item[key].as_str().map(str::to_owned)).collect()
+        items
+            .filter_map(|item| item[key].as_str().map(str::to_owned))
+            .collect()
     };
     Claims {
         uuid: text("uuid"),

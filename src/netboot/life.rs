@@ -24,26 +24,46 @@ const REMINDER: Duration = Duration::from_secs(24 * 3600);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Happening {
-    Registered { boot_id: String },
-    Inventory { disk: String },
+    Registered {
+        boot_id: String,
+    },
+    Inventory {
+        disk: String,
+    },
     /// No run can be started; the reason.
-    NoRun { why: String },
-    RunStarted { run: RunId },
+    NoRun {
+        why: String,
+    },
+    RunStarted {
+        run: RunId,
+    },
     /// The run's image is packed and can be fetched.
-    ImageReady { manifest: Digest },
+    ImageReady {
+        manifest: Digest,
+    },
     /// The run did not succeed, or left nothing.
-    RunEnded { why: String },
+    RunEnded {
+        why: String,
+    },
     /// A run that had stopped goes on.
-    RunGoesOn { run: RunId },
+    RunGoesOn {
+        run: RunId,
+    },
     Told(Doing),
     /// It was told to leave for its own disk.
     ToOwnDisk,
     Reported,
-    TokenReplayed { from: String },
+    TokenReplayed {
+        from: String,
+    },
     Overdue,
     Approved,
-    Quarantined { reason: String },
-    Held { reason: String },
+    Quarantined {
+        reason: String,
+    },
+    Held {
+        reason: String,
+    },
     Released,
     Reprovision,
 }
@@ -63,7 +83,12 @@ fn note(kind: &'static str, message: impl Into<String>) -> Option<Note> {
 }
 
 /// Changes the device. A happening that does not fit the phase changes nothing.
-pub fn step(device: &mut BootDevice, happening: &Happening, now: Timestamp, silence: Duration) -> Option<Note> {
+pub fn step(
+    device: &mut BootDevice,
+    happening: &Happening,
+    now: Timestamp,
+    silence: Duration,
+) -> Option<Note> {
     let before = device.phase.clone();
     let told = happen(device, happening, now);
     if device.phase != before {
@@ -90,12 +115,16 @@ fn happen(device: &mut BootDevice, happening: &Happening, now: Timestamp) -> Opt
                     device.phase = P::Registered;
                     note("registered", "its ramdisk runs")
                 }
-                P::Provisioning { run } if again => {
-                    note("rebooted", format!("it booted again while run {run} makes its image"))
-                }
-                P::Installing { run } if again => {
-                    note("rebooted", format!("it booted again while the image of run {run} was written; that begins anew"))
-                }
+                P::Provisioning { run } if again => note(
+                    "rebooted",
+                    format!("it booted again while run {run} makes its image"),
+                ),
+                P::Installing { run } if again => note(
+                    "rebooted",
+                    format!(
+                        "it booted again while the image of run {run} was written; that begins anew"
+                    ),
+                ),
                 phase => again.then(|| Note {
                     kind: "rebooted",
                     message: format!("its ramdisk runs while it is {}", phase.word()),
@@ -114,7 +143,11 @@ fn happen(device: &mut BootDevice, happening: &Happening, now: Timestamp) -> Opt
         (P::Discovered, H::NoRun { why }) => {
             let told = device.next != *why;
             device.next.clone_from(why);
-            if told { note("no_run", why.clone()) } else { None }
+            if told {
+                note("no_run", why.clone())
+            } else {
+                None
+            }
         }
         (P::Discovered, H::RunStarted { run }) => {
             device.phase = P::Provisioning { run: *run };
@@ -132,30 +165,59 @@ fn happen(device: &mut BootDevice, happening: &Happening, now: Timestamp) -> Opt
             device.manifest = Some(*manifest);
             device.written = 0;
             device.of = 0;
-            note("installing", format!("the image of run {run} is ready for its disk"))
+            note(
+                "installing",
+                format!("the image of run {run} is ready for its disk"),
+            )
         }
         (P::Provisioning { .. }, H::RunEnded { why }) => hold(device, why.clone()),
-        (P::Installing { run }, H::Told(Doing::Installing { run: told, written, of })) if run.0 == *told => {
+        (
+            P::Installing { run },
+            H::Told(Doing::Installing {
+                run: told,
+                written,
+                of,
+            }),
+        ) if run.0 == *told => {
             device.heard_at = now;
             device.written = *written;
             device.of = *of;
             None
         }
-        (P::Installing { run }, H::Told(Doing::Installed { run: told, digest })) if run.0 == *told => {
+        (P::Installing { run }, H::Told(Doing::Installed { run: told, digest }))
+            if run.0 == *told =>
+        {
             device.heard_at = now;
-            if device.manifest.is_some_and(|manifest| manifest.to_string() == *digest) {
+            if device
+                .manifest
+                .is_some_and(|manifest| manifest.to_string() == *digest)
+            {
                 device.phase = P::Delivered { run };
                 device.boots_since_delivery = 0;
                 device.written = device.of;
-                note("delivered", format!("the image of run {run} is on its disk, read back and as it should be; the network boots it no more"))
+                note(
+                    "delivered",
+                    format!(
+                        "the image of run {run} is on its disk, read back and as it should be; the network boots it no more"
+                    ),
+                )
             } else {
-                hold(device, format!("it says that it installed another image than that of run {run}"))
+                hold(
+                    device,
+                    format!("it says that it installed another image than that of run {run}"),
+                )
             }
         }
         (P::Installing { run }, H::Told(Doing::Failed { run: told, why })) if run.0 == *told => {
             device.heard_at = now;
             if device.tries >= MOST_TRIES {
-                hold(device, format!("its image could not be installed in {} tries: {why}", device.tries))
+                hold(
+                    device,
+                    format!(
+                        "its image could not be installed in {} tries: {why}",
+                        device.tries
+                    ),
+                )
             } else {
                 note("install_failed", why.clone())
             }
@@ -171,7 +233,13 @@ fn happen(device: &mut BootDevice, happening: &Happening, now: Timestamp) -> Opt
         }
         (P::Booted { .. } | P::Reporting { .. }, H::ToOwnDisk) => {
             device.boots_since_delivery += 1;
-            note("booted", format!("it was sent to its own disk for the {}. time", device.boots_since_delivery))
+            note(
+                "booted",
+                format!(
+                    "it was sent to its own disk for the {}. time",
+                    device.boots_since_delivery
+                ),
+            )
         }
         (P::Delivered { run } | P::Booted { run }, H::Reported) => {
             device.heard_at = now;
@@ -185,8 +253,14 @@ fn happen(device: &mut BootDevice, happening: &Happening, now: Timestamp) -> Opt
             None
         }
         (_, H::TokenReplayed { from }) => {
-            hold(device, format!("a token of it was used a second time, by {from}"));
-            note("token_replayed", format!("a token of it was used a second time, by {from}"))
+            hold(
+                device,
+                format!("a token of it was used a second time, by {from}"),
+            );
+            note(
+                "token_replayed",
+                format!("a token of it was used a second time, by {from}"),
+            )
         }
         (_, H::Overdue) => overdue(device),
         (_, H::Approved) => {
@@ -194,7 +268,9 @@ fn happen(device: &mut BootDevice, happening: &Happening, now: Timestamp) -> Opt
             note("approved", "a person approved it")
         }
         (_, H::Quarantined { reason }) => {
-            device.phase = P::Quarantined { reason: reason.clone() };
+            device.phase = P::Quarantined {
+                reason: reason.clone(),
+            };
             note("quarantined", reason.clone())
         }
         (_, H::Held { reason }) => hold(device, reason.clone()),
@@ -202,7 +278,10 @@ fn happen(device: &mut BootDevice, happening: &Happening, now: Timestamp) -> Opt
             device.phase = P::Registered;
             device.tries = 0;
             device.boots_since_delivery = 0;
-            note("released", "a person released it; it begins anew with its next boot")
+            note(
+                "released",
+                "a person released it; it begins anew with its next boot",
+            )
         }
         (_, H::Reprovision) => {
             device.phase = P::Registered;
@@ -210,7 +289,10 @@ fn happen(device: &mut BootDevice, happening: &Happening, now: Timestamp) -> Opt
             device.manifest = None;
             device.tries = 0;
             device.boots_since_delivery = 0;
-            note("reprovision", "it is to be provisioned anew, from its next boot")
+            note(
+                "reprovision",
+                "it is to be provisioned anew, from its next boot",
+            )
         }
         _ => None,
     }
@@ -226,18 +308,35 @@ fn hold(device: &mut BootDevice, reason: String) -> Option<Note> {
 /// The deadline of the phase has passed.
 fn overdue(device: &mut BootDevice) -> Option<Note> {
     match device.phase.clone() {
-        BootPhase::Registered => note("silent", "it has not told its inventory; its next boot begins anew"),
+        BootPhase::Registered => note(
+            "silent",
+            "it has not told its inventory; its next boot begins anew",
+        ),
         // Both are looked at all the time; nothing is told again.
         BootPhase::Discovered | BootPhase::Provisioning { .. } => None,
         BootPhase::Installing { run } => {
             if device.tries >= MOST_TRIES {
-                hold(device, format!("it went silent while the image of run {run} was written, {} times", device.tries))
+                hold(
+                    device,
+                    format!(
+                        "it went silent while the image of run {run} was written, {} times",
+                        device.tries
+                    ),
+                )
             } else {
-                note("silent", "it went silent while its image was written; its next boot goes on with it")
+                note(
+                    "silent",
+                    "it went silent while its image was written; its next boot goes on with it",
+                )
             }
         }
-        BootPhase::Delivered { .. } => hold(device, "its image is on its disk, and it did not boot again: switch it off and on".to_owned()),
-        BootPhase::Booted { .. } => note("silent", "its own system has not reported; see its console"),
+        BootPhase::Delivered { .. } => hold(
+            device,
+            "its image is on its disk, and it did not boot again: switch it off and on".to_owned(),
+        ),
+        BootPhase::Booted { .. } => {
+            note("silent", "its own system has not reported; see its console")
+        }
         BootPhase::Reporting { .. } => note("silent", "its own system does not report any more"),
         BootPhase::Quarantined { reason } | BootPhase::Held { reason } => note("waits", reason),
     }
@@ -246,18 +345,37 @@ fn overdue(device: &mut BootDevice) -> Option<Note> {
 /// How long a phase may take, and what happens then.
 pub fn deadline(phase: &BootPhase, trust: Trust, silence: Duration) -> (Duration, &'static str) {
     match phase {
-        BootPhase::Registered => (INVENTORY, "its inventory is awaited; without it its next boot begins anew"),
-        BootPhase::Discovered if !trust.may_be_provisioned() => {
-            (REMINDER, "waits for `greenroom device approve`; a reminder then")
-        }
-        BootPhase::Discovered => (LOOK_AGAIN, "a chain whose trigger holds is looked for again"),
-        BootPhase::Provisioning { .. } => (LOOK_AGAIN, "the run is looked at again; its own deadlines count"),
-        BootPhase::Installing { .. } => (silence, "its silence is noted; its next boot goes on, the fourth holds it"),
+        BootPhase::Registered => (
+            INVENTORY,
+            "its inventory is awaited; without it its next boot begins anew",
+        ),
+        BootPhase::Discovered if !trust.may_be_provisioned() => (
+            REMINDER,
+            "waits for `greenroom device approve`; a reminder then",
+        ),
+        BootPhase::Discovered => (
+            LOOK_AGAIN,
+            "a chain whose trigger holds is looked for again",
+        ),
+        BootPhase::Provisioning { .. } => (
+            LOOK_AGAIN,
+            "the run is looked at again; its own deadlines count",
+        ),
+        BootPhase::Installing { .. } => (
+            silence,
+            "its silence is noted; its next boot goes on, the fourth holds it",
+        ),
         BootPhase::Delivered { .. } => (silence * 5, "it is held, because it did not boot again"),
         BootPhase::Booted { .. } => (FIRST_REPORT, "its silence is noted"),
         BootPhase::Reporting { .. } => (REPORTS, "its silence is noted"),
-        BootPhase::Quarantined { .. } => (REMINDER, "a reminder; `greenroom device release` lets it on"),
-        BootPhase::Held { .. } => (REMINDER, "a reminder; `greenroom device release` or `reprovision` lets it on"),
+        BootPhase::Quarantined { .. } => (
+            REMINDER,
+            "a reminder; `greenroom device release` lets it on",
+        ),
+        BootPhase::Held { .. } => (
+            REMINDER,
+            "a reminder; `greenroom device release` or `reprovision` lets it on",
+        ),
     }
 }
 

@@ -47,7 +47,9 @@ fn until_installing() -> BootDevice {
         &[
             Happening::Inventory { disk: "vda".into() },
             Happening::RunStarted { run: RunId(7) },
-            Happening::ImageReady { manifest: manifest() },
+            Happening::ImageReady {
+                manifest: manifest(),
+            },
         ],
     );
     assert_eq!(device.phase, BootPhase::Installing { run: RunId(7) });
@@ -97,7 +99,9 @@ fn a_replayed_token_stops_everything() {
     let mut device = until_installing();
     let told = step(
         &mut device,
-        &Happening::TokenReplayed { from: "192.0.2.9".into() },
+        &Happening::TokenReplayed {
+            from: "192.0.2.9".into(),
+        },
         Timestamp(9),
         SILENCE,
     );
@@ -109,7 +113,12 @@ fn a_replayed_token_stops_everything() {
 #[test]
 fn power_lost_while_writing_begins_anew_and_not_for_ever() {
     let mut device = until_installing();
-    after(&mut device, &[Happening::Registered { boot_id: "b".into() }]);
+    after(
+        &mut device,
+        &[Happening::Registered {
+            boot_id: "b".into(),
+        }],
+    );
     assert_eq!(device.phase.word(), "installing");
     device.tries = MOST_TRIES;
     after(&mut device, &[Happening::Overdue]);
@@ -140,15 +149,28 @@ fn any_happening() -> impl Strategy<Value = Happening> {
         Just(Happening::Inventory { disk: "vda".into() }),
         Just(Happening::NoRun { why: "none".into() }),
         (1_i64..3).prop_map(|run| Happening::RunStarted { run: RunId(run) }),
-        Just(Happening::ImageReady { manifest: manifest() }),
+        Just(Happening::ImageReady {
+            manifest: manifest()
+        }),
         Just(Happening::RunEnded { why: "no".into() }),
         (1_i64..3).prop_map(|run| Happening::RunGoesOn { run: RunId(run) }),
-        (1_i64..3).prop_map(|run| Happening::Told(Doing::Installing { run, written: 1, of: 2 })),
+        (1_i64..3).prop_map(|run| Happening::Told(Doing::Installing {
+            run,
+            written: 1,
+            of: 2
+        })),
         (1_i64..3, any::<bool>()).prop_map(|(run, right)| Happening::Told(Doing::Installed {
             run,
-            digest: if right { manifest().to_string() } else { "x".into() }
+            digest: if right {
+                manifest().to_string()
+            } else {
+                "x".into()
+            }
         })),
-        (1_i64..3).prop_map(|run| Happening::Told(Doing::Failed { run, why: "x".into() })),
+        (1_i64..3).prop_map(|run| Happening::Told(Doing::Failed {
+            run,
+            why: "x".into()
+        })),
         Just(Happening::ToOwnDisk),
         Just(Happening::Reported),
         Just(Happening::TokenReplayed { from: "x".into() }),
@@ -169,7 +191,8 @@ proptest! {
             let before = device.phase.clone();
             step(&mut device, happening, Timestamp(index as i64), SILENCE);
             if device.phase.boots_from_disk() && !before.boots_from_disk() {
-                prop_assert!(matches!(before, BootPhase::Installing { .. }));
+                let was_installing = matches!(before, BootPhase::Installing { .. });
+                prop_assert!(was_installing);
                 let right = matches!(happening, Happening::Told(Doing::Installed { digest, .. }) if *digest == manifest().to_string());
                 prop_assert!(right);
             }

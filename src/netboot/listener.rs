@@ -57,9 +57,9 @@ impl IntoResponse for DeskError {
 /// Opens the port; fails where the address is not this host's.
 pub async fn open(settings: &PlaneSettings) -> anyhow::Result<TcpListener> {
     let address = SocketAddr::from((settings.address, settings.port));
-    let listener = TcpListener::bind(address)
-        .await
-        .with_context(|| format!("listening for devices at {address}; see boot.address and boot.port"))?;
+    let listener = TcpListener::bind(address).await.with_context(|| {
+        format!("listening for devices at {address}; see boot.address and boot.port")
+    })?;
     tracing::info!(%address, "devices are listened to");
     Ok(listener)
 }
@@ -103,12 +103,20 @@ pub fn router(desk: Arc<Desk>) -> Router {
 }
 
 fn text(body: String) -> Response {
-    ([(header::CONTENT_TYPE, "text/plain; charset=us-ascii")], body).into_response()
+    (
+        [(header::CONTENT_TYPE, "text/plain; charset=us-ascii")],
+        body,
+    )
+        .into_response()
 }
 
 fn failed(why: &str) -> Response {
     tracing::error!(why, "a boot script cannot be made");
-    (StatusCode::INTERNAL_SERVER_ERROR, "the server failed; its log says why\n").into_response()
+    (
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "the server failed; its log says why\n",
+    )
+        .into_response()
 }
 
 async fn first_script(State(desk): Shared) -> Response {
@@ -131,17 +139,34 @@ struct Claimed {
 
 impl Claimed {
     fn shown(&self) -> String {
-        [&self.uuid, &self.serial, &self.product, &self.arch, &self.platform]
-            .map(|text| text.chars().filter(|c| !c.is_control()).take(64).collect::<String>())
-            .join(" | ")
+        [
+            &self.uuid,
+            &self.serial,
+            &self.product,
+            &self.arch,
+            &self.platform,
+        ]
+        .map(|text| {
+            text.chars()
+                .filter(|c| !c.is_control())
+                .take(64)
+                .collect::<String>()
+        })
+        .join(" | ")
     }
 }
 
-async fn script(State(desk): Shared, Path(mac): Path<String>, query: Result<Query<Claimed>, QueryRejection>) -> Response {
+async fn script(
+    State(desk): Shared,
+    Path(mac): Path<String>,
+    query: Result<Query<Claimed>, QueryRejection>,
+) -> Response {
     let Ok(mac) = mac.parse::<Mac>() else {
         return (StatusCode::NOT_FOUND, "that is no address\n").into_response();
     };
-    let claimed = query.map(|Query(claimed)| claimed.shown()).unwrap_or_default();
+    let claimed = query
+        .map(|Query(claimed)| claimed.shown())
+        .unwrap_or_default();
     match desk.script(mac, &claimed).await {
         Ok(Some(script)) => text(script),
         Ok(None) => (StatusCode::NOT_FOUND, "there is no script for it\n").into_response(),
@@ -155,7 +180,11 @@ struct FailedAt {
     at: String,
 }
 
-async fn script_failed(State(desk): Shared, Path(mac): Path<String>, query: Result<Query<FailedAt>, QueryRejection>) -> Response {
+async fn script_failed(
+    State(desk): Shared,
+    Path(mac): Path<String>,
+    query: Result<Query<FailedAt>, QueryRejection>,
+) -> Response {
     let Ok(mac) = mac.parse::<Mac>() else {
         return (StatusCode::NOT_FOUND, "that is no address\n").into_response();
     };
@@ -167,7 +196,10 @@ async fn script_failed(State(desk): Shared, Path(mac): Path<String>, query: Resu
 }
 
 async fn file(State(desk): Shared, Path(name): Path<String>) -> Response {
-    let decision = match desk.decide(&Client::default(), &Request::BootFile(name)).await {
+    let decision = match desk
+        .decide(&Client::default(), &Request::BootFile(name))
+        .await
+    {
         Ok(decision) => decision,
         Err(error) => return DeskError::from(error).into_response(),
     };
@@ -193,7 +225,11 @@ fn bearer(headers: &HeaderMap) -> Result<&str, DeskError> {
 fn read<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, DeskError> {
     serde_json::from_slice(bytes).map_err(|error| {
         // What was sent is not repeated: it may be anything.
-        DeskError::Invalid(format!("it does not fit: line {}, column {}", error.line(), error.column()))
+        DeskError::Invalid(format!(
+            "it does not fit: line {}, column {}",
+            error.line(),
+            error.column()
+        ))
     })
 }
 
@@ -212,12 +248,20 @@ async fn register(
     Ok(Json(desk.register(&order, address(&peer)).await?))
 }
 
-async fn tell_inventory(State(desk): Shared, headers: HeaderMap, body: Bytes) -> Result<Response, DeskError> {
+async fn tell_inventory(
+    State(desk): Shared,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, DeskError> {
     desk.inventory(bearer(&headers)?, &body).await?;
     Ok(Json(json!({})).into_response())
 }
 
-async fn heartbeat(State(desk): Shared, headers: HeaderMap, body: Bytes) -> Result<Json<Order>, DeskError> {
+async fn heartbeat(
+    State(desk): Shared,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Json<Order>, DeskError> {
     let heartbeat: Heartbeat = read(&body)?;
     Ok(Json(desk.heartbeat(bearer(&headers)?, &heartbeat).await?))
 }
@@ -229,10 +273,17 @@ async fn exchange(
     body: Bytes,
 ) -> Result<Json<Credential>, DeskError> {
     let order: Exchange = read(&body)?;
-    Ok(Json(desk.exchange(bearer(&headers)?, &order, address(&peer)).await?))
+    Ok(Json(
+        desk.exchange(bearer(&headers)?, &order, address(&peer))
+            .await?,
+    ))
 }
 
-async fn telemetry(State(desk): Shared, headers: HeaderMap, body: Bytes) -> Result<Response, DeskError> {
+async fn telemetry(
+    State(desk): Shared,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, DeskError> {
     let telemetry: Telemetry = read(&body)?;
     desk.telemetry(bearer(&headers)?, &telemetry).await?;
     Ok(Json(json!({})).into_response())

@@ -31,6 +31,8 @@ const PAUSES: [Duration; 5] = [
     Duration::from_secs(15),
     Duration::from_secs(60),
 ];
+/// What is stored of the log per second: a flood of made-up addresses must not become one of writes.
+const MOST_HEARD_PER_S: u32 = 50;
 /// One that ran for so long was well: the next end is not a series.
 const WELL: Duration = Duration::from_secs(60);
 
@@ -69,7 +71,8 @@ pub fn prepare(settings: &Settings) -> anyhow::Result<()> {
         })?;
         place(&files.places.tftp.join(file.name()), &bytes)?;
     }
-    let text = dnsmasq::configuration(&settings.plane, &settings.decision, &files.places).to_string();
+    let text =
+        dnsmasq::configuration(&settings.plane, &settings.decision, &files.places).to_string();
     place(&files.configuration, text.as_bytes())?;
     Ok(())
 }
@@ -77,7 +80,8 @@ pub fn prepare(settings: &Settings) -> anyhow::Result<()> {
 fn place(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap_or(Path::new("/")))?;
     file.write_all(bytes)?;
-    file.as_file().set_permissions(fs::Permissions::from_mode(0o644))?;
+    file.as_file()
+        .set_permissions(fs::Permissions::from_mode(0o644))?;
     file.persist(path).map_err(|error| error.error)?;
     Ok(())
 }
@@ -137,6 +141,7 @@ async fn listen(child: &mut Child, desk: &Arc<Desk>, stop: &CancellationToken) -
     };
     let mut log = BufReader::new(stderr);
     let mut line = Vec::new();
+    let mut share = Share::new();
     loop {
         line.clear();
         let mut bounded = (&mut log).take(MAX_LINE_BYTES);
@@ -156,9 +161,38 @@ async fn listen(child: &mut Child, desk: &Arc<Desk>, stop: &CancellationToken) -
             tracing::info!(said = %heard.says(), "tftp");
             continue;
         };
+        if !share.admits(tokio::time::Instant::now()) {
+            continue;
+        }
         if let Err(error) = desk.heard(mac, heard.says()).await {
             tracing::warn!(%error, "what dnsmasq heard cannot be stored");
         }
+    }
+}
+
+/// So much of the log per second.
+struct Share {
+    second: tokio::time::Instant,
+    taken: u32,
+}
+
+impl Share {
+    fn new() -> Self {
+        Self {
+            second: tokio::time::Instant::now(),
+            taken: 0,
+        }
+    }
+
+    fn admits(&mut self, now: tokio::time::Instant) -> bool {
+        if now.duration_since(self.second) >= Duration::from_secs(1) {
+            *self = Self {
+                second: now,
+                taken: 0,
+            };
+        }
+        self.taken += 1;
+        self.taken <= MOST_HEARD_PER_S
     }
 }
 
@@ -166,7 +200,10 @@ async fn end(child: &mut Child) {
     if let Some(pid) = child.id() {
         let _ = kill(Pid::from_raw(pid as i32), Signal::SIGTERM);
     }
-    if tokio::time::timeout(Duration::from_secs(3), child.wait()).await.is_err() {
+    if tokio::time::timeout(Duration::from_secs(3), child.wait())
+        .await
+        .is_err()
+    {
         let _ = child.kill().await;
     }
 }
@@ -187,9 +224,16 @@ async fn end_leftover(files: &Files) {
 }
 
 fn leftover(files: &Files) -> Option<i32> {
-    let pid: i32 = fs::read_to_string(&files.places.pid).ok()?.trim().parse().ok()?;
+    let pid: i32 = fs::read_to_string(&files.places.pid)
+        .ok()?
+        .trim()
+        .parse()
+        .ok()?;
     let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let ours = format!("--conf-file={}", files.configuration.display());
-    let is_ours = pid > 1 && line.split(|byte| *byte == 0).any(|word| word == ours.as_bytes());
+    let is_ours = pid > 1
+        && line
+            .split(|byte| *byte == 0)
+            .any(|word| word == ours.as_bytes());
     is_ours.then_some(pid)
 }

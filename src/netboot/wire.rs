@@ -172,19 +172,35 @@ pub struct Heartbeat {
 pub enum Doing {
     Idle,
     /// Bytes of the image that are on the disk, of how many.
-    Installing { run: i64, written: u64, of: u64 },
+    Installing {
+        run: i64,
+        written: u64,
+        of: u64,
+    },
     /// Every byte was read back from the disk. `digest` is the manifest's.
-    Installed { run: i64, digest: String },
+    Installed {
+        run: i64,
+        digest: String,
+    },
     /// What it was told to do failed.
-    Failed { run: i64, why: String },
+    Failed {
+        run: i64,
+        why: String,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "order", rename_all = "snake_case")]
 pub enum Order {
-    Wait { why: String },
+    Wait {
+        why: String,
+    },
     /// Exchange the token, then write the image to the disk of this name.
-    Install { run: i64, token: String, disk: String },
+    Install {
+        run: i64,
+        token: String,
+        disk: String,
+    },
     Reboot,
     PowerOff,
 }

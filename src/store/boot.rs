@@ -160,9 +160,7 @@ pub async fn device_get(
 }
 
 /// All of them, in the order in which they came.
-pub async fn device_list(
-    connection: &mut SqliteConnection,
-) -> Result<Vec<BootDevice>, StoreError> {
+pub async fn device_list(connection: &mut SqliteConnection) -> Result<Vec<BootDevice>, StoreError> {
     sqlx::query("SELECT body FROM boot_devices ORDER BY device")
         .fetch_all(connection)
         .await?
@@ -272,13 +270,11 @@ pub async fn token_revoke(
     kinds: &[TokenKind],
 ) -> Result<(), StoreError> {
     for kind in kinds {
-        sqlx::query(
-            "DELETE FROM boot_tokens WHERE device = $1 AND kind = $2 AND used_at IS NULL",
-        )
-        .bind(device.to_string())
-        .bind(kind.word())
-        .execute(&mut *connection)
-        .await?;
+        sqlx::query("DELETE FROM boot_tokens WHERE device = $1 AND kind = $2 AND used_at IS NULL")
+            .bind(device.to_string())
+            .bind(kind.word())
+            .execute(&mut *connection)
+            .await?;
     }
     Ok(())
 }
@@ -372,6 +368,11 @@ pub async fn telemetry_list(
         .fetch_all(connection)
         .await?
         .into_iter()
-        .map(|row| Ok((Timestamp(row.try_get("at")?), from_text(row.try_get("body")?)?)))
+        .map(|row| {
+            Ok((
+                Timestamp(row.try_get("at")?),
+                from_text(row.try_get("body")?)?,
+            ))
+        })
         .collect()
 }

@@ -9,8 +9,8 @@ use serde::Deserialize;
 use super::Shared;
 use super::extract::{Body, Params};
 use super::refusal::{Refusal, Why};
-use crate::api::boot::{BootEventView, BootView, ChangeBoot, ExplainBoot, ExplainedBoot};
 use crate::api::Time;
+use crate::api::boot::{BootEventView, BootView, ChangeBoot, ExplainBoot, ExplainedBoot};
 use crate::netboot::client::{Client, IpxeFeatures};
 use crate::netboot::decide::Request;
 use crate::netboot::desk::{Desk, OperatorError};
@@ -94,7 +94,9 @@ pub async fn events(
     State(app): Shared,
     Params(query): Params<After>,
 ) -> Result<Json<Vec<BootEventView>>, Refusal> {
-    let found = desk(&app)?.events(query.device.as_deref(), query.after, MOST_EVENTS).await?;
+    let found = desk(&app)?
+        .events(query.device.as_deref(), query.after, MOST_EVENTS)
+        .await?;
     Ok(Json(found.iter().map(event).collect()))
 }
 
@@ -104,13 +106,17 @@ pub async fn explain(
     Body(order): Body<ExplainBoot>,
 ) -> Result<Json<Vec<ExplainedBoot>>, Refusal> {
     let desk = desk(&app)?;
-    let mac: Mac = mac.parse().map_err(|error| Refusal::mistake(format!("{error}")))?;
+    let mac: Mac = mac
+        .parse()
+        .map_err(|error| Refusal::mistake(format!("{error}")))?;
     let client = Client {
         mac: Some(mac),
         arches: order.arches,
         user_class: order.user_class,
         vendor_class: order.vendor_class,
-        ipxe: order.ipxe_http.map(|http| IpxeFeatures { http: Some(http) }),
+        ipxe: order
+            .ipxe_http
+            .map(|http| IpxeFeatures { http: Some(http) }),
         uuid_option: None,
     };
     let mut explained = Vec::new();
@@ -158,7 +164,12 @@ fn view(device: &BootDevice) -> BootView {
         heard_at: Time::of(device.heard_at),
         written_bytes: device.written,
         image_bytes: device.of,
-        macs: device.fingerprint.macs.iter().map(ToString::to_string).collect(),
+        macs: device
+            .fingerprint
+            .macs
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
         telemetry: None,
         telemetry_at: None,
         events: Vec::new(),

@@ -30,7 +30,10 @@ impl Bench {
             eprintln!("skipped, because the image is not built; run `vagrant/lab images device`");
             return None;
         }
-        let folder = tempfile::Builder::new().prefix("netboot-").tempdir_in(&lab).unwrap();
+        let folder = tempfile::Builder::new()
+            .prefix("netboot-")
+            .tempdir_in(&lab)
+            .unwrap();
         use std::os::unix::fs::PermissionsExt;
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
         std::os::unix::fs::symlink(lab.join("images"), folder.path().join("images")).unwrap();
@@ -52,7 +55,9 @@ impl Bench {
             .spawn()
             .unwrap();
         let bench = Self { folder, daemon };
-        bench.until("the daemon answers", |bench| bench.json(&["status"]).is_some());
+        bench.until("the daemon answers", |bench| {
+            bench.json(&["status"]).is_some()
+        });
         Some(bench)
     }
 
@@ -64,11 +69,15 @@ impl Bench {
         let mut all = arguments.to_vec();
         all.extend(["-o", "json"]);
         let output = greenroom(self.folder.path(), &all).output().unwrap();
-        output.status.success().then(|| serde_json::from_slice(&output.stdout).unwrap())
+        output
+            .status
+            .success()
+            .then(|| serde_json::from_slice(&output.stdout).unwrap())
     }
 
     fn console(&self) -> String {
-        String::from_utf8_lossy(&std::fs::read(self.path("console")).unwrap_or_default()).into_owned()
+        String::from_utf8_lossy(&std::fs::read(self.path("console")).unwrap_or_default())
+            .into_owned()
     }
 
     fn until(&self, what: &str, mut done: impl FnMut(&Self) -> bool) {
@@ -76,8 +85,15 @@ impl Bench {
         while !done(self) {
             if begun.elapsed() > PATIENCE {
                 let log = std::fs::read_to_string(self.path("serve.log")).unwrap_or_default();
-                let log: Vec<&str> = log.lines().filter(|line| !line.contains("greenroom::dnsmasq")).collect();
-                panic!("{what}: not within {PATIENCE:?}\nconsole:\n{}\nlog:\n{}", self.console(), log.join("\n"));
+                let log: Vec<&str> = log
+                    .lines()
+                    .filter(|line| !line.contains("greenroom::dnsmasq"))
+                    .collect();
+                panic!(
+                    "{what}: not within {PATIENCE:?}\nconsole:\n{}\nlog:\n{}",
+                    self.console(),
+                    log.join("\n")
+                );
             }
             std::thread::sleep(Duration::from_millis(100));
         }
@@ -85,13 +101,19 @@ impl Bench {
 
     fn device(&self, state: &str) -> Option<Value> {
         let all = self.json(&["device", "watch", "--once"])?;
-        let found = all.as_array()?.iter().find(|view| view["state"] == state && view["macs"][0] == MAC)?;
+        let found = all
+            .as_array()?
+            .iter()
+            .find(|view| view["state"] == state && view["macs"][0] == MAC)?;
         Some(found.clone())
     }
 
     fn power_on(&self) {
         let disk = self.path("disk.qcow2");
-        run(Command::new("qemu-img").args(["create", "-q", "-f", "qcow2"]).arg(&disk).arg("9G"));
+        run(Command::new("qemu-img")
+            .args(["create", "-q", "-f", "qcow2"])
+            .arg(&disk)
+            .arg("9G"));
         use std::os::unix::fs::PermissionsExt;
         std::fs::set_permissions(&disk, std::fs::Permissions::from_mode(0o666)).unwrap();
         let xml = format!(
@@ -108,14 +130,21 @@ impl Bench {
         );
         let file = self.path("device.xml");
         std::fs::write(&file, xml).unwrap();
-        run(Command::new("virsh").args(["-q", "-c", "qemu:///system", "create"]).arg(file));
+        run(Command::new("virsh")
+            .args(["-q", "-c", "qemu:///system", "create"])
+            .arg(file));
     }
 }
 
 impl Drop for Bench {
     fn drop(&mut self) {
-        let _ = Command::new("virsh").args(["-q", "-c", "qemu:///system", "destroy", NAME]).output();
-        let _ = kill(Pid::from_raw(self.daemon.id().cast_signed()), Signal::SIGTERM);
+        let _ = Command::new("virsh")
+            .args(["-q", "-c", "qemu:///system", "destroy", NAME])
+            .output();
+        let _ = kill(
+            Pid::from_raw(self.daemon.id().cast_signed()),
+            Signal::SIGTERM,
+        );
         let _ = self.daemon.wait();
     }
 }
@@ -133,7 +162,11 @@ fn greenroom(state: &Path, arguments: &[&str]) -> Command {
 
 fn run(command: &mut Command) {
     let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{command:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 #[test]
@@ -142,12 +175,18 @@ fn a_bios_machine_with_an_empty_disk_becomes_known() {
     let begun = Instant::now();
     bench.power_on();
     bench.until("dnsmasq hears it", |bench| {
-        bench.device("seen").is_some() || bench.device("registered").is_some() || bench.device("discovered").is_some()
+        bench.device("seen").is_some()
+            || bench.device("registered").is_some()
+            || bench.device("discovered").is_some()
     });
     let seen = begun.elapsed();
-    bench.until("its ramdisk runs", |bench| bench.console().contains("greenroom: ramdisk up"));
+    bench.until("its ramdisk runs", |bench| {
+        bench.console().contains("greenroom: ramdisk up")
+    });
     let up = begun.elapsed();
-    bench.until("it is discovered", |bench| bench.device("discovered").is_some());
+    bench.until("it is discovered", |bench| {
+        bench.device("discovered").is_some()
+    });
     let discovered = begun.elapsed();
     eprintln!("power-on to seen {seen:.1?}, to ramdisk {up:.1?}, to discovered {discovered:.1?}");
     let name = format!("device-{}", MAC.replace(':', ""));
@@ -161,7 +200,11 @@ fn a_bios_machine_with_an_empty_disk_becomes_known() {
     let view = bench.device("discovered").unwrap();
     assert_eq!(view["trust"], "discovery");
     assert!(view["next"].as_str().unwrap().contains("approve"), "{view}");
-    bench.until("it was told to wait", |bench| bench.console().contains("has to approve"));
-    let explained = bench.json(&["boot", "explain", "--mac", MAC, "--arch", "0"]).unwrap();
+    bench.until("it was told to wait", |bench| {
+        bench.console().contains("has to approve")
+    });
+    let explained = bench
+        .json(&["boot", "explain", "--mac", MAC, "--arch", "0"])
+        .unwrap();
     assert_eq!(explained[0]["answer"], "file undionly.kpxe by TFTP");
 }

@@ -73,7 +73,12 @@ impl Station {
             streams: 2,
             silence: Duration::from_secs(60),
         };
-        let desk = Desk::new(services, daemon.dispatch.clone(), daemon.images.clone(), settings);
+        let desk = Desk::new(
+            services,
+            daemon.dispatch.clone(),
+            daemon.images.clone(),
+            settings,
+        );
         let stop = CancellationToken::new();
         tokio::spawn(listener::serve(listener, desk.clone(), stop.clone()));
         tokio::spawn(desk.clone().run(stop.clone()));
@@ -88,7 +93,9 @@ impl Station {
     }
 
     pub fn pass(&self, span: Duration) {
-        self.hands.0.fetch_add(span.as_micros() as i64, Ordering::SeqCst);
+        self.hands
+            .0
+            .fetch_add(span.as_micros() as i64, Ordering::SeqCst);
     }
 
     pub fn agent(&self, n: u8) -> Agent {
@@ -137,7 +144,8 @@ pub struct Said {
 
 impl Said {
     pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("{}: {}", self.status, self.text()))
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|_| panic!("{}: {}", self.status, self.text()))
     }
 
     pub fn text(&self) -> String {
@@ -192,7 +200,9 @@ impl Agent {
     }
 
     pub async fn register(&mut self) -> u16 {
-        let said = self.post("/device/v1/register", "", &self.registration()).await;
+        let said = self
+            .post("/device/v1/register", "", &self.registration())
+            .await;
         if said.status == 200 {
             self.session = said.json()["session"].as_str().unwrap().to_owned();
         }
@@ -200,12 +210,15 @@ impl Agent {
     }
 
     pub async fn tell_inventory(&self) -> u16 {
-        self.post("/device/v1/inventory", &self.session, &self.inventory()).await.status
+        self.post("/device/v1/inventory", &self.session, &self.inventory())
+            .await
+            .status
     }
 
     pub async fn heartbeat(&self, doing: Value) -> Said {
         let body = json!({ "boot_id": self.boot, "sequence": 1, "doing": doing });
-        self.post("/device/v1/heartbeat", &self.session, &body).await
+        self.post("/device/v1/heartbeat", &self.session, &body)
+            .await
     }
 
     pub async fn idle(&self) -> Value {
@@ -213,12 +226,21 @@ impl Agent {
     }
 
     pub async fn exchange(&self, token: &str) -> Said {
-        self.post("/device/v1/exchange", &self.session, &json!({ "token": token })).await
+        self.post(
+            "/device/v1/exchange",
+            &self.session,
+            &json!({ "token": token }),
+        )
+        .await
     }
 
     pub async fn post(&self, path: &str, bearer: &str, body: &Value) -> Said {
         let body = body.to_string();
-        let bearer = if bearer.is_empty() { String::new() } else { format!("Authorization: Bearer {bearer}\r\n") };
+        let bearer = if bearer.is_empty() {
+            String::new()
+        } else {
+            format!("Authorization: Bearer {bearer}\r\n")
+        };
         self.send(format!(
             "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{bearer}Content-Length: {}\r\n\r\n{body}",
             body.len()
@@ -227,10 +249,21 @@ impl Agent {
     }
 
     pub async fn get(&self, path: &str, bearer: &str, range: &str) -> Said {
-        let bearer = if bearer.is_empty() { String::new() } else { format!("Authorization: Bearer {bearer}\r\n") };
-        let range = if range.is_empty() { String::new() } else { format!("Range: {range}\r\n") };
-        self.send(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{bearer}{range}\r\n").into_bytes())
-            .await
+        let bearer = if bearer.is_empty() {
+            String::new()
+        } else {
+            format!("Authorization: Bearer {bearer}\r\n")
+        };
+        let range = if range.is_empty() {
+            String::new()
+        } else {
+            format!("Range: {range}\r\n")
+        };
+        self.send(
+            format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{bearer}{range}\r\n")
+                .into_bytes(),
+        )
+        .await
     }
 
     /// These bytes, then everything that comes back.
@@ -238,15 +271,23 @@ impl Agent {
         let address = self.address;
         tokio::task::spawn_blocking(move || {
             let mut stream = TcpStream::connect(address).unwrap();
-            stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+            stream
+                .set_read_timeout(Some(Duration::from_secs(60)))
+                .unwrap();
             // A server that has heard enough may close before all is sent.
             let _ = stream.write_all(&bytes);
             let mut all = Vec::new();
             let _ = stream.read_to_end(&mut all);
-            let end = all.windows(4).position(|four| four == b"\r\n\r\n").map_or(all.len(), |at| at + 4);
+            let end = all
+                .windows(4)
+                .position(|four| four == b"\r\n\r\n")
+                .map_or(all.len(), |at| at + 4);
             let head = String::from_utf8_lossy(&all[..end]).into_owned();
             Said {
-                status: head.get(9..12).and_then(|digits| digits.parse().ok()).unwrap_or(0),
+                status: head
+                    .get(9..12)
+                    .and_then(|digits| digits.parse().ok())
+                    .unwrap_or(0),
                 head,
                 body: all[end..].to_vec(),
             }

@@ -34,7 +34,7 @@ demo_compile() {
   step "compile" build_release
 }
 
-demo_images() { step "images" build_images tiny toolbox; }
+demo_images() { step "images" build_images tiny toolbox device; }
 
 # The daemon outlives this command; its pid is noted by the shell that becomes it.
 demo_daemon() {

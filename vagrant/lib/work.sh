@@ -112,7 +112,7 @@ command_bench() {
 }
 
 run_bench() {
-  (cd "$CHECKOUT" && cargo bench --locked --bench lab --no-run && cargo build --release --locked) || return
+  (cd "$CHECKOUT" && cargo bench --locked --bench lab --no-run) && build_release || return
   if [[ -z ${GREENROOM_LAB_SKIP_IMAGES:-} ]]; then build_images tiny toolbox || return; fi
   (cd "$CHECKOUT" && in_lab_with_environment env GREENROOM_LAB_READY=1 cargo bench --locked --bench lab -- "$@")
 }

@@ -106,7 +106,10 @@ fn check(manifest: &Manifest, disk_bytes: u64) -> Result<(), String> {
             && (1..=2 * PIECE_BYTES).contains(&piece.length)
             && end.is_some_and(|end| end <= manifest.disk_bytes);
         if !lawful {
-            return Err(format!("the manifest's piece at {} makes no sense", piece.at));
+            return Err(format!(
+                "the manifest's piece at {} makes no sense",
+                piece.at
+            ));
         }
         at = piece.at + piece.bytes;
         from += piece.length;
@@ -133,7 +136,11 @@ impl Writer<'_> {
     /// survives, and none of the new one is there before the end.
     fn clear(&self) -> Result<(), String> {
         let mut at = 0;
-        let first_end = self.manifest.pieces.first().map_or(0, |piece| piece.at + piece.bytes);
+        let first_end = self
+            .manifest
+            .pieces
+            .first()
+            .map_or(0, |piece| piece.at + piece.bytes);
         zero(self.file, 0, first_end)?;
         for piece in &self.manifest.pieces {
             zero(self.file, at, piece.at)?;
@@ -168,7 +175,9 @@ impl Writer<'_> {
             let (mut answer, _) = match stream {
                 Some(stream) => stream,
                 None => {
-                    let answer = self.server.get_from("/device/v1/data", self.credential, piece.from)?;
+                    let answer =
+                        self.server
+                            .get_from("/device/v1/data", self.credential, piece.from)?;
                     (answer, piece.from)
                 }
             };
@@ -186,15 +195,21 @@ impl Writer<'_> {
         let unpacked = zstd::bulk::decompress(&stored, piece.bytes as usize)
             .map_err(|error| format!("unpacking the piece at {}: {error}", piece.at))?;
         if unpacked.len() as u64 != piece.bytes {
-            return Err(format!("the piece at {} has another size than announced", piece.at));
+            return Err(format!(
+                "the piece at {} has another size than announced",
+                piece.at
+            ));
         }
         Ok(unpacked)
     }
 
     /// All on the disk, and none of it in memory any more: what is read next comes from the disk.
     fn settle(&self) -> Result<(), String> {
-        self.file.sync_all().map_err(|error| format!("flushing the disk: {error}"))?;
-        call(self.file, BLKFLSBUF, std::ptr::null::<u64>()).map_err(|error| format!("BLKFLSBUF: {error}"))
+        self.file
+            .sync_all()
+            .map_err(|error| format!("flushing the disk: {error}"))?;
+        call(self.file, BLKFLSBUF, std::ptr::null::<u64>())
+            .map_err(|error| format!("BLKFLSBUF: {error}"))
     }
 }
 
@@ -202,7 +217,9 @@ impl Writer<'_> {
 fn is_there(file: &File, piece: &Piece) -> bool {
     let mut block = [0; 4096];
     let length = block.len().min(piece.bytes as usize);
-    if file.read_exact_at(&mut block[..length], piece.at).is_err() || block.iter().all(|byte| *byte == 0) {
+    if file.read_exact_at(&mut block[..length], piece.at).is_err()
+        || block.iter().all(|byte| *byte == 0)
+    {
         return false;
     }
     verify(file, piece).is_ok()
@@ -215,7 +232,10 @@ fn verify(file: &File, piece: &Piece) -> Result<(), String> {
     if sha256(&bytes) == piece.unpacked {
         Ok(())
     } else {
-        Err(format!("the disk does not hold what was written at {}", piece.at))
+        Err(format!(
+            "the disk does not hold what was written at {}",
+            piece.at
+        ))
     }
 }
 
@@ -266,7 +286,10 @@ fn insist<T>(mut work: impl FnMut() -> Result<T, Failure>) -> Result<T, String> 
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 #[cfg(test)]
@@ -294,7 +317,10 @@ mod tests {
     #[test]
     fn a_manifest_that_makes_no_sense_is_refused() {
         assert_eq!(check(&manifest(), 1 << 20), Ok(()));
-        assert!(check(&manifest(), (1 << 20) - 1).is_err(), "a disk too small");
+        assert!(
+            check(&manifest(), (1 << 20) - 1).is_err(),
+            "a disk too small"
+        );
         let broken: [fn(&mut Manifest); 6] = [
             |m| m.pieces[1].at = 4095,
             |m| m.pieces[1].at = (1 << 20) - 4095,

@@ -62,7 +62,11 @@ fn cpu(text: &str) -> Cpu {
         model: values("model name").next().unwrap_or_default(),
         vendor: values("vendor_id").next().unwrap_or_default(),
         sockets: (sockets.len() as u32).max(1),
-        cores: if cores.is_empty() { threads } else { cores.len() as u32 },
+        cores: if cores.is_empty() {
+            threads
+        } else {
+            cores.len() as u32
+        },
         threads,
     }
 }

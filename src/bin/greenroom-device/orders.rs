@@ -16,7 +16,8 @@ use crate::{image, inventory};
 pub type Progress = Arc<Mutex<Doing>>;
 
 pub fn serve() -> Result<(), String> {
-    let url = kernel_argument("greenroom.url").ok_or("the kernel command line has no greenroom.url=")?;
+    let url =
+        kernel_argument("greenroom.url").ok_or("the kernel command line has no greenroom.url=")?;
     let server = Server::new(&url)?;
     let found = inventory::take();
     loop {
@@ -29,7 +30,9 @@ pub fn serve() -> Result<(), String> {
 }
 
 fn register(server: &Server, found: &Inventory) -> Registered {
-    let boot_mac = kernel_argument("greenroom.mac").unwrap_or_default().replace('-', ":");
+    let boot_mac = kernel_argument("greenroom.mac")
+        .unwrap_or_default()
+        .replace('-', ":");
     let mut pause = Duration::from_millis(250);
     loop {
         let order = Register {
@@ -112,7 +115,11 @@ fn obey(server: &Server, session: &Registered, found: &Inventory) {
                     Order::PowerOff => leave("poweroff"),
                     Order::Install { run, token, disk } if work.is_none() => {
                         println!("greenroom: installing run {run} on {disk}");
-                        *lock(&progress) = Doing::Installing { run, written: 0, of: 0 };
+                        *lock(&progress) = Doing::Installing {
+                            run,
+                            written: 0,
+                            of: 0,
+                        };
                         work = Some(start(server, session, run, token, disk, &progress));
                     }
                     Order::Install { .. } => {}
@@ -152,13 +159,17 @@ fn start(
 }
 
 pub fn lock(progress: &Progress) -> std::sync::MutexGuard<'_, Doing> {
-    progress.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    progress
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 fn run_of(doing: &Doing) -> i64 {
     match doing {
         Doing::Idle => 0,
-        Doing::Installing { run, .. } | Doing::Installed { run, .. } | Doing::Failed { run, .. } => *run,
+        Doing::Installing { run, .. }
+        | Doing::Installed { run, .. }
+        | Doing::Failed { run, .. } => *run,
     }
 }
 
@@ -166,6 +177,8 @@ fn run_of(doing: &Doing) -> i64 {
 fn leave(how: &str) {
     println!("greenroom: {how}");
     let _ = std::process::Command::new("/bin/sync").status();
-    let _ = std::process::Command::new(format!("/sbin/{how}")).arg("-f").status();
+    let _ = std::process::Command::new(format!("/sbin/{how}"))
+        .arg("-f")
+        .status();
     std::thread::sleep(Duration::from_secs(60));
 }

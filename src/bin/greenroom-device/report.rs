@@ -25,7 +25,8 @@ pub struct Settings {
 pub fn serve() -> Result<(), String> {
     let path = format!("{HOME}/device.json");
     let text = std::fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
-    let settings: Settings = serde_json::from_str(&text).map_err(|error| format!("{path}: {error}"))?;
+    let settings: Settings =
+        serde_json::from_str(&text).map_err(|error| format!("{path}: {error}"))?;
     let server = Server::new(&settings.url)?;
     let mut before = Ticks::now();
     let mut pause = Duration::from_secs(1);
@@ -68,7 +69,10 @@ impl Ticks {
         let all: u64 = numbers.iter().sum();
         // Fourth and fifth are idle and waiting for a disk.
         let idle: u64 = numbers.iter().skip(3).take(2).sum();
-        Self { busy: all - idle, all }
+        Self {
+            busy: all - idle,
+            all,
+        }
     }
 
     fn busy_since(&self, before: &Self) -> f64 {
@@ -129,7 +133,10 @@ fn network(text: &str) -> (u64, u64) {
         if name.trim() == "lo" {
             continue;
         }
-        let numbers: Vec<u64> = numbers.split_ascii_whitespace().filter_map(|word| word.parse().ok()).collect();
+        let numbers: Vec<u64> = numbers
+            .split_ascii_whitespace()
+            .filter_map(|word| word.parse().ok())
+            .collect();
         sums.0 += numbers.first().unwrap_or(&0);
         sums.1 += numbers.get(8).unwrap_or(&0);
     }
@@ -145,7 +152,12 @@ fn disks(text: &str) -> (u64, u64) {
         if !std::path::Path::new(&format!("/sys/block/{name}/device")).exists() {
             continue;
         }
-        let number = |index: usize| words.get(index).and_then(|word| word.parse::<u64>().ok()).unwrap_or(0);
+        let number = |index: usize| {
+            words
+                .get(index)
+                .and_then(|word| word.parse::<u64>().ok())
+                .unwrap_or(0)
+        };
         sums.0 += number(5) * 512;
         sums.1 += number(9) * 512;
     }
@@ -159,7 +171,10 @@ fn root() -> (u64, u64) {
     if unsafe { nix::libc::statvfs(path.as_ptr().cast(), &mut space) } != 0 {
         return (0, 0);
     }
-    (space.f_blocks * space.f_frsize, space.f_bavail * space.f_frsize)
+    (
+        space.f_blocks * space.f_frsize,
+        space.f_bavail * space.f_frsize,
+    )
 }
 
 fn os(text: &str) -> String {
@@ -171,7 +186,10 @@ fn os(text: &str) -> String {
 
 /// Services that run: systemd makes a control group for each.
 fn services() -> Vec<String> {
-    let folders = ["/sys/fs/cgroup/system.slice", "/sys/fs/cgroup/systemd/system.slice"];
+    let folders = [
+        "/sys/fs/cgroup/system.slice",
+        "/sys/fs/cgroup/systemd/system.slice",
+    ];
     let mut services: Vec<String> = folders
         .iter()
         .flat_map(names)
@@ -184,7 +202,10 @@ fn services() -> Vec<String> {
 
 fn applications() -> BTreeMap<String, u32> {
     let mut found = BTreeMap::new();
-    for pid in names("/proc").iter().filter(|name| name.bytes().all(|byte| byte.is_ascii_digit())) {
+    for pid in names("/proc")
+        .iter()
+        .filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
+    {
         // Kernel threads have no command line.
         if read(format!("/proc/{pid}/cmdline")).is_none() {
             continue;

@@ -41,8 +41,13 @@ pub fn plant(disk: &str, server: &Server, token: &str) -> Result<(), String> {
                 continue;
             }
             if mount(&name).is_ok() {
-                let is_root = Path::new("/mnt/etc/os-release").exists() && Path::new("/mnt/etc/systemd/system").is_dir();
-                let result = if is_root { write(server, token) } else { Ok(()) };
+                let is_root = Path::new("/mnt/etc/os-release").exists()
+                    && Path::new("/mnt/etc/systemd/system").is_dir();
+                let result = if is_root {
+                    write(server, token)
+                } else {
+                    Ok(())
+                };
                 let _ = Command::new("/bin/umount").arg(ROOT).status();
                 result?;
                 if is_root {
@@ -62,7 +67,11 @@ fn mount(name: &str) -> Result<(), String> {
         .stderr(std::process::Stdio::null())
         .status()
         .map_err(|error| error.to_string())?;
-    if status.success() { Ok(()) } else { Err(format!("{name} is not ext4")) }
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("{name} is not ext4"))
+    }
 }
 
 fn write(server: &Server, token: &str) -> Result<(), String> {
@@ -78,7 +87,11 @@ fn write(server: &Server, token: &str) -> Result<(), String> {
         };
         let path = format!("{ROOT}{HOME}/device.json");
         let _ = fs::remove_file(&path);
-        let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        let file = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)?;
         serde_json::to_writer(&file, &settings)?;
         file.sync_all()?;
         let units = format!("{ROOT}/etc/systemd/system");

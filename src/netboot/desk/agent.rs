@@ -7,7 +7,9 @@ use super::{Desk, DeskError, lasting};
 use crate::netboot::identity::{self, Verdict};
 use crate::netboot::inventory;
 use crate::netboot::life::{self, Happening};
-use crate::netboot::wire::{Credential, Exchange, Heartbeat, Order, PROTOCOL, Register, Registered, Telemetry};
+use crate::netboot::wire::{
+    Credential, Exchange, Heartbeat, Order, PROTOCOL, Register, Registered, Telemetry,
+};
 use crate::store::boot::{self, Taken};
 use crate::store::devices;
 use crate::vocab::boot::{BootDevice, BootPhase, Fingerprint, Mac, Token, TokenKind, Trust};
@@ -32,22 +34,35 @@ impl Desk {
             .parse()
             .map_err(|_| DeskError::Invalid("boot_mac is no address".into()))?;
         let is_id = (8..=64).contains(&order.boot_id.len())
-            && order.boot_id.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+            && order
+                .boot_id
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || c == '-');
         if !is_id {
             return Err(DeskError::Invalid("boot_id is not a kernel's".into()));
         }
         let claimed = identity::fingerprint(&order.claims);
         if !claimed.macs.contains(&boot_mac) {
-            return Err(DeskError::Invalid("boot_mac is none of its own cards".into()));
+            return Err(DeskError::Invalid(
+                "boot_mac is none of its own cards".into(),
+            ));
         }
         let (device, quarantine) = self.recognise(&claimed, boot_mac).await?;
         // A liar's borrowed address stays with whom it belongs to.
-        let taken = if quarantine.is_some() { Taken::Leave } else { Taken::Take };
-        self.admit(device.clone(), &claimed, order, taken, from).await?;
+        let taken = if quarantine.is_some() {
+            Taken::Leave
+        } else {
+            Taken::Take
+        };
+        self.admit(device.clone(), &claimed, order, taken, from)
+            .await?;
         if let Some(reason) = quarantine {
-            self.happen(device.id, Happening::Quarantined { reason }).await?;
+            self.happen(device.id, Happening::Quarantined { reason })
+                .await?;
         }
-        let session = self.mint(device.id, TokenKind::Session, None, &order.boot_id).await?;
+        let session = self
+            .mint(device.id, TokenKind::Session, None, &order.boot_id)
+            .await?;
         Ok(Registered {
             device: device.name,
             session,
@@ -56,7 +71,11 @@ impl Desk {
     }
 
     /// Whose claims these are: somebody's, or a new device's, perhaps with a reason for quarantine.
-    async fn recognise(&self, claimed: &Fingerprint, boot_mac: Mac) -> Result<(Device, Option<String>), DeskError> {
+    async fn recognise(
+        &self,
+        claimed: &Fingerprint,
+        boot_mac: Mac,
+    ) -> Result<(Device, Option<String>), DeskError> {
         let known = self.everyone().await?;
         let name_of = async |id: DeviceId| {
             let mut connection = self.services.store.read().await?;
@@ -110,7 +129,14 @@ impl Desk {
     }
 
     /// Stores that it is there. Refuses a second one while the first still talks.
-    async fn admit(&self, device: Device, claimed: &Fingerprint, order: &Register, taken: Taken, from: IpAddr) -> Result<(), DeskError> {
+    async fn admit(
+        &self,
+        device: Device,
+        claimed: &Fingerprint,
+        order: &Register,
+        taken: Taken,
+        from: IpAddr,
+    ) -> Result<(), DeskError> {
         let now = self.now();
         let present = {
             let mut connection = self.services.store.read().await?;
@@ -122,9 +148,13 @@ impl Desk {
             && now.since(present.heard_at) < STILL_THERE
             && !present.phase.boots_from_disk()
         {
-            let message = format!("a second device at {from} says to be it, while it is there itself; it was refused");
+            let message = format!(
+                "a second device at {from} says to be it, while it is there itself; it was refused"
+            );
             self.tell(&device.name, "twin", message).await?;
-            return Err(DeskError::Conflict("this device is there already; try again when it is off".into()));
+            return Err(DeskError::Conflict(
+                "this device is there already; try again when it is off".into(),
+            ));
         }
         let fresh = BootDevice {
             device: device.id,
@@ -149,7 +179,9 @@ impl Desk {
         let (claimed, id, same_boot) = (
             claimed.clone(),
             device.id,
-            present.as_ref().is_some_and(|present| present.boot_id == order.boot_id),
+            present
+                .as_ref()
+                .is_some_and(|present| present.boot_id == order.boot_id),
         );
         self.services
             .store
@@ -188,14 +220,18 @@ impl Desk {
 
     pub async fn inventory(&self, session: &str, bytes: &[u8]) -> Result<(), DeskError> {
         let (_, row) = self.session(session).await?;
-        let inventory = inventory::read(bytes).map_err(|why| DeskError::Invalid(format!("the inventory: {why}")))?;
+        let inventory = inventory::read(bytes)
+            .map_err(|why| DeskError::Invalid(format!("the inventory: {why}")))?;
         let told = identity::fingerprint(&inventory::claims(&inventory));
         if told.uuid != row.fingerprint.uuid || told.serial != row.fingerprint.serial {
             let reason = "its inventory is another machine's than it registered as".to_owned();
-            self.happen(row.device, Happening::Quarantined { reason }).await?;
+            self.happen(row.device, Happening::Quarantined { reason })
+                .await?;
             return Ok(());
         }
-        let disk = inventory::disk_for_image(&inventory).map(|disk| disk.name.clone()).unwrap_or_default();
+        let disk = inventory::disk_for_image(&inventory)
+            .map(|disk| disk.name.clone())
+            .unwrap_or_default();
         let id = row.device;
         // What is in quarantine may not change what is known of anybody.
         if !matches!(row.phase, BootPhase::Quarantined { .. }) {
@@ -203,7 +239,9 @@ impl Desk {
                 .store
                 .write(move |connection| {
                     Box::pin(async move {
-                        if let Some(mut device) = devices::device_by_name(connection, &id.to_string()).await? {
+                        if let Some(mut device) =
+                            devices::device_by_name(connection, &id.to_string()).await?
+                        {
                             inventory::into_facts(&mut device.facts, &inventory);
                             devices::device_put(connection, &device).await?;
                         }
@@ -221,7 +259,11 @@ impl Desk {
         Ok(())
     }
 
-    pub async fn heartbeat(&self, session: &str, heartbeat: &Heartbeat) -> Result<Order, DeskError> {
+    pub async fn heartbeat(
+        &self,
+        session: &str,
+        heartbeat: &Heartbeat,
+    ) -> Result<Order, DeskError> {
         let (token, before) = self.session(session).await?;
         if heartbeat.boot_id != token.boot_id {
             return Err(DeskError::Unknown);
@@ -238,21 +280,31 @@ impl Desk {
             self.services
                 .store
                 .write(move |connection| {
-                    Box::pin(async move { boot::token_revoke(connection, id, &[TokenKind::Delivery]).await })
+                    Box::pin(async move {
+                        boot::token_revoke(connection, id, &[TokenKind::Delivery]).await
+                    })
                 })
                 .await?;
-            *token = self.mint(id, TokenKind::Delivery, run, &device.boot_id).await?;
+            *token = self
+                .mint(id, TokenKind::Delivery, run, &device.boot_id)
+                .await?;
         }
         Ok(order)
     }
 
     /// A delivery token for the right to the image, once. A second time stops the device.
-    pub async fn exchange(&self, session: &str, order: &Exchange, from: IpAddr) -> Result<Credential, DeskError> {
+    pub async fn exchange(
+        &self,
+        session: &str,
+        order: &Exchange,
+        from: IpAddr,
+    ) -> Result<Credential, DeskError> {
         let (session, device) = self.session(session).await?;
         let token = self.token(&order.token, TokenKind::Delivery).await?;
         if token.used_at.is_some() {
             let from = from.to_string();
-            self.happen(token.device, Happening::TokenReplayed { from }).await?;
+            self.happen(token.device, Happening::TokenReplayed { from })
+                .await?;
             return Err(DeskError::Forbidden("this token was used already".into()));
         }
         let lawful = token.device == session.device
@@ -261,9 +313,13 @@ impl Desk {
             && matches!(device.phase, BootPhase::Installing { .. })
             && device.trust != Trust::Discovery;
         if !lawful {
-            return Err(DeskError::Forbidden("this token is not for this device now".into()));
+            return Err(DeskError::Forbidden(
+                "this token is not for this device now".into(),
+            ));
         }
-        let manifest = device.manifest.ok_or_else(|| DeskError::Failed("the image is not packed".into()))?;
+        let manifest = device
+            .manifest
+            .ok_or_else(|| DeskError::Failed("the image is not packed".into()))?;
         let (hash, id, now) = (token.hash, token.device, self.now());
         let first = self
             .services
@@ -276,7 +332,8 @@ impl Desk {
                         return Ok(false);
                     }
                     boot::token_use(connection, hash, now).await?;
-                    boot::token_revoke(connection, id, &[TokenKind::Image, TokenKind::Report]).await?;
+                    boot::token_revoke(connection, id, &[TokenKind::Image, TokenKind::Report])
+                        .await?;
                     if let Some(mut row) = boot::device_get(connection, id).await? {
                         row.tries += 1;
                         boot::device_put(connection, &row).await?;
@@ -291,20 +348,33 @@ impl Desk {
             return Err(DeskError::Forbidden("this token was used already".into()));
         }
         Ok(Credential {
-            credential: self.mint(id, TokenKind::Image, token.run, &token.boot_id).await?,
-            report: self.mint(id, TokenKind::Report, token.run, &token.boot_id).await?,
+            credential: self
+                .mint(id, TokenKind::Image, token.run, &token.boot_id)
+                .await?,
+            report: self
+                .mint(id, TokenKind::Report, token.run, &token.boot_id)
+                .await?,
             manifest: manifest.to_string(),
         })
     }
 
     /// The run whose image this credential may fetch.
-    pub async fn image_right(&self, credential: &str) -> Result<(crate::vocab::RunId, BootDevice), DeskError> {
+    pub async fn image_right(
+        &self,
+        credential: &str,
+    ) -> Result<(crate::vocab::RunId, BootDevice), DeskError> {
         let token = self.token(credential, TokenKind::Image).await?;
         let device = self.device(token.device).await?;
         self.extend(&token, lasting::IMAGE).await?;
         match (&device.phase, token.run) {
-            (BootPhase::Installing { run }, Some(of)) if *run == of && device.boot_id == token.boot_id => Ok((of, device)),
-            _ => Err(DeskError::Forbidden("no image is for this device now".into())),
+            (BootPhase::Installing { run }, Some(of))
+                if *run == of && device.boot_id == token.boot_id =>
+            {
+                Ok((of, device))
+            }
+            _ => Err(DeskError::Forbidden(
+                "no image is for this device now".into(),
+            )),
         }
     }
 
@@ -312,9 +382,12 @@ impl Desk {
         let token = self.token(report, TokenKind::Report).await?;
         let device = self.device(token.device).await?;
         if device.run != token.run || !device.phase.boots_from_disk() {
-            return Err(DeskError::Forbidden("this device is not expected to report".into()));
+            return Err(DeskError::Forbidden(
+                "this device is not expected to report".into(),
+            ));
         }
-        let body = serde_json::to_value(telemetry).map_err(|error| DeskError::Failed(error.to_string()))?;
+        let body = serde_json::to_value(telemetry)
+            .map_err(|error| DeskError::Failed(error.to_string()))?;
         let (id, now) = (token.device, self.now());
         self.services
             .store

@@ -14,7 +14,10 @@ impl Desk {
     /// What is known of an address.
     pub async fn standing(&self, mac: Mac) -> Result<Standing, StoreError> {
         let mut connection = self.services.store.read().await?;
-        let Some(device) = boot::client_get(&mut connection, mac).await?.and_then(|client| client.device) else {
+        let Some(device) = boot::client_get(&mut connection, mac)
+            .await?
+            .and_then(|client| client.device)
+        else {
             return Ok(Standing::Unknown);
         };
         Ok(match boot::device_get(&mut connection, device).await? {
@@ -31,7 +34,12 @@ impl Desk {
             Some(mac) => self.standing(mac).await?,
             None => Standing::Unknown,
         };
-        Ok(decide::decide(client, request, &standing, &self.settings.decision))
+        Ok(decide::decide(
+            client,
+            request,
+            &standing,
+            &self.settings.decision,
+        ))
     }
 
     pub fn ramdisk_image(&self) -> Result<Image, ImageError> {
@@ -65,8 +73,13 @@ impl Desk {
             ..Client::default()
         };
         let failed = |error: StoreError| error.to_string();
-        self.heard(mac, "it asked for its script".to_owned()).await.map_err(failed)?;
-        let decision = self.decide(&client, &Request::Script).await.map_err(failed)?;
+        self.heard(mac, "it asked for its script".to_owned())
+            .await
+            .map_err(failed)?;
+        let decision = self
+            .decide(&client, &Request::Script)
+            .await
+            .map_err(failed)?;
         tracing::info!(%mac, claimed, answer = ?decision.answer, reason = %decision.reason, "a script");
         let script = self
             .scene()?
@@ -74,16 +87,21 @@ impl Desk {
             .map_err(|error| error.to_string())?;
         let known = {
             let mut connection = self.services.store.read().await.map_err(failed)?;
-            boot::client_get(&mut connection, mac).await.map_err(failed)?.and_then(|client| client.device)
+            boot::client_get(&mut connection, mac)
+                .await
+                .map_err(failed)?
+                .and_then(|client| client.device)
         };
         if let Some(device) = known {
             let happening = match decision.answer {
                 Answer::OwnDisk => Some(Happening::ToOwnDisk),
                 // decide has counted its returns and stops it here; the row says so too.
                 Answer::Wait { .. } => match self.standing(mac).await.map_err(failed)? {
-                    Standing::Known { phase, .. } if phase.boots_from_disk() => Some(Happening::Held {
-                        reason: decision.reason.clone(),
-                    }),
+                    Standing::Known { phase, .. } if phase.boots_from_disk() => {
+                        Some(Happening::Held {
+                            reason: decision.reason.clone(),
+                        })
+                    }
                     _ => None,
                 },
                 _ => None,
@@ -101,6 +119,11 @@ impl Desk {
             "script" | "kernel" | "initrd" | "boot" => at,
             _ => "an unknown place",
         };
-        self.tell(&mac.to_string(), "boot_failed", format!("its boot script gave up at {at}")).await
+        self.tell(
+            &mac.to_string(),
+            "boot_failed",
+            format!("its boot script gave up at {at}"),
+        )
+        .await
     }
 }

@@ -11,9 +11,9 @@ use crate::netboot::life::Happening;
 use crate::runs::drive;
 use crate::runs::submit::{self, RunOrder, SubmitError};
 use crate::store::{StoreError, boot, runs};
-use crate::vocab::{RunId, Timestamp};
 use crate::vocab::boot::{BootDevice, BootPhase};
 use crate::vocab::run::RunState;
+use crate::vocab::{RunId, Timestamp};
 
 const EVERY: Duration = Duration::from_secs(1);
 
@@ -45,7 +45,9 @@ impl Desk {
         }
         self.services
             .store
-            .write(move |connection| Box::pin(async move { boot::token_remove_expired(connection, now).await }))
+            .write(move |connection| {
+                Box::pin(async move { boot::token_remove_expired(connection, now).await })
+            })
             .await?;
         Ok(())
     }
@@ -54,7 +56,9 @@ impl Desk {
         {
             let due = device.deadline.is_none_or(|deadline| deadline <= now);
             match &device.phase {
-                BootPhase::Discovered if due && device.trust.may_be_provisioned() => self.look_for_run(device).await?,
+                BootPhase::Discovered if due && device.trust.may_be_provisioned() => {
+                    self.look_for_run(device).await?
+                }
                 BootPhase::Provisioning { run } => self.look_at_run(device, *run).await?,
                 BootPhase::Held { .. } => self.look_at_held(device).await?,
                 phase if phase.boots_from_disk() => {
@@ -95,7 +99,9 @@ impl Desk {
             Err(error) => match self.open_run(device).await? {
                 // Somebody started it by hand, or we did before we could note it.
                 Some(run) => Happening::RunStarted { run },
-                None => Happening::NoRun { why: error.to_string() },
+                None => Happening::NoRun {
+                    why: error.to_string(),
+                },
             },
         };
         self.happen(device.device, happening).await?;
@@ -104,7 +110,9 @@ impl Desk {
 
     async fn open_run(&self, device: &BootDevice) -> Result<Option<RunId>, StoreError> {
         let mut connection = self.services.store.read().await?;
-        Ok(runs::run_open_of_device(&mut connection, device.device).await?.map(|run| run.id))
+        Ok(runs::run_open_of_device(&mut connection, device.device)
+            .await?
+            .map(|run| run.id))
     }
 
     async fn look_at_run(&self, device: &BootDevice, id: RunId) -> Result<(), DeskError> {
@@ -114,14 +122,21 @@ impl Desk {
             None => ended(format!("run {id} is not there any more")),
             Some((run, plan)) => match &run.state {
                 RunState::Queued | RunState::Running | RunState::Undoing { .. } => return Ok(()),
-                RunState::Held { failure, .. } => ended(format!("run {id} is held: {}; see `greenroom run show {id}`", failure.message)),
-                RunState::Failed { failure } => ended(format!("run {id} failed: {}; see `greenroom run show {id}`", failure.message)),
+                RunState::Held { failure, .. } => ended(format!(
+                    "run {id} is held: {}; see `greenroom run show {id}`",
+                    failure.message
+                )),
+                RunState::Failed { failure } => ended(format!(
+                    "run {id} failed: {}; see `greenroom run show {id}`",
+                    failure.message
+                )),
                 RunState::Aborted { reason } => ended(format!("run {id} was aborted: {reason}")),
                 // A run has succeeded a moment before its disk is free of its last machine.
                 RunState::Succeeded if !run.kept_disk && plan.keeps_disk(run) => return Ok(()),
-                RunState::Succeeded if !run.kept_disk => {
-                    ended(format!("run {id} of chain {} keeps no handoff disk (`keep: true`), so there is nothing to deliver", run.chain))
-                }
+                RunState::Succeeded if !run.kept_disk => ended(format!(
+                    "run {id} of chain {} keeps no handoff disk (`keep: true`), so there is nothing to deliver",
+                    run.chain
+                )),
                 RunState::Succeeded => {
                     let disk = self.services.settings.handoff_disk(id);
                     match delivery::pack(&self.settings.state, id, &disk).await {
@@ -149,7 +164,8 @@ impl Desk {
                 || (run.state == RunState::Succeeded && run.kept_disk)
         });
         if goes_on {
-            self.happen(device.device, Happening::RunGoesOn { run: id }).await?;
+            self.happen(device.device, Happening::RunGoesOn { run: id })
+                .await?;
         }
         Ok(())
     }

@@ -101,7 +101,11 @@ impl Patient {
     }
 
     /// Something moved, or patience is at its end.
-    fn judge<T>(&mut self, context: &mut Context<'_>, moved: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    fn judge<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        moved: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
         if moved.is_ready() {
             self.silence.as_mut().reset(Instant::now() + SILENCE);
             return moved;
@@ -114,14 +118,22 @@ impl Patient {
 }
 
 impl AsyncRead for Patient {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let moved = Pin::new(&mut self.stream).poll_read(context, buffer);
         self.judge(context, moved)
     }
 }
 
 impl AsyncWrite for Patient {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let moved = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.judge(context, moved)
     }
@@ -141,10 +153,15 @@ pub struct Rates(Mutex<HashMap<IpAddr, (f64, Instant)>>);
 
 impl Rates {
     fn admit(&self, address: IpAddr, now: Instant) -> bool {
-        let mut all = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut all = self
+            .0
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
         if all.len() >= MOST_ADDRESSES && !all.contains_key(&address) {
             // A full bucket tells nothing that a new one would not.
-            all.retain(|_, (left, at)| *left + now.duration_since(*at).as_secs_f64() * PER_SECOND < BURST);
+            all.retain(|_, (left, at)| {
+                *left + now.duration_since(*at).as_secs_f64() * PER_SECOND < BURST
+            });
             if all.len() >= MOST_ADDRESSES {
                 return false;
             }
@@ -168,13 +185,25 @@ pub async fn guard(
     next: Next,
 ) -> Response {
     if !rates.admit(peer.0.ip(), Instant::now()) {
-        return (StatusCode::TOO_MANY_REQUESTS, "too many requests; come again in a second\n").into_response();
+        return (
+            StatusCode::TOO_MANY_REQUESTS,
+            "too many requests; come again in a second\n",
+        )
+            .into_response();
     }
     let answer = AssertUnwindSafe(next.run(request)).catch_unwind();
     match tokio::time::timeout(ANSWER, answer).await {
         Ok(Ok(response)) => response,
-        Ok(Err(_)) => (StatusCode::INTERNAL_SERVER_ERROR, "the server failed; its log says why\n").into_response(),
-        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "that took too long; come again\n").into_response(),
+        Ok(Err(_)) => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the server failed; its log says why\n",
+        )
+            .into_response(),
+        Err(_) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "that took too long; come again\n",
+        )
+            .into_response(),
     }
 }
 

@@ -20,7 +20,10 @@ use crate::netboot::desk::DeskError;
 /// Read and sent at a time: what one stream takes of our memory, twice.
 const BLOCK_BYTES: u64 = 256 << 10;
 
-pub async fn ramdisk(State(desk): Shared, Path((digest, part)): Path<(String, String)>) -> Response {
+pub async fn ramdisk(
+    State(desk): Shared,
+    Path((digest, part)): Path<(String, String)>,
+) -> Response {
     let image = match desk.ramdisk_image() {
         Ok(image) if image.digest.to_string() == digest => image,
         _ => return (StatusCode::NOT_FOUND, "there is no such image\n").into_response(),
@@ -44,23 +47,38 @@ pub async fn ramdisk(State(desk): Shared, Path((digest, part)): Path<(String, St
 pub async fn manifest(State(desk): Shared, headers: HeaderMap) -> Result<Response, DeskError> {
     let (run, _) = desk.image_right(bearer(&headers)?).await?;
     let packed = Packed::of(&desk.settings.state, run);
-    let bytes = delivery::manifest(packed).await.map_err(|error| DeskError::Failed(error.to_string()))?;
+    let bytes = delivery::manifest(packed)
+        .await
+        .map_err(|error| DeskError::Failed(error.to_string()))?;
     Ok(bytes.into_response())
 }
 
 /// The image's data, with at most as many streams as there may be: who comes later is asked to wait.
 pub async fn data(State(desk): Shared, headers: HeaderMap) -> Result<Response, DeskError> {
     let (run, _) = desk.image_right(bearer(&headers)?).await?;
-    let place = desk.streams.clone().try_acquire_owned().map_err(|_| DeskError::Busy)?;
+    let place = desk
+        .streams
+        .clone()
+        .try_acquire_owned()
+        .map_err(|_| DeskError::Busy)?;
     let packed = Packed::of(&desk.settings.state, run);
-    let (file, size) = delivery::data(packed).await.map_err(|error| DeskError::Failed(error.to_string()))?;
-    let range = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
+    let (file, size) = delivery::data(packed)
+        .await
+        .map_err(|error| DeskError::Failed(error.to_string()))?;
+    let range = headers
+        .get(header::RANGE)
+        .and_then(|value| value.to_str().ok());
     let from = match range.map(first_byte) {
         None => 0,
         Some(Some(from)) if from < size => from,
         Some(_) => {
             let said = [(header::CONTENT_RANGE, format!("bytes */{size}"))];
-            return Ok((StatusCode::RANGE_NOT_SATISFIABLE, said, "there is no such range\n").into_response());
+            return Ok((
+                StatusCode::RANGE_NOT_SATISFIABLE,
+                said,
+                "there is no such range\n",
+            )
+                .into_response());
         }
     };
     let mut response = send(file, from, size, Some(place));
@@ -116,7 +134,16 @@ mod tests {
     fn ranges_are_read_from_the_first_byte() {
         assert_eq!(first_byte("bytes=0-"), Some(0));
         assert_eq!(first_byte("bytes=18446744073709551615-"), Some(u64::MAX));
-        for range in ["bytes=-5", "bytes=5-9", "bytes=1-,3-", "bytes=+1-", "bytes=18446744073709551616-", "lines=1-", "", "bytes=-"] {
+        for range in [
+            "bytes=-5",
+            "bytes=5-9",
+            "bytes=1-,3-",
+            "bytes=+1-",
+            "bytes=18446744073709551616-",
+            "lines=1-",
+            "",
+            "bytes=-",
+        ] {
             assert_eq!(first_byte(range), None, "{range}");
         }
     }
