@@ -21,6 +21,8 @@ use crate::hypervisor::libvirt::{self, Folders, Libvirt, LibvirtSettings, ProbeI
 use crate::hypervisor::simulated::{SimSettings, Simulated};
 use crate::images::Images;
 use crate::pool::{Pool, PoolServices, PoolSettings};
+use crate::netboot::desk::Desk;
+use crate::netboot::{listener, plane};
 use crate::reconcile::Reconciler;
 use crate::runs::dispatch::Dispatch;
 use crate::runs::services::{RunSettings, Services};
@@ -214,12 +216,17 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     .await?;
     let stop = CancellationToken::new();
     tokio::spawn(stop_on_signal(stop.clone())?);
+    let boot = match config.boot.enabled {
+        true => Some(start_boot(&config, &running, &stop).await?),
+        false => None,
+    };
     let state = web::State {
         services: running.services.clone(),
         dispatch: running.dispatch.clone(),
         pool: running.pool.clone(),
         images: running.images.clone(),
         reconciler: running.reconciler.clone(),
+        netboot: boot.as_ref().map(|boot| boot.desk.clone()),
     };
     let served = web::serve(
         state,
@@ -229,7 +236,42 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     )
     .await;
     running.stop();
+    if let Some(boot) = boot {
+        boot.end().await;
+    }
     served
+}
+
+/// The network boot at work.
+struct Boot {
+    desk: Arc<Desk>,
+    tasks: tokio_util::task::TaskTracker,
+}
+
+impl Boot {
+    /// Waits until dnsmasq is gone, and not for ever.
+    async fn end(self) {
+        self.tasks.close();
+        let _ = tokio::time::timeout(Duration::from_secs(5), self.tasks.wait()).await;
+    }
+}
+
+/// Answers devices: dnsmasq, their listener, and the desk that looks after them. Ends with `stop`.
+async fn start_boot(config: &Config, running: &Running, stop: &CancellationToken) -> anyhow::Result<Boot> {
+    let settings = config.boot.settings(&config.state);
+    plane::prepare(&settings).context("the network boot cannot be started")?;
+    let desk = Desk::new(
+        running.services.clone(),
+        running.dispatch.clone(),
+        running.images.clone(),
+        settings.clone(),
+    );
+    let listener = listener::open(&settings.plane).await?;
+    let tasks = tokio_util::task::TaskTracker::new();
+    tasks.spawn(listener::serve(listener, desk.clone(), stop.clone()));
+    tasks.spawn(desk.clone().run(stop.clone()));
+    tasks.spawn(plane::supervise(settings, desk.clone(), stop.clone()));
+    Ok(Boot { desk, tasks })
 }
 
 /// Makes the folders of the state. QEMU's user must be able to pass through to the disks, and nobody

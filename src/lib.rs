@@ -62,6 +62,7 @@ pub mod engines;
 pub mod fault;
 pub mod hypervisor;
 pub mod images;
+pub mod netboot;
 pub mod pool;
 pub mod reconcile;
 pub mod runs;

@@ -8,6 +8,7 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::boot::{BootEventView, BootView, ChangeBoot, ExplainBoot, ExplainedBoot};
 use super::{
     AbortRun, AppliedChainView, ApplyChain, BuildTemplate, ChainSummary, ChainView, ClaimView,
     DeviceView, ImageView, LogPiece, PREFIX, PoolDetail, PoolStatusView, PoolView, Problem,
@@ -270,6 +271,44 @@ impl Client {
         query.extend(follow.then(|| ("follow", "1".to_owned())));
         query.extend(stage.map(|stage| ("stage", stage.to_owned())));
         self.stream(&format!("/runs/{id}/logs"), &query).await
+    }
+
+    pub async fn boot_list(&self) -> Result<Vec<BootView>, ClientError> {
+        self.get("/boot/devices", &[]).await
+    }
+
+    pub async fn boot_show(&self, device: &str) -> Result<BootView, ClientError> {
+        self.get(&format!("/devices/{}/boot", segment(device)), &[])
+            .await
+    }
+
+    /// None: the device was forgotten.
+    pub async fn boot_change(
+        &self,
+        device: &str,
+        order: &ChangeBoot,
+    ) -> Result<Option<BootView>, ClientError> {
+        self.post(&format!("/devices/{}/boot", segment(device)), order)
+            .await
+    }
+
+    pub async fn boot_events(
+        &self,
+        device: Option<&str>,
+        after: i64,
+    ) -> Result<Vec<BootEventView>, ClientError> {
+        let mut query = vec![("after", after.to_string())];
+        query.extend(device.map(|device| ("device", device.to_owned())));
+        self.get("/boot/events", &query).await
+    }
+
+    pub async fn boot_explain(
+        &self,
+        mac: &str,
+        order: &ExplainBoot,
+    ) -> Result<Vec<ExplainedBoot>, ClientError> {
+        self.post(&format!("/boot/explain/{}", segment(mac)), order)
+            .await
     }
 
     async fn get<T: DeserializeOwned>(

@@ -5,6 +5,7 @@
 //! ever added. Times are RFC 3339 with microseconds, UTC; digests are whole; durations carry their
 //! unit in their name.
 
+pub mod boot;
 pub mod chains;
 pub mod claims;
 pub mod client;

@@ -16,10 +16,12 @@ use self::context::Context;
 use self::exit::{Exit, Failure};
 use self::output::{ColourChoice, Format};
 
+mod boot;
 mod chain;
 mod claim;
 mod context;
 mod device;
+mod device_boot;
 mod doctor;
 mod exit;
 mod facts;
@@ -133,9 +135,12 @@ enum Command {
     /// Recipes of stages: check, apply, list, show
     #[command(subcommand, visible_alias = "chains")]
     Chain(chain::ChainCommand),
-    /// What is provisioned: add, list, show
+    /// What is provisioned: add, list, show, watch, approve, release
     #[command(subcommand, visible_alias = "devices")]
     Device(device::DeviceCommand),
+    /// The network boot: explain
+    #[command(subcommand)]
+    Boot(boot::BootCommand),
     /// Executions of chains: start, list, show, watch, logs, abort, retry, replay
     #[command(subcommand, visible_alias = "runs")]
     Run(run::RunCommand),
@@ -216,6 +221,7 @@ async fn execute(command: Command, context: &Context) -> Result<Exit, Failure> {
         Command::Status(status) => status.run(context).await,
         Command::Chain(command) => command.run(context).await,
         Command::Device(command) => command.run(context).await,
+        Command::Boot(command) => command.run(context).await,
         Command::Run(command) => command.run(context).await,
         Command::Image(command) => command.run(context).await,
         Command::Template(command) => command.run(context).await,

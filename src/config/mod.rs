@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::pool::PoolSettings;
 use crate::runs::services::RunSettings;
 
+pub mod boot;
 pub mod environment;
 pub mod host;
 pub mod hypervisor;
@@ -20,6 +21,7 @@ pub mod pool;
 pub mod reconcile;
 pub mod runs;
 
+pub use boot::BootConfig;
 pub use environment::Environment;
 pub use host::HostShare;
 pub use hypervisor::{AcceleratorChoice, HypervisorConfig, HypervisorKind};
@@ -51,6 +53,8 @@ pub struct Config {
     pub pool: PoolConfig,
     /// The comparison of what is stored with what is there.
     pub reconcile: ReconcileConfig,
+    /// The network boot of devices.
+    pub boot: BootConfig,
 }
 
 impl Default for Config {
@@ -65,6 +69,7 @@ impl Default for Config {
             runs: RunsConfig::default(),
             pool: PoolConfig::default(),
             reconcile: ReconcileConfig::default(),
+            boot: BootConfig::default(),
         }
     }
 }
@@ -225,6 +230,7 @@ impl Config {
         faults.extend(self.runs.check());
         faults.extend(self.pool.check());
         faults.extend(self.reconcile.check());
+        faults.extend(self.boot.check());
         faults
     }
 

@@ -21,6 +21,7 @@ use sqlx::{ConnectOptions, Connection};
 use tokio::sync::{mpsc, oneshot};
 
 pub mod artefacts;
+pub mod boot;
 pub mod chains;
 pub mod devices;
 pub mod events;

@@ -3,6 +3,7 @@
 //! Everything else imports from here and nothing here imports from anywhere else. A definition (a
 //! chain, a device) is not an execution (a run, an attempt, a machine).
 
+pub mod boot;
 pub mod device;
 pub mod digest;
 pub mod envelope;

@@ -17,11 +17,13 @@ use tokio_util::sync::CancellationToken;
 use crate::api::{MAX_BODY_BYTES, PREFIX};
 use crate::images::Images;
 use crate::pool::Pool;
+use crate::netboot::desk::Desk;
 use crate::reconcile::Reconciler;
 use crate::runs::dispatch::Dispatch;
 use crate::runs::services::Services;
 use crate::vocab::Timestamp;
 
+mod boot;
 mod chains;
 mod claims;
 mod class;
@@ -51,6 +53,8 @@ pub struct State {
     pub pool: Arc<Pool>,
     pub images: Images,
     pub reconciler: Arc<Reconciler>,
+    /// None: this daemon answers no devices.
+    pub netboot: Option<Arc<Desk>>,
 }
 
 /// The state, and what belongs to this server alone.
@@ -121,6 +125,10 @@ fn router(app: Arc<App>) -> Router {
         .route("/templates/{id}/retire", post(templates::retire))
         .route("/claims", get(claims::list).post(claims::take))
         .route("/claims/{key}", delete(claims::release))
+        .route("/devices/{name}/boot", get(boot::show).post(boot::change))
+        .route("/boot/devices", get(boot::list))
+        .route("/boot/events", get(boot::events))
+        .route("/boot/explain/{mac}", post(boot::explain))
         .route("/runs", get(runs::list).post(runs::start))
         .route("/runs/{id}", get(runs::show))
         .route("/runs/{id}/output", get(output::output))

@@ -36,7 +36,7 @@ demo_compile() {
   step "compile" build_release
 }
 
-demo_images() { step "images" build_images tiny toolbox; }
+demo_images() { step "images" build_images tiny toolbox device; }
 
 # The daemon outlives this command; its pid is noted by the shell that becomes it.
 demo_daemon() {
@@ -51,7 +51,7 @@ start_daemon() {
   # The first start after a boot tries for 20 s whether KVM really runs guests.
   local deadline=$(($(now_ms) + 60000))
   # shellcheck disable=SC2016
-  in_lab_with_environment setsid --fork /bin/bash -c 'echo $$ >"$1/greenroom.pid"; exec greenroom serve </dev/null >>"$1/log/greenroom.log" 2>&1' greenroom "$LAB"
+  in_lab_with_environment setsid --fork /bin/bash -c 'echo $$ >"$1/greenroom.pid"; exec greenroom serve --config "$1/boot.yaml" </dev/null >>"$1/log/greenroom.log" 2>&1' greenroom "$LAB"
   # A socket file may be a dead daemon's: only an answer counts.
   until in_lab_with_environment greenroom status -q >/dev/null 2>&1; do
     if (($(now_ms) > deadline)) || { [[ -s $LAB/greenroom.pid ]] && ! is_starting_or_running; }; then
