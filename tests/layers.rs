@@ -56,8 +56,14 @@ const MAY_IMPORT: &[(&str, &[&str], &str)] = &[
         "shells made ahead of need, for whoever asks",
     ),
     (
+        "personas",
+        &["vocab", "chain", "store", "images", "clock", "blocking"],
+        "what a device is to become; asked by runs and web",
+    ),
+    (
         "runs",
         &[
+            "personas",
             "pool",
             "capacity",
             "fault",
@@ -92,6 +98,7 @@ const MAY_IMPORT: &[(&str, &[&str], &str)] = &[
         &[
             "vocab",
             "chain",
+            "personas",
             "store",
             "hypervisor",
             "images",
@@ -111,6 +118,7 @@ const MAY_IMPORT: &[(&str, &[&str], &str)] = &[
         &[
             "vocab",
             "chain",
+            "personas",
             "images",
             "api",
             "config",

@@ -27,6 +27,7 @@ pub mod events;
 pub mod journal;
 pub mod logs;
 pub mod meta;
+pub mod personas;
 pub mod runs;
 pub mod times;
 
