@@ -9,6 +9,7 @@ pub mod chains;
 pub mod client;
 pub mod devices;
 pub mod host;
+pub mod personas;
 pub mod problem;
 pub mod runs;
 pub mod time;

@@ -1,7 +1,7 @@
 //! The command line: nouns, then verbs; a file per group.
 //!
 //! Data goes to standard output, everything else to standard error. Commands speak through
-//! `api::client` like everyone else; only `chain check`, `image` and `doctor` work without a daemon.
+//! `api::client` like everyone else; only `chain check`, `persona check`, `image` and `doctor` work without a daemon.
 //! What a guest or a stranger may have written passes [`text`] before it reaches a terminal.
 
 use std::io::Write as _;
@@ -24,6 +24,7 @@ mod exit;
 mod facts;
 mod image;
 mod output;
+mod persona;
 mod run;
 mod serve;
 mod status;
@@ -54,7 +55,7 @@ Exit codes:
   2    the command line or the request is wrong
   3    there is no such thing
   4    refused: it does not fit the present state
-  5    a document (chain, device, configuration) has faults
+  5    a document (chain, persona, device, configuration) has faults
   7    timed out
   8    the daemon or libvirt cannot be reached
   70   a fault of greenroom itself
@@ -130,6 +131,9 @@ enum Command {
     /// What is provisioned: add, list, show
     #[command(subcommand, visible_alias = "devices")]
     Device(device::DeviceCommand),
+    /// What devices are to become: check, apply, diff, promote, preview, assign, why
+    #[command(subcommand, visible_alias = "personas")]
+    Persona(persona::PersonaCommand),
     /// Executions of chains: start, list, show, watch, logs, abort, retry, replay
     #[command(subcommand, visible_alias = "runs")]
     Run(run::RunCommand),
@@ -199,6 +203,7 @@ async fn execute(command: Command, context: &Context) -> Result<Exit, Failure> {
         Command::Status(status) => status.run(context).await,
         Command::Chain(command) => command.run(context).await,
         Command::Device(command) => command.run(context).await,
+        Command::Persona(command) => command.run(context).await,
         Command::Run(command) => command.run(context).await,
         Command::Image(command) => command.run(context).await,
     }

@@ -29,6 +29,7 @@ mod host;
 mod listen;
 mod logs;
 mod output;
+mod personas;
 mod present;
 mod refusal;
 mod runs;
@@ -97,6 +98,7 @@ fn router(app: Arc<App>) -> Router {
         .route("/chains/{name}", get(chains::show))
         .route("/devices", get(devices::list).post(devices::put))
         .route("/devices/{name}", get(devices::show))
+        .merge(personas::routes())
         .route("/runs", get(runs::list).post(runs::start))
         .route("/runs/{id}", get(runs::show))
         .route("/runs/{id}/output", get(output::output))

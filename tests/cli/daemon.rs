@@ -11,13 +11,13 @@ use crate::command::{Said, command, greenroom, greenroom_fed};
 use crate::images::{GOOD, recipe};
 
 /// Ends with the test, however that ends.
-struct Daemon {
+pub struct Daemon {
     child: Child,
 }
 
 impl Daemon {
     /// Starts one and returns when it answers.
-    fn start(folder: &Path) -> Self {
+    pub fn start(folder: &Path) -> Self {
         let log = std::fs::File::options()
             .create(true)
             .append(true)
@@ -81,7 +81,7 @@ stages:
 ";
 
 /// A folder with an image, a chain of two stages and a daemon.
-fn stage_set(second: &str) -> (tempfile::TempDir, Daemon) {
+pub fn stage_set(second: &str) -> (tempfile::TempDir, Daemon) {
     let folder = tempfile::tempdir().unwrap();
     recipe(folder.path(), "fake", GOOD);
     greenroom(folder.path(), &["image", "build", "fake"]).exits(0);

@@ -7,3 +7,4 @@ mod daemon;
 mod exits;
 mod help;
 mod images;
+mod personas;
