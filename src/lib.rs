@@ -6,6 +6,7 @@
 //! ```text
 //!  people, scripts ──► cli ──► api (wire types, client) ──► web (routes on a Unix socket)
 //!                                                             │
+//!          persona file ──► personas: layer → version ────────►│  which one, as what files
 //!            chain file ──► chain: read → check → Chain       ▼
 //!                                         │            runs::submit  pins chain, images, sizes
 //!                                         └──────────────►    │

@@ -63,8 +63,8 @@ partition_device() {
 
 read_plan() {
     { read -r data_mount; read -r image_mib; read -r bios_boot_mib; read -r esp_mib; read -r root_mib
-      read -r timezone; read -r locale; read -r hostname; read -r cmdline; } <<VALUES
-$(plan '(.layout | (.data.mount // ""), .image_mib, .bios_boot_mib, .esp_mib, .root_mib), .timezone, .locale, .hostname, (.cmdline // "")')
+      read -r timezone; read -r locale; read -r cmdline; read -r hostname; } <<VALUES
+$(plan '(.layout | (.data.mount // ""), .image_mib, .bios_boot_mib, .esp_mib, .root_mib), .timezone, .locale, (.cmdline // ""), .hostname')
 VALUES
     say "$hostname on $disk"
     [ -b "$disk" ] || die "there is no disk $disk"

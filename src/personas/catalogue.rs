@@ -86,7 +86,12 @@ pub fn keeps(version: &str, bound: &str) -> bool {
         ">" => order == Greater,
         "<" => order == Less,
         // `1.22` means 1.22 in whichever build.
-        _ => order == Equal || version.strip_prefix(wanted).is_some_and(|rest| rest.starts_with(['.', '-', '+'])),
+        _ => {
+            order == Equal
+                || version
+                    .strip_prefix(wanted)
+                    .is_some_and(|rest| rest.starts_with(['.', '-', '+']))
+        }
     }
 }
 
@@ -160,19 +165,41 @@ mod tests {
     fn the_shipped_catalogue_reads() {
         let catalogue = Catalogue::shipped();
         assert!(catalogue.applications.values().all(|offer| {
-            offer.versions.keys().all(|variant| catalogue.variants.contains_key(variant))
+            offer
+                .versions
+                .keys()
+                .all(|variant| catalogue.variants.contains_key(variant))
         }));
     }
 
     #[test]
     fn versions_are_ordered_as_debian_orders_them() {
         for pair in [
-            ("1.0~rc1", "1.0"), ("1.9", "1.22"), ("1.22", "1.22.1"), ("1.22.1-2", "1.22.1-10"), ("2.0", "1:0.1"), ("1.0", "1.0a"), ("1.0a", "1.0+b"),
+            ("1.0~rc1", "1.0"),
+            ("1.9", "1.22"),
+            ("1.22", "1.22.1"),
+            ("1.22.1-2", "1.22.1-10"),
+            ("2.0", "1:0.1"),
+            ("1.0", "1.0a"),
+            ("1.0a", "1.0+b"),
         ] {
-            assert_eq!(compare(pair.0, pair.1), std::cmp::Ordering::Less, "{pair:?}");
-            assert_eq!(compare(pair.1, pair.0), std::cmp::Ordering::Greater, "{pair:?}");
+            assert_eq!(
+                compare(pair.0, pair.1),
+                std::cmp::Ordering::Less,
+                "{pair:?}"
+            );
+            assert_eq!(
+                compare(pair.1, pair.0),
+                std::cmp::Ordering::Greater,
+                "{pair:?}"
+            );
         }
-        assert!(keeps("1.22.1", ">= 1.22") && keeps("1.22.1", "= 1.22") && !keeps("1.22.1", "> 1.22.1") && keeps("1.22.1", "< 2"));
+        assert!(
+            keeps("1.22.1", ">= 1.22")
+                && keeps("1.22.1", "= 1.22")
+                && !keeps("1.22.1", "> 1.22.1")
+                && keeps("1.22.1", "< 2")
+        );
         assert!(!keeps("1.220", "= 1.22"));
     }
 }

@@ -91,7 +91,10 @@ impl<'a> Judge<'a> {
     }
 
     fn variant(&self) -> Option<&'a Variant> {
-        self.matter.catalogue.variants.get(&self.document().os.variant)
+        self.matter
+            .catalogue
+            .variants
+            .get(&self.document().os.variant)
     }
 
     fn offer(&self, application: &Application) -> Option<&'a Offer> {

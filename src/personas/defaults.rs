@@ -18,14 +18,24 @@ pub fn fill(layer: &Value) -> Result<Document, String> {
     let start = merge::apply(&everything(), &profile_of(profile), &none);
     let mut full = merge::apply(&start, layer, &none);
     for place in ["/network/interfaces", "/network/bonds"] {
-        for item in full.pointer_mut(place).and_then(Value::as_array_mut).into_iter().flatten() {
+        for item in full
+            .pointer_mut(place)
+            .and_then(Value::as_array_mut)
+            .into_iter()
+            .flatten()
+        {
             complete(item, &json!({ "dns": [] }));
             if place == "/network/bonds" {
                 complete(item, &json!({ "mode": "active-backup", "members": [] }));
             }
         }
     }
-    for item in full.pointer_mut("/security/firewall/allow").and_then(Value::as_array_mut).into_iter().flatten() {
+    for item in full
+        .pointer_mut("/security/firewall/allow")
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
+    {
         complete(item, &json!({ "proto": "tcp", "from": "any" }));
     }
     serde_json::from_value(full).map_err(|error| error.to_string())

@@ -15,7 +15,12 @@ pub struct Difference {
 
 pub fn versions(from: &PersonaVersion, to: &PersonaVersion) -> Difference {
     Difference {
-        source: unified(&from.source, &to.source, &from.exact().to_string(), &to.exact().to_string()),
+        source: unified(
+            &from.source,
+            &to.source,
+            &from.exact().to_string(),
+            &to.exact().to_string(),
+        ),
         compiled: compiled(
             Some((&from.compiled, &from.exact().to_string())),
             (&to.compiled, &to.exact().to_string()),
@@ -35,7 +40,11 @@ pub fn unified(from: &str, to: &str, from_name: &str, to_name: &str) -> String {
     if from == to {
         return String::new();
     }
-    TextDiff::from_lines(from, to).unified_diff().context_radius(3).header(from_name, to_name).to_string()
+    TextDiff::from_lines(from, to)
+        .unified_diff()
+        .context_radius(3)
+        .header(from_name, to_name)
+        .to_string()
 }
 
 /// A compiled persona as YAML, keys sorted.

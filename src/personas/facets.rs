@@ -1,13 +1,17 @@
 //! The tables of keys: everything that a persona file may say.
 
+mod links;
+
+pub use links::port_key;
+use links::{NETWORK, SECURITY};
+
 use serde_json::Value;
 
 use super::keys;
-use super::network as net;
 use super::shape::{Field, Shape, by_name, text_of};
 use super::words as w;
 
-use Shape::{AtLeast, Choice, Count, Fields, Flag, List, Named, Scalar, Seconds, SizeMib, Table, Text};
+use Shape::{AtLeast, Count, Fields, Flag, List, Named, Scalar, Seconds, SizeMib, Table, Text};
 
 /// The facets, and what is beside them in a layer.
 pub static LAYER: Shape = Fields(&[
@@ -43,7 +47,13 @@ static SYSCTL: Shape = Scalar(&w::SYSCTL_VALUE);
 const OS: &[Field] = &[
     Field::may("variant", Text(&w::NAME)),
     Field::may("arch", Text(&w::NAME)),
-    Field::may("cmdline", List { of: &w::KERNEL_WORD, most: 32 }),
+    Field::may(
+        "cmdline",
+        List {
+            of: &w::KERNEL_WORD,
+            most: 32,
+        },
+    ),
     Field::may("locale", Text(&w::LOCALE)),
     Field::may("timezone", Text(&w::TIMEZONE)),
     Field::may("keyboard", Text(&w::NAME)),
@@ -60,125 +70,6 @@ const APPLICATION: &[Field] = &[
             most: 64,
         },
     ),
-];
-
-const SECURITY: &[Field] = &[
-    Field::may("profile", Choice("a security profile", &["standard", "hardened"])),
-    Field::may("ssh", Fields(SSH)),
-    Field::may("firewall", Fields(FIREWALL)),
-    Field::may(
-        "sysctl",
-        Table {
-            key: &w::SYSCTL,
-            value: &SYSCTL,
-            most: 256,
-        },
-    ),
-    Field::may("audit", Flag),
-    Field::may(
-        "secrets",
-        Named {
-            what: "secret",
-            key: by_name,
-            fields: SECRET,
-            most: 64,
-        },
-    ),
-];
-
-const SSH: &[Field] = &[
-    Field::may("from", Text(&net::SOURCE)),
-    Field::may("max_tries", Count { least: 1, most: 20 }),
-    Field::may("forwarding", Flag),
-    Field::may("idle", Seconds { least: 30.0, most: 86_400.0 }).named("idle_s"),
-];
-
-const FIREWALL: &[Field] = &[
-    Field::may(
-        "allow",
-        Named {
-            what: "open port",
-            key: port_key,
-            fields: ALLOW,
-            most: 256,
-        },
-    ),
-    Field::may("rules", List { of: &w::NFT_RULE, most: 256 }),
-];
-
-const ALLOW: &[Field] = &[
-    Field::need("port", "a port such as 443", Count { least: 1, most: 65_535 }),
-    Field::may("proto", Choice("a transport", &["tcp", "udp"])),
-    Field::may("from", Text(&net::SOURCE)),
-];
-
-/// `443/tcp from 10.0.0.0/8`; `remove:` may name the part before the blank.
-pub fn port_key(value: &Value) -> String {
-    let or = |key: &str, otherwise: &str| match text_of(value, key) {
-        text if text.is_empty() => otherwise.to_owned(),
-        text => text,
-    };
-    let port = value.get("port").and_then(Value::as_u64).unwrap_or(0);
-    format!("{port}/{} from {}", or("proto", "tcp"), or("from", "any"))
-}
-
-const SECRET: &[Field] = &[
-    Field::need("name", "the secret's name", Text(&w::NAME)),
-    Field::need("ref", "where it is kept, such as `vault:shop/tls-key`", Text(&w::SECRET_REF)),
-];
-
-const NETWORK: &[Field] = &[
-    Field::may("hostname", Text(&net::HOSTNAME)),
-    Field::may(
-        "interfaces",
-        Named {
-            what: "interface",
-            key: by_role,
-            fields: INTERFACE,
-            most: 32,
-        },
-    ),
-    Field::may(
-        "bonds",
-        Named {
-            what: "bond",
-            key: by_name,
-            fields: BOND,
-            most: 16,
-        },
-    ),
-];
-
-fn by_role(value: &Value) -> String {
-    text_of(value, "role")
-}
-
-const INTERFACE: &[Field] = &[
-    Field::need("role", "what the interface is for, such as `uplink`", Text(&w::ROLE)),
-    Field::may("dhcp", Flag),
-    Field::may("address", Text(&net::ADDRESS)),
-    Field::may("gateway", Text(&net::GATEWAY)),
-    Field::may("dns", List { of: &net::IP, most: 8 }),
-    Field::may("vlan", Count { least: 1, most: 4094 }),
-    Field::may("mtu", Count { least: 576, most: 9216 }),
-];
-
-const BOND: &[Field] = &[
-    Field::need("name", "the bond's name, such as `bond0`", Text(&net::LINK)),
-    Field::may(
-        "mode",
-        Choice(
-            "a mode of bonds",
-            &["active-backup", "802.3ad", "balance-rr", "balance-xor", "broadcast", "balance-tlb", "balance-alb"],
-        ),
-    ),
-    Field::may("members", List { of: &w::ROLE, most: 16 }),
-    Field::may("dhcp", Flag),
-    Field::may("address", Text(&net::ADDRESS)),
-    Field::may("gateway", Text(&net::GATEWAY)),
-    Field::may("dns", List { of: &net::IP, most: 8 }),
-    Field::may("vlan", Count { least: 1, most: 4094 }),
-    Field::may("mtu", Count { least: 576, most: 9216 }),
 ];
 
 const PREFERENCES: &[Field] = &[
@@ -200,17 +91,41 @@ const PREFERENCES: &[Field] = &[
 const USER: &[Field] = &[
     Field::need("name", "the user's name", Text(&w::USER_NAME)),
     Field::may("sudo", Flag),
-    Field::may("groups", List { of: &w::GROUP_NAME, most: 32 }),
+    Field::may(
+        "groups",
+        List {
+            of: &w::GROUP_NAME,
+            most: 32,
+        },
+    ),
     Field::may("shell", Text(&w::NAME)),
-    Field::may("keys", List { of: &keys::SSH_KEY, most: 32 }),
+    Field::may(
+        "keys",
+        List {
+            of: &keys::SSH_KEY,
+            most: 32,
+        },
+    ),
 ];
 
 const RESOURCES: &[Field] = &[
     Field::may(
         "vcpus",
         AtLeast(&[
-            Field::may("min", Count { least: 1, most: 4096 }),
-            Field::may("max", Count { least: 1, most: 4096 }),
+            Field::may(
+                "min",
+                Count {
+                    least: 1,
+                    most: 4096,
+                },
+            ),
+            Field::may(
+                "max",
+                Count {
+                    least: 1,
+                    most: 4096,
+                },
+            ),
         ]),
     ),
     Field::may("memory", AtLeast(SIZES)).named("memory_mib"),
@@ -228,8 +143,20 @@ const RESOURCES: &[Field] = &[
 
 /// 1 MiB to 16 PiB.
 const SIZES: &[Field] = &[
-    Field::may("min", SizeMib { least: 1, most: 1 << 34 }),
-    Field::may("max", SizeMib { least: 1, most: 1 << 34 }),
+    Field::may(
+        "min",
+        SizeMib {
+            least: 1,
+            most: 1 << 34,
+        },
+    ),
+    Field::may(
+        "max",
+        SizeMib {
+            least: 1,
+            most: 1 << 34,
+        },
+    ),
 ];
 
 fn by_mount(value: &Value) -> String {
@@ -237,19 +164,46 @@ fn by_mount(value: &Value) -> String {
 }
 
 const PARTITION: &[Field] = &[
-    Field::need("mount", "the folder it appears at, such as `/srv/data`", Text(&w::MOUNT)),
+    Field::need(
+        "mount",
+        "the folder it appears at, such as `/srv/data`",
+        Text(&w::MOUNT),
+    ),
     Field::need(
         "size",
         "the size it starts with, such as `1 GiB`",
-        SizeMib { least: 32, most: 1 << 34 },
+        SizeMib {
+            least: 32,
+            most: 1 << 34,
+        },
     )
     .named("size_mib"),
 ];
 
 const EXPECTED: &[Field] = &[
-    Field::may("boot", Seconds { least: 0.1, most: 3600.0 }).named("boot_s"),
-    Field::may("idle_memory", SizeMib { least: 1, most: 1 << 34 }).named("idle_memory_mib"),
-    Field::may("services", List { of: &w::UNIT, most: 256 }),
+    Field::may(
+        "boot",
+        Seconds {
+            least: 0.1,
+            most: 3600.0,
+        },
+    )
+    .named("boot_s"),
+    Field::may(
+        "idle_memory",
+        SizeMib {
+            least: 1,
+            most: 1 << 34,
+        },
+    )
+    .named("idle_memory_mib"),
+    Field::may(
+        "services",
+        List {
+            of: &w::UNIT,
+            most: 256,
+        },
+    ),
 ];
 
 /// The lists and tables that `remove:` can take something from: its word for them, and their place.

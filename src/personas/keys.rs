@@ -22,24 +22,32 @@ pub static SSH_KEY: Word = Word {
     expected: "a public key such as `ssh-ed25519 AAAA… name@host`",
     parse: |text| {
         if text.contains("PRIVATE KEY") {
-            return Err(Wrong::new("this is a private key")
-                .suggesting("take it out of the file, make a new pair, and write the line of its `.pub` file"));
+            return Err(Wrong::new("this is a private key").suggesting(
+                "take it out of the file, make a new pair, and write the line of its `.pub` file",
+            ));
         }
         let mut parts = text.split_ascii_whitespace();
         let (kind, blob, comment) = (parts.next(), parts.next(), parts.next());
         let kind = kind.unwrap_or_default();
         if !KINDS.contains(&kind) {
             let known = KINDS.join(", ");
-            return Err(Wrong::new(format!("{} is not a kind of SSH keys", quoted(kind)))
-                .suggesting(format!("there are {known}; options before the key are not supported")));
+            return Err(
+                Wrong::new(format!("{} is not a kind of SSH keys", quoted(kind))).suggesting(
+                    format!("there are {known}; options before the key are not supported"),
+                ),
+            );
         }
-        let bytes = STANDARD
-            .decode(blob.unwrap_or_default())
-            .map_err(|_| Wrong::new("the key's second part is not base64").suggesting("was it cut off?"))?;
+        let bytes = STANDARD.decode(blob.unwrap_or_default()).map_err(|_| {
+            Wrong::new("the key's second part is not base64").suggesting("was it cut off?")
+        })?;
         let inside = string_of(&bytes, 0).ok_or_else(|| cut_off(&bytes))?;
         if inside != kind.as_bytes() {
             let inside = String::from_utf8_lossy(inside).into_owned();
-            return Err(Wrong::new(format!("the key says {} and is {}", quoted(kind), quoted(&inside))));
+            return Err(Wrong::new(format!(
+                "the key says {} and is {}",
+                quoted(kind),
+                quoted(&inside)
+            )));
         }
         if !is_whole(&bytes) {
             return Err(cut_off(&bytes));
@@ -53,7 +61,8 @@ pub static SSH_KEY: Word = Word {
         }
         let blob = blob.unwrap_or_default();
         if blob.len() > LONGEST {
-            return Err(Wrong::new("the key is longer than 8192 bits").suggesting("make one with `ssh-keygen -t ed25519`"));
+            return Err(Wrong::new("the key is longer than 8192 bits")
+                .suggesting("make one with `ssh-keygen -t ed25519`"));
         }
         let comment: String = comment
             .unwrap_or_default()

@@ -22,7 +22,9 @@ impl Cidr {
         }
         let prefix: u8 = prefix.parse().ok()?;
         let most = if address.is_ipv4() { 32 } else { 128 };
-        (1..=most).contains(&prefix).then_some(Self { address, prefix })
+        (1..=most)
+            .contains(&prefix)
+            .then_some(Self { address, prefix })
     }
 
     fn bits(address: IpAddr) -> (u128, u32) {
@@ -34,7 +36,8 @@ impl Cidr {
 
     fn net_of(self, address: IpAddr) -> u128 {
         let (bits, width) = Self::bits(address);
-        bits.checked_shr(width - u32::from(self.prefix)).unwrap_or(0)
+        bits.checked_shr(width - u32::from(self.prefix))
+            .unwrap_or(0)
     }
 
     pub fn contains(self, address: IpAddr) -> bool {
@@ -43,7 +46,11 @@ impl Cidr {
     }
 
     pub fn overlaps(self, other: Self) -> bool {
-        let wider = if self.prefix <= other.prefix { self } else { other };
+        let wider = if self.prefix <= other.prefix {
+            self
+        } else {
+            other
+        };
         self.address.is_ipv4() == other.address.is_ipv4()
             && wider.net_of(self.address) == wider.net_of(other.address)
     }
@@ -64,7 +71,11 @@ impl Cidr {
     pub fn network(self) -> String {
         let (bits, width) = Self::bits(self.address);
         let host_bits = width - u32::from(self.prefix);
-        let net = bits.checked_shr(host_bits).unwrap_or(0).checked_shl(host_bits).unwrap_or(0);
+        let net = bits
+            .checked_shr(host_bits)
+            .unwrap_or(0)
+            .checked_shl(host_bits)
+            .unwrap_or(0);
         match self.address {
             IpAddr::V4(_) => Ipv4Addr::from(u32::try_from(net).unwrap_or(0)).to_string(),
             IpAddr::V6(_) => std::net::Ipv6Addr::from(net).to_string(),
@@ -112,7 +123,10 @@ pub static ADDRESS: Word = Word {
         if let Some(cidr) = Cidr::parse(text) {
             return Ok(format!("{}/{}", cidr.address, cidr.prefix));
         }
-        let wrong = Wrong::new(format!("{} is not an address with the length of its network", quoted(text)));
+        let wrong = Wrong::new(format!(
+            "{} is not an address with the length of its network",
+            quoted(text)
+        ));
         Err(match text.parse::<IpAddr>() {
             Ok(_) => wrong.suggesting(format!("for example `{text}/24`")),
             Err(_) => wrong,
@@ -132,8 +146,14 @@ pub static SOURCE: Word = Word {
             .ok_or_else(|| Wrong::new(format!("{} is not an IPv4 network", quoted(text))))?;
         let network = cidr.network();
         if network != cidr.address.to_string() {
-            return Err(Wrong::new(format!("{} is a host in a network, not a network", quoted(text)))
-                .suggesting(format!("write `{network}/{}`, or `{}/32` for the host alone", cidr.prefix, cidr.address)));
+            return Err(Wrong::new(format!(
+                "{} is a host in a network, not a network",
+                quoted(text)
+            ))
+            .suggesting(format!(
+                "write `{network}/{}`, or `{}/32` for the host alone",
+                cidr.prefix, cidr.address
+            )));
         }
         Ok(format!("{network}/{}", cidr.prefix))
     },
@@ -145,7 +165,10 @@ pub static LINK: Word = Word {
     parse: |text| {
         let name = only(text, 10, |c| c.is_ascii_lowercase() || c.is_ascii_digit())?;
         if !name.starts_with(|c: char| c.is_ascii_lowercase()) {
-            return Err(Wrong::new(format!("{} does not begin with a letter", quoted(text))));
+            return Err(Wrong::new(format!(
+                "{} does not begin with a letter",
+                quoted(text)
+            )));
         }
         Ok(name)
     },
@@ -159,7 +182,10 @@ pub const LONGEST_HOSTNAME: usize = 63;
 pub enum Piece<'t> {
     Literal(&'t str),
     /// A fact, or `name` for the device's own; at most so many characters of its end.
-    Fact { path: &'t str, last: Option<usize> },
+    Fact {
+        path: &'t str,
+        last: Option<usize>,
+    },
 }
 
 /// Takes a pattern such as `web-{hardware.serial:6}` apart.
@@ -178,9 +204,7 @@ pub fn pieces(pattern: &str) -> Result<Vec<Piece<'_>>, String> {
             found.push(Piece::Literal(&rest[..open]));
         }
         let inner = &rest[open + 1..];
-        let close = inner
-            .find('}')
-            .ok_or("there is a `{` without its `}`")?;
+        let close = inner.find('}').ok_or("there is a `{` without its `}`")?;
         let (path, last) = match inner[..close].split_once(':') {
             None => (&inner[..close], None),
             Some((path, last)) => match last.parse::<usize>() {
@@ -211,9 +235,14 @@ pub static HOSTNAME: Word = Word {
                         .chars()
                         .find(|c| !(c.is_ascii_lowercase() || c.is_ascii_digit() || *c == '-'))
                     {
-                        let wrong = Wrong::new(format!("{} cannot stand in a host name", quoted(&c.to_string())));
+                        let wrong = Wrong::new(format!(
+                            "{} cannot stand in a host name",
+                            quoted(&c.to_string())
+                        ));
                         return Err(match c {
-                            'A'..='Z' => wrong.suggesting(format!("write `{}`", text.to_lowercase())),
+                            'A'..='Z' => {
+                                wrong.suggesting(format!("write `{}`", text.to_lowercase()))
+                            }
                             '_' | '.' | ' ' => wrong.suggesting("write `-`"),
                             _ => wrong,
                         });
@@ -221,17 +250,23 @@ pub static HOSTNAME: Word = Word {
                 }
             }
         }
-        let edge = |piece: Option<&Piece>, at_start: bool| matches!(piece,
-            Some(Piece::Literal(literal)) if if at_start { literal.starts_with('-') } else { literal.ends_with('-') });
+        let edge = |piece: Option<&Piece>, at_start: bool| {
+            matches!(piece,
+            Some(Piece::Literal(literal)) if if at_start { literal.starts_with('-') } else { literal.ends_with('-') })
+        };
         if pieces.is_empty() {
             return Err(Wrong::new("the host name is empty"));
         }
         if edge(pieces.first(), true) || edge(pieces.last(), false) {
-            return Err(Wrong::new("a host name neither begins nor ends with a hyphen"));
+            return Err(Wrong::new(
+                "a host name neither begins nor ends with a hyphen",
+            ));
         }
         if least > LONGEST_HOSTNAME {
-            return Err(Wrong::new(format!("the host name has at least {least} characters"))
-                .suggesting(format!("a host name has at most {LONGEST_HOSTNAME}")));
+            return Err(
+                Wrong::new(format!("the host name has at least {least} characters"))
+                    .suggesting(format!("a host name has at most {LONGEST_HOSTNAME}")),
+            );
         }
         Ok(text.to_owned())
     },

@@ -67,7 +67,9 @@ impl Nft {
     /// Blocks for as long as nft takes, at most ten seconds.
     pub fn check(&self, rules: &str) -> Verdict {
         let Some(program) = &self.program else {
-            return Verdict::Unknown("nft is not installed on this host; install nftables to have them checked".into());
+            return Verdict::Unknown(
+                "nft is not installed on this host; install nftables to have them checked".into(),
+            );
         };
         let mut command = Command::new(program);
         command
@@ -83,7 +85,11 @@ impl Nft {
         unsafe {
             command.pre_exec(move || {
                 setrlimit(Resource::RLIMIT_CPU, CPU_SECONDS, CPU_SECONDS)?;
-                setrlimit(Resource::RLIMIT_AS, ADDRESS_SPACE_BYTES, ADDRESS_SPACE_BYTES)?;
+                setrlimit(
+                    Resource::RLIMIT_AS,
+                    ADDRESS_SPACE_BYTES,
+                    ADDRESS_SPACE_BYTES,
+                )?;
                 setrlimit(Resource::RLIMIT_FSIZE, 0, 0)?;
                 setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
                 maps.enter()?;
@@ -93,7 +99,9 @@ impl Nft {
         }
         match command.spawn() {
             Ok(child) => talk(child, rules),
-            Err(error) => Verdict::Unknown(format!("nft could not be started in a namespace of its own: {error}")),
+            Err(error) => Verdict::Unknown(format!(
+                "nft could not be started in a namespace of its own: {error}"
+            )),
         }
     }
 }
@@ -117,7 +125,11 @@ impl Maps {
 
     /// Called in the child. RLIMIT_FSIZE does not concern files of /proc.
     fn enter(&self) -> std::io::Result<()> {
-        let flags = if self.is_root { libc::CLONE_NEWNET } else { libc::CLONE_NEWNET | libc::CLONE_NEWUSER };
+        let flags = if self.is_root {
+            libc::CLONE_NEWNET
+        } else {
+            libc::CLONE_NEWNET | libc::CLONE_NEWUSER
+        };
         // SAFETY: takes a number.
         if unsafe { libc::unshare(flags) } != 0 {
             return Err(std::io::Error::last_os_error());
@@ -177,7 +189,14 @@ fn talk(mut child: Child, rules: &str) -> Verdict {
         _ => {
             let wrong = places(&said);
             if wrong.is_empty() {
-                let line: String = said.lines().next().unwrap_or("it said nothing").chars().filter(|c| !c.is_control()).take(200).collect();
+                let line: String = said
+                    .lines()
+                    .next()
+                    .unwrap_or("it said nothing")
+                    .chars()
+                    .filter(|c| !c.is_control())
+                    .take(200)
+                    .collect();
                 return Verdict::Unknown(format!("nft could not check them here: {line}"));
             }
             Verdict::Wrong(wrong)
@@ -189,14 +208,28 @@ fn talk(mut child: Child, rules: &str) -> Verdict {
 fn places(said: &str) -> Vec<(usize, usize, String)> {
     let mut found = Vec::new();
     for line in said.lines() {
-        let Some(rest) = line.strip_prefix("/dev/stdin:") else { continue };
+        let Some(rest) = line.strip_prefix("/dev/stdin:") else {
+            continue;
+        };
         let mut parts = rest.splitn(3, ':');
-        let (Some(row), Some(columns), Some(words)) = (parts.next(), parts.next(), parts.next()) else { continue };
-        let column = columns.split('-').next().and_then(|column| column.parse().ok());
+        let (Some(row), Some(columns), Some(words)) = (parts.next(), parts.next(), parts.next())
+        else {
+            continue;
+        };
+        let column = columns
+            .split('-')
+            .next()
+            .and_then(|column| column.parse().ok());
         // "In file included from" and the like have no place of their own.
-        let (Ok(row), Some(column)) = (row.parse(), column) else { continue };
+        let (Ok(row), Some(column)) = (row.parse(), column) else {
+            continue;
+        };
         let words = words.trim().trim_start_matches("Error: ");
-        let words: String = words.chars().filter(|c| !c.is_control()).take(200).collect();
+        let words: String = words
+            .chars()
+            .filter(|c| !c.is_control())
+            .take(200)
+            .collect();
         found.push((row, column, words));
     }
     found
@@ -209,7 +242,13 @@ mod tests {
     #[test]
     fn what_nft_says_has_places() {
         let said = "/dev/stdin:4:6-9: Error: syntax error, unexpected string\n tcp dprt 80 accept\n     ^^^^\n";
-        assert_eq!(places(said), [(4, 6, "syntax error, unexpected string".to_owned())]);
-        assert!(places("netlink: Error: cache initialization failed: Operation not permitted\n").is_empty());
+        assert_eq!(
+            places(said),
+            [(4, 6, "syntax error, unexpected string".to_owned())]
+        );
+        assert!(
+            places("netlink: Error: cache initialization failed: Operation not permitted\n")
+                .is_empty()
+        );
     }
 }

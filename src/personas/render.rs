@@ -45,17 +45,47 @@ impl File {
 }
 
 /// All files, those for the device first.
-pub fn files(document: &Document, resolved: &Resolved, catalogue: &Catalogue, device: &str, digest: Digest) -> Vec<File> {
+pub fn files(
+    document: &Document,
+    resolved: &Resolved,
+    catalogue: &Catalogue,
+    device: &str,
+    digest: Digest,
+) -> Vec<File> {
     let mut files = vec![
-        File::new("/etc/hostname", Page::default().line(&[&resolved.hostname]).done()),
-        File::new("/etc/nftables.conf", nftables(&document.security.firewall, &document.security.ssh.from)).private(),
-        File::new("/etc/ssh/sshd_config.d/10-policy.conf", login::sshd(document)),
-        File::new("/etc/sysctl.d/zz-policy.conf", login::sysctl(&document.security.sysctl)),
+        File::new(
+            "/etc/hostname",
+            Page::default().line(&[&resolved.hostname]).done(),
+        ),
+        File::new(
+            "/etc/nftables.conf",
+            nftables(&document.security.firewall, &document.security.ssh.from),
+        )
+        .private(),
+        File::new(
+            "/etc/ssh/sshd_config.d/10-policy.conf",
+            login::sshd(document),
+        ),
+        File::new(
+            "/etc/sysctl.d/zz-policy.conf",
+            login::sysctl(&document.security.sysctl),
+        ),
     ];
     files.extend(network::files(resolved));
-    files.push(File::new("/etc/timezone", Page::default().line(&[&document.os.timezone]).done()));
-    files.push(File::new("/etc/default/locale", Page::default().line(&["LANG=", &document.os.locale]).done()));
-    files.push(File::new("/etc/default/keyboard", Page::default().line(&["XKBLAYOUT=\"", &document.os.keyboard, "\""]).done()));
+    files.push(File::new(
+        "/etc/timezone",
+        Page::default().line(&[&document.os.timezone]).done(),
+    ));
+    files.push(File::new(
+        "/etc/default/locale",
+        Page::default().line(&["LANG=", &document.os.locale]).done(),
+    ));
+    files.push(File::new(
+        "/etc/default/keyboard",
+        Page::default()
+            .line(&["XKBLAYOUT=\"", &document.os.keyboard, "\""])
+            .done(),
+    ));
     if !document.preferences.motd.is_empty() {
         let mut page = Page::default();
         for line in document.preferences.motd.lines() {
@@ -63,15 +93,28 @@ pub fn files(document: &Document, resolved: &Resolved, catalogue: &Catalogue, de
         }
         files.push(File::new("/etc/motd", page.done()));
     }
-    files.push(File::new("packages", packages(document, catalogue).iter().fold(Page::default(), |page, name| page.line(&[name])).done()));
+    files.push(File::new(
+        "packages",
+        packages(document, catalogue)
+            .iter()
+            .fold(Page::default(), |page, name| page.line(&[name]))
+            .done(),
+    ));
     let instance = format!("{device}-{}", digest.short());
-    files.extend(seed::files(document, resolved, catalogue, &instance, &files));
+    files.extend(seed::files(
+        document, resolved, catalogue, &instance, &files,
+    ));
     files
 }
 
 /// The packages that have to be installed: what a device does not have anyway.
 pub fn packages(document: &Document, catalogue: &Catalogue) -> Vec<String> {
-    let is_included = |name: &str| catalogue.applications.get(name).is_some_and(|offer| offer.included);
+    let is_included = |name: &str| {
+        catalogue
+            .applications
+            .get(name)
+            .is_some_and(|offer| offer.included)
+    };
     document
         .applications
         .iter()

@@ -46,7 +46,9 @@ pub fn resolve(document: &Document, device: &str, facts: &Facts) -> Resolved {
         .interfaces
         .iter()
         .map(|interface| {
-            let at = nics.iter().position(|nic| nic.role.as_deref() == Some(&interface.role))?;
+            let at = nics
+                .iter()
+                .position(|nic| nic.role.as_deref() == Some(&interface.role))?;
             taken[at] = true;
             Some(at)
         })
@@ -60,11 +62,26 @@ pub fn resolve(document: &Document, device: &str, facts: &Facts) -> Resolved {
     }
     for (interface, found) in document.network.interfaces.iter().zip(matches) {
         let mut interface = interface.clone();
-        fill(&mut interface.addressing, &interface.role, facts, &mut resolved.problems);
+        fill(
+            &mut interface.addressing,
+            &interface.role,
+            facts,
+            &mut resolved.problems,
+        );
         let nic = found.map(|at| &nics[at]);
         if nic.is_none() {
-            let why = if nics.is_empty() { "the facts name no network interfaces".to_owned() } else { format!("the device has {} network interfaces, all taken", nics.len()) };
-            resolved.problems.push(format!("no network interface for the role {}: {why}", interface.role));
+            let why = if nics.is_empty() {
+                "the facts name no network interfaces".to_owned()
+            } else {
+                format!(
+                    "the device has {} network interfaces, all taken",
+                    nics.len()
+                )
+            };
+            resolved.problems.push(format!(
+                "no network interface for the role {}: {why}",
+                interface.role
+            ));
         }
         resolved.interfaces.push(Matched {
             interface,
@@ -74,7 +91,12 @@ pub fn resolve(document: &Document, device: &str, facts: &Facts) -> Resolved {
     }
     for bond in &document.network.bonds {
         let mut bond = bond.clone();
-        fill(&mut bond.addressing, &bond.name, facts, &mut resolved.problems);
+        fill(
+            &mut bond.addressing,
+            &bond.name,
+            facts,
+            &mut resolved.problems,
+        );
         resolved.bonds.push(bond);
     }
     room(document, facts, &mut resolved);
@@ -97,10 +119,19 @@ fn nics(facts: &Facts) -> Vec<Nic> {
         .filter_map(|nic| {
             let mac = text(nic, "mac")?.to_ascii_lowercase();
             let parts: Vec<&str> = mac.split(':').collect();
-            let is_mac = parts.len() == 6 && parts.iter().all(|part| part.len() == 2 && part.chars().all(|c| c.is_ascii_hexdigit()));
+            let is_mac = parts.len() == 6
+                && parts
+                    .iter()
+                    .all(|part| part.len() == 2 && part.chars().all(|c| c.is_ascii_hexdigit()));
             let name = text(nic, "name").unwrap_or_default();
-            let is_name = !name.is_empty() && name.len() <= 15 && name.chars().all(|c| c.is_ascii_alphanumeric());
-            (is_mac && is_name).then(|| Nic { name, mac, role: text(nic, "role") })
+            let is_name = !name.is_empty()
+                && name.len() <= 15
+                && name.chars().all(|c| c.is_ascii_alphanumeric());
+            (is_mac && is_name).then(|| Nic {
+                name,
+                mac,
+                role: text(nic, "role"),
+            })
         })
         .collect()
 }
@@ -127,7 +158,11 @@ pub fn hostname(pattern: &str, device: &str, facts: &Facts) -> Result<String, St
         match piece {
             Piece::Literal(literal) => name.push_str(literal),
             Piece::Fact { path, last } => {
-                let text = if path == "name" { Some(device.to_owned()) } else { text_of(facts, path) };
+                let text = if path == "name" {
+                    Some(device.to_owned())
+                } else {
+                    text_of(facts, path)
+                };
                 let text = text.ok_or_else(|| {
                     format!("the host name needs the fact {}, which the device does not have; add it with `greenroom device add`", quoted(path))
                 })?;
@@ -140,10 +175,16 @@ pub fn hostname(pattern: &str, device: &str, facts: &Facts) -> Result<String, St
                     }
                 }
                 let clean = clean.trim_end_matches('-');
-                let from = clean.len().saturating_sub(last.unwrap_or(LONGEST_HOSTNAME + 1));
+                let from = clean
+                    .len()
+                    .saturating_sub(last.unwrap_or(LONGEST_HOSTNAME + 1));
                 let end = clean[from..].trim_start_matches('-');
                 if end.is_empty() {
-                    return Err(format!("the fact {} leaves nothing for the host name: {}", quoted(path), quoted(&text)));
+                    return Err(format!(
+                        "the fact {} leaves nothing for the host name: {}",
+                        quoted(path),
+                        quoted(&text)
+                    ));
                 }
                 name.push_str(end);
             }
@@ -152,7 +193,8 @@ pub fn hostname(pattern: &str, device: &str, facts: &Facts) -> Result<String, St
     if name.is_empty() || name.len() > LONGEST_HOSTNAME {
         return Err(format!(
             "the host name {} has {} characters, at most {LONGEST_HOSTNAME} are allowed; take the end of a fact, as in `{{hardware.serial:8}}`",
-            quoted(&name), name.len()
+            quoted(&name),
+            name.len()
         ));
     }
     Ok(name)
@@ -160,33 +202,70 @@ pub fn hostname(pattern: &str, device: &str, facts: &Facts) -> Result<String, St
 
 /// Puts facts in place of `{fact}`, and looks at them as the check looks at what is written.
 fn fill(addressing: &mut Addressing, name: &str, facts: &Facts, problems: &mut Vec<String>) {
-    if let Some(path) = addressing.address.as_deref().and_then(fact).map(str::to_owned) {
+    if let Some(path) = addressing
+        .address
+        .as_deref()
+        .and_then(fact)
+        .map(str::to_owned)
+    {
         let text = text_of(facts, &path);
-        match text.as_deref().and_then(Cidr::parse).filter(|cidr| cidr.is_host()) {
+        match text
+            .as_deref()
+            .and_then(Cidr::parse)
+            .filter(|cidr| cidr.is_host())
+        {
             Some(cidr) => addressing.address = Some(format!("{}/{}", cidr.address, cidr.prefix)),
-            None => problems.push(missing(name, "address", &path, text.as_deref(), "10.0.0.5/24")),
+            None => problems.push(missing(
+                name,
+                "address",
+                &path,
+                text.as_deref(),
+                "10.0.0.5/24",
+            )),
         }
     }
-    if let Some(path) = addressing.gateway.as_deref().and_then(fact).map(str::to_owned) {
+    if let Some(path) = addressing
+        .gateway
+        .as_deref()
+        .and_then(fact)
+        .map(str::to_owned)
+    {
         let text = text_of(facts, &path);
-        match text.as_deref().and_then(|text| text.parse::<std::net::IpAddr>().ok()) {
+        match text
+            .as_deref()
+            .and_then(|text| text.parse::<std::net::IpAddr>().ok())
+        {
             Some(gateway) => addressing.gateway = Some(gateway.to_string()),
             None => problems.push(missing(name, "gateway", &path, text.as_deref(), "10.0.0.1")),
         }
     }
     let cidr = addressing.address.as_deref().and_then(Cidr::parse);
-    let gateway = addressing.gateway.as_deref().and_then(|text| text.parse().ok());
+    let gateway = addressing
+        .gateway
+        .as_deref()
+        .and_then(|text| text.parse().ok());
     if let (Some(cidr), Some(gateway)) = (cidr, gateway)
         && !cidr.contains(gateway)
     {
-        problems.push(format!("{name}: the gateway {gateway} is not in the network {}/{}", cidr.network(), cidr.prefix));
+        problems.push(format!(
+            "{name}: the gateway {gateway} is not in the network {}/{}",
+            cidr.network(),
+            cidr.prefix
+        ));
     }
 }
 
 fn missing(name: &str, what: &str, path: &str, text: Option<&str>, example: &str) -> String {
     match text {
-        Some(text) => format!("{name}: the fact {} is {}, not an {what} such as {example}", quoted(path), quoted(text)),
-        None => format!("{name}: the {what} needs the fact {}, which the device does not have", quoted(path)),
+        Some(text) => format!(
+            "{name}: the fact {} is {}, not an {what} such as {example}",
+            quoted(path),
+            quoted(text)
+        ),
+        None => format!(
+            "{name}: the {what} needs the fact {}, which the device does not have",
+            quoted(path)
+        ),
     }
 }
 
@@ -195,26 +274,56 @@ fn room(document: &Document, facts: &Facts, resolved: &mut Resolved) {
     let number = |paths: &[&str]| paths.iter().find_map(|path| lookup(facts, path)?.as_u64());
     let disks = lookup(facts, "hardware.disks").and_then(Value::as_array);
     let largest = disks.and_then(|disks| {
-        let sizes = disks.iter().filter(|disk| disk.get("removable").and_then(Value::as_bool) != Some(true));
-        sizes.filter_map(|disk| disk.get("size_gib")?.as_u64()).max()
+        let sizes = disks
+            .iter()
+            .filter(|disk| disk.get("removable").and_then(Value::as_bool) != Some(true));
+        sizes
+            .filter_map(|disk| disk.get("size_gib")?.as_u64())
+            .max()
     });
     let resources = &document.resources;
     for (what, unit, has, range) in [
-        ("processor cores", "", number(&["hardware.cpu_cores", "cpu_cores"]), resources.vcpus),
-        ("of memory", " MiB", number(&["hardware.memory_mib", "memory_mib"]), resources.memory_mib),
-        ("of disk", " MiB", largest.map(|gib| gib.saturating_mul(1024)), resources.disk_mib),
+        (
+            "processor cores",
+            "",
+            number(&["hardware.cpu_cores", "cpu_cores"]),
+            resources.vcpus,
+        ),
+        (
+            "of memory",
+            " MiB",
+            number(&["hardware.memory_mib", "memory_mib"]),
+            resources.memory_mib,
+        ),
+        (
+            "of disk",
+            " MiB",
+            largest.map(|gib| gib.saturating_mul(1024)),
+            resources.disk_mib,
+        ),
     ] {
         match (has, range.max) {
-            (None, _) => resolved.unknown.push(format!("whether the device has {}{unit} {what}", range.min)),
-            (Some(has), _) if has < range.min => resolved.problems.push(format!("the device has {has}{unit} {what}, the persona needs {}{unit}", range.min)),
-            (Some(has), Some(max)) if has > max => resolved.problems.push(format!("the device has {has}{unit} {what}, the persona is for at most {max}{unit}")),
+            (None, _) => resolved
+                .unknown
+                .push(format!("whether the device has {}{unit} {what}", range.min)),
+            (Some(has), _) if has < range.min => resolved.problems.push(format!(
+                "the device has {has}{unit} {what}, the persona needs {}{unit}",
+                range.min
+            )),
+            (Some(has), Some(max)) if has > max => resolved.problems.push(format!(
+                "the device has {has}{unit} {what}, the persona is for at most {max}{unit}"
+            )),
             _ => {}
         }
     }
     match lookup(facts, "hardware.arch").and_then(Value::as_str) {
         None => resolved.unknown.push("the device's architecture".into()),
         Some(arch) if arch != document.os.arch => {
-            resolved.problems.push(format!("the device is {}, the persona for {}", quoted(arch), document.os.arch));
+            resolved.problems.push(format!(
+                "the device is {}, the persona for {}",
+                quoted(arch),
+                document.os.arch
+            ));
         }
         Some(_) => {}
     }

@@ -1,6 +1,10 @@
 //! The alphabets of single texts. What passes here can be written into the file it is meant for as it
 //! is: no quote, separator or control character that means something there.
 
+mod system;
+
+pub use system::{KERNEL_WORD, MOUNT, NFT_RULE, SYSCTL, SYSCTL_VALUE, UNIT};
+
 use super::shape::{Word, Wrong};
 use crate::chain::faults::quoted;
 
@@ -9,7 +13,10 @@ pub fn only(text: &str, longest: usize, ok: impl Fn(char) -> bool) -> Result<Str
         return Err(Wrong::new("the text is empty"));
     }
     if text.len() > longest {
-        return Err(Wrong::new(format!("the text has {} characters", text.len())));
+        return Err(Wrong::new(format!(
+            "the text has {} characters",
+            text.len()
+        )));
     }
     match text.chars().find(|c| !ok(*c)) {
         None => Ok(text.to_owned()),
@@ -70,25 +77,6 @@ pub static ROLE: Word = Word {
     },
 };
 
-/// Words of a kernel command line that the boot loader sets, or that take the system away from its owner.
-const BOOT_WORDS: [&str; 8] = [
-    "root", "init", "rdinit", "initrd", "BOOT_IMAGE", "ro", "rw", "break",
-];
-
-pub static KERNEL_WORD: Word = Word {
-    expected: "a word for the kernel's command line, such as `console=ttyS0`",
-    parse: |text| {
-        let word = only(text, 128, |c| {
-            c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '=' | ',' | ':' | '/' | '@' | '+')
-        })?;
-        let key = word.split('=').next().unwrap_or_default();
-        if BOOT_WORDS.contains(&key) || key.starts_with("rd.") {
-            return Err(Wrong::new(format!("{} is set by the boot loader", quoted(key))));
-        }
-        Ok(word)
-    },
-};
-
 pub static LOCALE: Word = Word {
     expected: "a locale such as `C.UTF-8`",
     parse: |text| {
@@ -105,7 +93,10 @@ pub static TIMEZONE: Word = Word {
             c.is_ascii_alphanumeric() || matches!(c, '/' | '_' | '-' | '+')
         })?;
         if zone.split('/').any(str::is_empty) {
-            return Err(Wrong::new(format!("{} is not the name of a time zone", quoted(text))));
+            return Err(Wrong::new(format!(
+                "{} is not the name of a time zone",
+                quoted(text)
+            )));
         }
         Ok(zone)
     },
@@ -128,9 +119,9 @@ pub static CONSTRAINT: Word = Word {
             .find_map(|sign| bound.strip_prefix(sign).map(|rest| (*sign, rest.trim())))
             .unwrap_or(("=", bound));
         let figure = version.starts_with(|c: char| c.is_ascii_digit());
-        let plain = version.chars().all(|c| {
-            c.is_ascii_alphanumeric() || matches!(c, '.' | '+' | '~' | ':' | '-')
-        });
+        let plain = version
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '+' | '~' | ':' | '-'));
         if !figure || !plain || version.len() > 64 {
             return Err(Wrong::new(format!("{} is not a version", quoted(text))));
         }
@@ -147,30 +138,6 @@ pub static SETTING: Word = Word {
 pub static SETTING_VALUE: Word = Word {
     expected: "a line of text of at most 256 characters",
     parse: |text| only(text, 256, |c| !c.is_control()),
-};
-
-pub static SYSCTL: Word = Word {
-    expected: "a kernel setting such as `net.ipv4.ip_forward`",
-    parse: |text| {
-        let key = only(text, 128, |c| {
-            c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
-        })?;
-        let parts: Vec<&str> = key.split('.').collect();
-        if parts.len() < 2 || parts.iter().any(|part| part.is_empty()) {
-            return Err(Wrong::new(format!("{} is not a kernel setting", quoted(text))));
-        }
-        Ok(key)
-    },
-};
-
-pub static SYSCTL_VALUE: Word = Word {
-    expected: "a kernel setting's value: letters, digits, blanks, `.`, `,`, `:`, `/`, `|`, `%`, `_`, `-`",
-    parse: |text| {
-        only(text, 128, |c| {
-            c.is_ascii_alphanumeric()
-                || matches!(c, ' ' | '.' | ',' | ':' | '/' | '|' | '%' | '_' | '-')
-        })
-    },
 };
 
 pub static SECRET_REF: Word = Word {
@@ -211,19 +178,46 @@ pub static PROSE: Word = Word {
 
 /// Names that Debian's base system has taken.
 const TAKEN: [&str; 26] = [
-    "root", "daemon", "bin", "sys", "sync", "games", "man", "lp", "mail", "news", "uucp", "proxy",
-    "www-data", "backup", "list", "irc", "gnats", "nobody", "sshd", "messagebus", "_apt",
-    "systemd-network", "systemd-resolve", "systemd-timesync", "systemd-coredump", "sudo",
+    "root",
+    "daemon",
+    "bin",
+    "sys",
+    "sync",
+    "games",
+    "man",
+    "lp",
+    "mail",
+    "news",
+    "uucp",
+    "proxy",
+    "www-data",
+    "backup",
+    "list",
+    "irc",
+    "gnats",
+    "nobody",
+    "sshd",
+    "messagebus",
+    "_apt",
+    "systemd-network",
+    "systemd-resolve",
+    "systemd-timesync",
+    "systemd-coredump",
+    "sudo",
 ];
 
 pub static USER_NAME: Word = Word {
     expected: "a user's name: small letters, digits, `_`, `-`, at most 31, first a letter or `_`",
     parse: |text| {
-        starts(text, |c| c.is_ascii_lowercase() || c == '_').map_err(|wrong| mended(wrong, text))?;
+        starts(text, |c| c.is_ascii_lowercase() || c == '_')
+            .map_err(|wrong| mended(wrong, text))?;
         let name = only(text, 31, |c| small(c) || matches!(c, '_' | '-'))
             .map_err(|wrong| mended(wrong, text))?;
         if TAKEN.contains(&name.as_str()) || name.starts_with("systemd-") {
-            return Err(Wrong::new(format!("the user name {} is taken by the system", quoted(text))));
+            return Err(Wrong::new(format!(
+                "the user name {} is taken by the system",
+                quoted(text)
+            )));
         }
         Ok(name)
     },
@@ -247,71 +241,5 @@ pub static GROUP_NAME: Word = Word {
     parse: |text| {
         starts(text, |c| c.is_ascii_lowercase() || c == '_')?;
         only(text, 31, |c| small(c) || matches!(c, '_' | '-'))
-    },
-};
-
-pub static MOUNT: Word = Word {
-    expected: "a folder below /srv, /data or /var/lib, such as `/srv/data`",
-    parse: |text| {
-        let below = ["/srv/", "/data/", "/var/lib/"]
-            .iter()
-            .find_map(|root| text.strip_prefix(root));
-        let parts: Vec<&str> = below.unwrap_or_default().split('/').collect();
-        let part_ok = |part: &&str| {
-            part.starts_with(small)
-                && part.len() <= 32
-                && part.chars().all(|c| small(c) || matches!(c, '_' | '-'))
-        };
-        if below.is_none() || parts.len() > 3 || !parts.iter().all(|part| part_ok(part)) {
-            return Err(Wrong::new(format!("{} cannot be a partition's place", quoted(text))));
-        }
-        Ok(text.to_owned())
-    },
-};
-
-pub static UNIT: Word = Word {
-    expected: "a systemd service such as `nginx.service`",
-    parse: |text| {
-        let name = text.strip_suffix(".service").ok_or_else(|| {
-            Wrong::new(format!("{} is not the name of a service", quoted(text)))
-                .suggesting(format!("write `{text}.service`"))
-        })?;
-        only(name, 128, |c| {
-            c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '@' | ':')
-        })?;
-        Ok(text.to_owned())
-    },
-};
-
-/// Words that would end the chain that a rule stands in, open files, or change something else.
-const NOT_IN_RULES: [&str; 17] = [
-    "include", "define", "redefine", "undefine", "table", "chain", "flush", "delete", "destroy",
-    "insert", "create", "reset", "rename", "replace", "import", "export", "monitor",
-];
-
-pub static NFT_RULE: Word = Word {
-    expected: "one rule in nft's words, such as `tcp dport 8080 accept`",
-    parse: |text| {
-        let rule = only(text.trim(), 500, |c| {
-            c.is_ascii_alphanumeric() || " .:,/_-@<>=!&|{}\"+*".contains(c)
-        })?;
-        let mut depth = 0_i32;
-        for c in rule.chars() {
-            depth += i32::from(c == '{') - i32::from(c == '}');
-            if depth < 0 {
-                break;
-            }
-        }
-        if depth != 0 || rule.matches('"').count() % 2 != 0 {
-            return Err(Wrong::new("the rule has a brace or a quote without its other half"));
-        }
-        let words = rule.split(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '_' | '-'));
-        for word in words {
-            if NOT_IN_RULES.contains(&word) {
-                return Err(Wrong::new(format!("{} does not belong in a rule", quoted(word)))
-                    .suggesting("a rule matches packets and ends in a verdict such as `accept`"));
-            }
-        }
-        Ok(rule)
     },
 };

@@ -6,10 +6,15 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use super::{StoreError, from_text, to_text};
 use crate::vocab::Timestamp;
-use crate::vocab::persona::{Assignment, PersonaHead, PersonaMove, PersonaVersion, RuleSet, Subject};
+use crate::vocab::persona::{
+    Assignment, PersonaHead, PersonaMove, PersonaVersion, RuleSet, Subject,
+};
 
 /// Stores a version. One that is there is never changed: that is refused.
-pub async fn version_insert(connection: &mut SqliteConnection, version: &PersonaVersion) -> Result<(), StoreError> {
+pub async fn version_insert(
+    connection: &mut SqliteConnection,
+    version: &PersonaVersion,
+) -> Result<(), StoreError> {
     let stored = sqlx::query(
         "INSERT INTO persona_versions (name, version, digest, body, applied_at) VALUES ($1, $2, $3, $4, $5)
          ON CONFLICT (name, version) DO NOTHING",
@@ -50,7 +55,10 @@ pub async fn version_get(
 }
 
 /// All versions of one persona, newest first.
-pub async fn version_list(connection: &mut SqliteConnection, name: &str) -> Result<Vec<PersonaVersion>, StoreError> {
+pub async fn version_list(
+    connection: &mut SqliteConnection,
+    name: &str,
+) -> Result<Vec<PersonaVersion>, StoreError> {
     sqlx::query("SELECT body FROM persona_versions WHERE name = $1 ORDER BY version DESC")
         .bind(name)
         .fetch_all(connection)
@@ -61,7 +69,9 @@ pub async fn version_list(connection: &mut SqliteConnection, name: &str) -> Resu
 }
 
 /// Each persona's newest version and its current one's number, by name.
-pub async fn persona_list(connection: &mut SqliteConnection) -> Result<Vec<PersonaHead>, StoreError> {
+pub async fn persona_list(
+    connection: &mut SqliteConnection,
+) -> Result<Vec<PersonaHead>, StoreError> {
     let rows = sqlx::query(
         "SELECT v.body AS body, c.version AS current FROM persona_versions AS v
          LEFT JOIN persona_current AS c ON c.name = v.name
@@ -79,14 +89,23 @@ pub async fn persona_list(connection: &mut SqliteConnection) -> Result<Vec<Perso
         .collect()
 }
 
-pub async fn current_get(connection: &mut SqliteConnection, name: &str) -> Result<Option<i64>, StoreError> {
-    Ok(sqlx::query_scalar("SELECT version FROM persona_current WHERE name = $1")
-        .bind(name)
-        .fetch_optional(connection)
-        .await?)
+pub async fn current_get(
+    connection: &mut SqliteConnection,
+    name: &str,
+) -> Result<Option<i64>, StoreError> {
+    Ok(
+        sqlx::query_scalar("SELECT version FROM persona_current WHERE name = $1")
+            .bind(name)
+            .fetch_optional(connection)
+            .await?,
+    )
 }
 
-pub async fn current_set(connection: &mut SqliteConnection, name: &str, version: i64) -> Result<(), StoreError> {
+pub async fn current_set(
+    connection: &mut SqliteConnection,
+    name: &str,
+    version: i64,
+) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO persona_current (name, version) VALUES ($1, $2)
          ON CONFLICT (name) DO UPDATE SET version = excluded.version",
@@ -98,7 +117,10 @@ pub async fn current_set(connection: &mut SqliteConnection, name: &str, version:
     Ok(())
 }
 
-pub async fn move_insert(connection: &mut SqliteConnection, moved: &PersonaMove) -> Result<(), StoreError> {
+pub async fn move_insert(
+    connection: &mut SqliteConnection,
+    moved: &PersonaMove,
+) -> Result<(), StoreError> {
     sqlx::query("INSERT INTO persona_moves (name, at, body) VALUES ($1, $2, $3)")
         .bind(&moved.name)
         .bind(moved.at.0)
@@ -109,7 +131,10 @@ pub async fn move_insert(connection: &mut SqliteConnection, moved: &PersonaMove)
 }
 
 /// Newest first.
-pub async fn move_list(connection: &mut SqliteConnection, name: &str) -> Result<Vec<PersonaMove>, StoreError> {
+pub async fn move_list(
+    connection: &mut SqliteConnection,
+    name: &str,
+) -> Result<Vec<PersonaMove>, StoreError> {
     sqlx::query("SELECT body FROM persona_moves WHERE name = $1 ORDER BY id DESC")
         .bind(name)
         .fetch_all(connection)
@@ -120,7 +145,10 @@ pub async fn move_list(connection: &mut SqliteConnection, name: &str) -> Result<
 }
 
 /// Stores an assignment under the next number and returns it with that number.
-pub async fn assignment_insert(connection: &mut SqliteConnection, mut assignment: Assignment) -> Result<Assignment, StoreError> {
+pub async fn assignment_insert(
+    connection: &mut SqliteConnection,
+    mut assignment: Assignment,
+) -> Result<Assignment, StoreError> {
     assignment.id = sqlx::query_scalar("SELECT COALESCE(MAX(id), 0) + 1 FROM persona_assignments")
         .fetch_one(&mut *connection)
         .await?;
@@ -159,7 +187,10 @@ pub async fn assignment_end(
     Ok(changed == 1)
 }
 
-pub async fn assignment_get(connection: &mut SqliteConnection, id: i64) -> Result<Option<Assignment>, StoreError> {
+pub async fn assignment_get(
+    connection: &mut SqliteConnection,
+    id: i64,
+) -> Result<Option<Assignment>, StoreError> {
     sqlx::query("SELECT body FROM persona_assignments WHERE id = $1")
         .bind(id)
         .fetch_optional(connection)
@@ -169,7 +200,9 @@ pub async fn assignment_get(connection: &mut SqliteConnection, id: i64) -> Resul
 }
 
 /// All that were not ended, oldest first; also those whose time is over.
-pub async fn assignment_list(connection: &mut SqliteConnection) -> Result<Vec<Assignment>, StoreError> {
+pub async fn assignment_list(
+    connection: &mut SqliteConnection,
+) -> Result<Vec<Assignment>, StoreError> {
     sqlx::query("SELECT body FROM persona_assignments WHERE ended_at IS NULL ORDER BY id")
         .fetch_all(connection)
         .await?
@@ -179,7 +212,10 @@ pub async fn assignment_list(connection: &mut SqliteConnection) -> Result<Vec<As
 }
 
 /// Those for any of these subjects that were not ended: what one device needs.
-pub async fn assignment_for(connection: &mut SqliteConnection, subjects: &[Subject]) -> Result<Vec<Assignment>, StoreError> {
+pub async fn assignment_for(
+    connection: &mut SqliteConnection,
+    subjects: &[Subject],
+) -> Result<Vec<Assignment>, StoreError> {
     let mut found = Vec::new();
     for subject in subjects {
         let rows = sqlx::query(
@@ -207,7 +243,10 @@ pub struct AppliedRules {
     pub reason: String,
 }
 
-pub async fn rules_insert(connection: &mut SqliteConnection, applied: &AppliedRules) -> Result<(), StoreError> {
+pub async fn rules_insert(
+    connection: &mut SqliteConnection,
+    applied: &AppliedRules,
+) -> Result<(), StoreError> {
     sqlx::query("INSERT INTO persona_rules (version, source, body, applied_at, applied_by, reason) VALUES ($1, $2, $3, $4, $5, $6)")
         .bind(applied.version)
         .bind(&applied.source)
@@ -221,7 +260,10 @@ pub async fn rules_insert(connection: &mut SqliteConnection, applied: &AppliedRu
 }
 
 /// One version, or the newest.
-pub async fn rules_get(connection: &mut SqliteConnection, version: Option<i64>) -> Result<Option<AppliedRules>, StoreError> {
+pub async fn rules_get(
+    connection: &mut SqliteConnection,
+    version: Option<i64>,
+) -> Result<Option<AppliedRules>, StoreError> {
     let row = sqlx::query(
         "SELECT version, source, body, applied_at, applied_by, reason FROM persona_rules
          WHERE ($1 = 0 OR version = $1) ORDER BY version DESC LIMIT 1",

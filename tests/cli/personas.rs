@@ -6,7 +6,9 @@ use crate::command::{Said, greenroom};
 use crate::daemon::stage_set;
 
 fn example(file: &str) -> String {
-    let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("chains/personas").join(file);
+    let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("chains/personas")
+        .join(file);
     path.display().to_string()
 }
 
@@ -28,7 +30,14 @@ fn the_examples_are_good_without_a_daemon() {
     let said = said(folder.path(), &["persona", "check", &path, "-o", "json"]).exits(0);
     let verdicts = said.json();
     assert_eq!(verdicts.as_array().unwrap().len(), 3);
-    assert!(verdicts.as_array().unwrap().iter().all(|one| one["ok"] == true), "{verdicts}");
+    assert!(
+        verdicts
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|one| one["ok"] == true),
+        "{verdicts}"
+    );
 }
 
 #[test]
@@ -38,18 +47,50 @@ fn a_check_finds_the_parent_beside_and_tells_all_faults_with_places() {
     write(here, "base.yaml", BASE);
     write(here, "web.yaml", WEB);
     let good = said(here, &["persona", "check", "web.yaml"]).exits(0);
-    assert!(good.out.contains("web.yaml") && good.out.contains("base"), "{}", good.out);
-    write(here, "bad.yaml", "persona: bad\nparent: base\nos: { varient: debian-12, locale: de }\nnetwork: { interfaces: [{ role: a, vlan: 5000 }] }\n");
+    assert!(
+        good.out.contains("web.yaml") && good.out.contains("base"),
+        "{}",
+        good.out
+    );
+    write(
+        here,
+        "bad.yaml",
+        "persona: bad\nparent: base\nos: { varient: debian-12, locale: de }\nnetwork: { interfaces: [{ role: a, vlan: 5000 }] }\n",
+    );
     let bad = said(here, &["persona", "check", "bad.yaml", "web.yaml"]).exits(5);
-    for expected in ["bad.yaml:3:7", "did you mean `variant`?", "bad.yaml:3:35", "bad.yaml:4:42", "3 faults in bad.yaml"] {
-        assert!(bad.err.contains(expected), "{expected} is not in\n{}", bad.err);
+    for expected in [
+        "bad.yaml:3:7",
+        "did you mean `variant`?",
+        "bad.yaml:3:35",
+        "bad.yaml:4:42",
+        "3 faults in bad.yaml",
+    ] {
+        assert!(
+            bad.err.contains(expected),
+            "{expected} is not in\n{}",
+            bad.err
+        );
     }
-    let json = said(here, &["persona", "check", "bad.yaml", "-o", "json"]).exits(5).json();
+    let json = said(here, &["persona", "check", "bad.yaml", "-o", "json"])
+        .exits(5)
+        .json();
     assert_eq!(json[0]["faults"]["faults"][0]["line"], 3);
     said(here, &["persona", "check", "nowhere.yaml"]).exits(3);
-    write(here, "evil.yaml", "persona: \"a\\e[2J\"\ndescription: \x1b]0;owned\x07\n");
-    let evil = said(here, &["persona", "check", "evil.yaml", "--color", "always"]).exits(5);
-    assert!(!evil.err.contains("\x1b]0;") && !evil.err.contains("\x1b[2J"), "{:?}", evil.err);
+    write(
+        here,
+        "evil.yaml",
+        "persona: \"a\\e[2J\"\ndescription: \x1b]0;owned\x07\n",
+    );
+    let evil = said(
+        here,
+        &["persona", "check", "evil.yaml", "--color", "always"],
+    )
+    .exits(5);
+    assert!(
+        !evil.err.contains("\x1b]0;") && !evil.err.contains("\x1b[2J"),
+        "{:?}",
+        evil.err
+    );
 }
 
 #[test]
@@ -60,34 +101,105 @@ fn from_a_file_with_a_mistake_to_a_version_a_change_a_diff_and_back() {
     write(here, "web.yaml", &WEB.replace("nginx-light", "nginx-lite"));
     let both = ["persona", "apply", "-f", "web.yaml", "-f", "base.yaml"];
     let refused = said(here, &both).exits(5);
-    assert!(refused.err.contains("web.yaml:3:24") && refused.err.contains("did you mean `nginx-light`?"), "{}", refused.err);
-    assert!(refused.err.contains("nothing was applied: web.yaml with faults"), "{}", refused.err);
-    assert_eq!(said(here, &["persona", "list", "-o", "json"]).exits(0).json(), serde_json::json!([]));
+    assert!(
+        refused.err.contains("web.yaml:3:24")
+            && refused.err.contains("did you mean `nginx-light`?"),
+        "{}",
+        refused.err
+    );
+    assert!(
+        refused
+            .err
+            .contains("nothing was applied: web.yaml with faults"),
+        "{}",
+        refused.err
+    );
+    assert_eq!(
+        said(here, &["persona", "list", "-o", "json"])
+            .exits(0)
+            .json(),
+        serde_json::json!([])
+    );
 
     write(here, "web.yaml", WEB);
     let dry = said(here, &[&both[..], &["--dry-run"]].concat()).exits(0);
-    assert!(dry.out.contains("persona web@1 would be created over base@1"), "{}", dry.out);
+    assert!(
+        dry.out
+            .contains("persona web@1 would be created over base@1"),
+        "{}",
+        dry.out
+    );
     let applied = said(here, &[&both[..], &["--reason", "first"]].concat()).exits(0);
-    assert!(applied.err.contains("greenroom persona promote web"), "{}", applied.err);
+    assert!(
+        applied.err.contains("greenroom persona promote web"),
+        "{}",
+        applied.err
+    );
     said(here, &["persona", "promote", "web", "--reason", "tested"]).exits(0);
     let source = said(here, &["persona", "show", "base", "--source"]).exits(0);
     assert_eq!(source.out, BASE);
 
     write(here, "web.yaml", &WEB.replace("port: 80", "port: 8080"));
-    let warned = said(here, &["persona", "apply", "-f", "web.yaml", "--promote", "--reason", "moved"]).exits(0);
-    assert!(warned.out.contains("persona web@2 changed, current"), "{}", warned.out);
-    assert!(warned.err.contains("nginx-light listens on 80/tcp"), "{}", warned.err);
+    let warned = said(
+        here,
+        &[
+            "persona",
+            "apply",
+            "-f",
+            "web.yaml",
+            "--promote",
+            "--reason",
+            "moved",
+        ],
+    )
+    .exits(0);
+    assert!(
+        warned.out.contains("persona web@2 changed, current"),
+        "{}",
+        warned.out
+    );
+    assert!(
+        warned.err.contains("nginx-light listens on 80/tcp"),
+        "{}",
+        warned.err
+    );
     let again = said(here, &["persona", "apply", "-f", "web.yaml"]).exits(0);
-    assert!(again.out.contains("persona web@2 unchanged"), "{}", again.out);
+    assert!(
+        again.out.contains("persona web@2 unchanged"),
+        "{}",
+        again.out
+    );
     let diff = said(here, &["persona", "diff", "web"]).exits(0);
-    assert!(diff.out.contains("-security: { firewall: { allow: [{ port: 80 }] } }"), "{}", diff.out);
-    assert!(diff.out.contains("      port: 8080") || diff.out.contains("+    - from: any") || diff.out.contains("port: 8080\n"), "{}", diff.out);
+    assert!(
+        diff.out
+            .contains("-security: { firewall: { allow: [{ port: 80 }] } }"),
+        "{}",
+        diff.out
+    );
+    assert!(
+        diff.out.contains("      port: 8080")
+            || diff.out.contains("+    - from: any")
+            || diff.out.contains("port: 8080\n"),
+        "{}",
+        diff.out
+    );
 
-    let back = said(here, &["persona", "rollback", "web", "--reason", "wrong port"]).exits(0);
+    let back = said(
+        here,
+        &["persona", "rollback", "web", "--reason", "wrong port"],
+    )
+    .exits(0);
     assert_eq!(back.out, "persona web@1 is current again\n");
-    let history = said(here, &["persona", "history", "web", "-o", "json"]).exits(0).json();
+    let history = said(here, &["persona", "history", "web", "-o", "json"])
+        .exits(0)
+        .json();
     assert_eq!(history["current"], 1);
-    let states: Vec<&str> = history["versions"].as_array().unwrap().iter().map(|one| one["state"].as_str().unwrap()).collect();
+    let states: Vec<&str> = history["versions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["state"].as_str().unwrap())
+        .collect();
     assert_eq!(states, ["former", "current"]);
     assert_eq!(history["moves"][0]["what"], "rolled back");
     assert_eq!(history["moves"][0]["reason"], "wrong port");
@@ -96,7 +208,11 @@ fn from_a_file_with_a_mistake_to_a_version_a_change_a_diff_and_back() {
     said(here, &["persona", "show", "nobody"]).exits(3);
     said(here, &["persona", "show", "web@x"]).exits(2);
     let shown = said(here, &["persona", "show", "web"]).exits(0);
-    assert!(shown.out.contains("os.timezone from base@1"), "{}", shown.out);
+    assert!(
+        shown.out.contains("os.timezone from base@1"),
+        "{}",
+        shown.out
+    );
 }
 
 #[test]
@@ -105,47 +221,142 @@ fn a_run_pins_the_persona_that_it_was_given_and_says_why() {
     let here = folder.path();
     write(here, "base.yaml", BASE);
     write(here, "web.yaml", WEB);
-    write(here, "rules.yaml", "persona_rules:\n  - { name: serials, when: device.serial == 'X1', persona: web }\n");
+    write(
+        here,
+        "rules.yaml",
+        "persona_rules:\n  - { name: serials, when: device.serial == 'X1', persona: web }\n",
+    );
     let early = said(here, &["persona", "rules", "apply", "rules.yaml"]).exits(5);
-    assert!(early.err.contains("rules.yaml:2:") && early.err.contains("there is no persona `web`"), "{}", early.err);
-    said(here, &["persona", "apply", "base.yaml", "web.yaml", "--promote"]).exits(0);
-    assert_eq!(said(here, &["persona", "rules", "apply", "rules.yaml"]).exits(0).out, "rules v1 in force\n");
-    assert_eq!(said(here, &["persona", "rules", "apply", "rules.yaml"]).exits(0).out, "rules v1 unchanged\n");
+    assert!(
+        early.err.contains("rules.yaml:2:") && early.err.contains("there is no persona `web`"),
+        "{}",
+        early.err
+    );
+    said(
+        here,
+        &["persona", "apply", "base.yaml", "web.yaml", "--promote"],
+    )
+    .exits(0);
+    assert_eq!(
+        said(here, &["persona", "rules", "apply", "rules.yaml"])
+            .exits(0)
+            .out,
+        "rules v1 in force\n"
+    );
+    assert_eq!(
+        said(here, &["persona", "rules", "apply", "rules.yaml"])
+            .exits(0)
+            .out,
+        "rules v1 unchanged\n"
+    );
     said(here, &["persona", "rules", "list"]).exits(0);
 
     let why = said(here, &["persona", "why", "box"]).exits(0);
-    assert!(why.out.contains("persona   web@1") && why.out.contains("because   rule serials"), "{}", why.out);
+    assert!(
+        why.out.contains("persona   web@1") && why.out.contains("because   rule serials"),
+        "{}",
+        why.out
+    );
     said(here, &["run", "start", "--device", "box", "--wait"]).exits(0);
-    let run = said(here, &["run", "show", "1", "-o", "json"]).exits(0).json();
-    assert_eq!((run["persona"]["name"].as_str(), run["persona"]["version"].as_i64()), (Some("web"), Some(1)));
-    assert!(said(here, &["run", "show", "1"]).exits(0).out.contains("persona   web@1: rule serials"));
-    let output = said(here, &["run", "output", "1", "-o", "json"]).exits(0).json();
+    let run = said(here, &["run", "show", "1", "-o", "json"])
+        .exits(0)
+        .json();
+    assert_eq!(
+        (
+            run["persona"]["name"].as_str(),
+            run["persona"]["version"].as_i64()
+        ),
+        (Some("web"), Some(1))
+    );
+    assert!(
+        said(here, &["run", "show", "1"])
+            .exits(0)
+            .out
+            .contains("persona   web@1: rule serials")
+    );
+    let output = said(here, &["run", "output", "1", "-o", "json"])
+        .exits(0)
+        .json();
     let persona = &output["document"]["persona"];
     assert_eq!(persona["resolved"]["hostname"], "box");
     assert_eq!(persona["os"]["timezone"], "Europe/Rome");
     assert_eq!(persona["digest"], run["persona"]["digest"]);
-    assert!(persona["files"].as_array().unwrap().iter().any(|file| file["path"] == "/etc/nftables.conf"));
+    assert!(
+        persona["files"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|file| file["path"] == "/etc/nftables.conf")
+    );
 
-    let made = said(here, &["persona", "assign", "--device", "box", "base", "--reason", "ticket 7", "--until", "8h", "-o", "json"]).exits(0).json();
+    let made = said(
+        here,
+        &[
+            "persona", "assign", "--device", "box", "base", "--reason", "ticket 7", "--until",
+            "8h", "-o", "json",
+        ],
+    )
+    .exits(0)
+    .json();
     assert_eq!(made["id"], 1);
-    let why = said(here, &["persona", "why", "box", "-o", "json"]).exits(0).json();
+    let why = said(here, &["persona", "why", "box", "-o", "json"])
+        .exits(0)
+        .json();
     assert_eq!(why["persona"], "base@1");
-    assert_eq!(why["candidates"][1]["verdict"].as_str().unwrap().split(" by ").next(), Some("assignment 1 to device box"));
-    let dry = said(here, &["run", "start", "--device", "box", "--dry-run", "-o", "json"]).exits(0).json();
+    assert_eq!(
+        why["candidates"][1]["verdict"]
+            .as_str()
+            .unwrap()
+            .split(" by ")
+            .next(),
+        Some("assignment 1 to device box")
+    );
+    let dry = said(
+        here,
+        &["run", "start", "--device", "box", "--dry-run", "-o", "json"],
+    )
+    .exits(0)
+    .json();
     assert_eq!(dry["plan"]["persona"]["name"], "base");
-    said(here, &["persona", "assign", "--device", "box", "web", "--reason", "also"]).exits(0);
+    said(
+        here,
+        &[
+            "persona", "assign", "--device", "box", "web", "--reason", "also",
+        ],
+    )
+    .exits(0);
     let unclear = said(here, &["persona", "why", "box"]).exits(4);
     assert!(unclear.out.contains("not clear"), "{}", unclear.out);
     let refused = said(here, &["run", "start", "--device", "box"]).exits(4);
-    assert!(refused.err.contains("give one a higher precedence"), "{}", refused.err);
+    assert!(
+        refused.err.contains("give one a higher precedence"),
+        "{}",
+        refused.err
+    );
     said(here, &["persona", "unassign", "2"]).exits(0);
     said(here, &["persona", "unassign", "2"]).exits(3);
-    assert_eq!(said(here, &["persona", "assignments", "-o", "json"]).exits(0).json().as_array().unwrap().len(), 1);
+    assert_eq!(
+        said(here, &["persona", "assignments", "-o", "json"])
+            .exits(0)
+            .json()
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
     said(here, &["persona", "assign", "web", "--reason", "nobody"]).exits(2);
     said(here, &["persona", "assign", "--user", "u", "web"]).exits(2);
-    said(here, &["persona", "assign", "--user", "u", "web", "--reason", "r", "--until", "soon"]).exits(2);
+    said(
+        here,
+        &[
+            "persona", "assign", "--user", "u", "web", "--reason", "r", "--until", "soon",
+        ],
+    )
+    .exits(2);
     // What the first run pinned stays.
-    let run = said(here, &["run", "show", "1", "-o", "json"]).exits(0).json();
+    let run = said(here, &["run", "show", "1", "-o", "json"])
+        .exits(0)
+        .json();
     assert_eq!(run["persona"]["name"], "web");
 }
 
@@ -154,19 +365,68 @@ fn a_preview_shows_files_and_says_whether_the_device_is_large_enough() {
     let (folder, _daemon) = stage_set("exit 0\n");
     let here = folder.path();
     let files = ["base.yaml", "web-server.yaml", "db-node.yaml"].map(example);
-    said(here, &["persona", "apply", &files[0], &files[1], &files[2], "--promote"]).exits(0);
+    said(
+        here,
+        &[
+            "persona",
+            "apply",
+            &files[0],
+            &files[1],
+            &files[2],
+            "--promote",
+        ],
+    )
+    .exits(0);
     let device = example("../devices/web-1.yaml");
     said(here, &["device", "add", "-f", &device]).exits(0);
-    let web = said(here, &["persona", "preview", "web-server", "--device", "web-1"]).exits(0);
-    for expected in ["host name web-8x0104", "tcp dport 80 ct state new accept", "MACAddress=52:54:00:a1:00:01", "=== packages", "nginx-light", "#cloud-config"] {
-        assert!(web.out.contains(expected), "{expected} is not in\n{}", web.out);
+    let web = said(
+        here,
+        &["persona", "preview", "web-server", "--device", "web-1"],
+    )
+    .exits(0);
+    for expected in [
+        "host name web-8x0104",
+        "tcp dport 80 ct state new accept",
+        "MACAddress=52:54:00:a1:00:01",
+        "=== packages",
+        "nginx-light",
+        "#cloud-config",
+    ] {
+        assert!(
+            web.out.contains(expected),
+            "{expected} is not in\n{}",
+            web.out
+        );
     }
-    let db = said(here, &["persona", "preview", "db-node", "--device", "web-1"]).exits(4);
-    assert!(db.out.contains("the address needs the fact `wishes.network.address`"), "{}", db.out);
+    let db = said(
+        here,
+        &["persona", "preview", "db-node", "--device", "web-1"],
+    )
+    .exits(4);
+    assert!(
+        db.out
+            .contains("the address needs the fact `wishes.network.address`"),
+        "{}",
+        db.out
+    );
     let sample = example("../devices/db-1.yaml");
-    let db = said(here, &["persona", "preview", "db-node", "--facts", &sample, "--only", "nftables"]).exits(0);
-    assert!(!db.out.contains("dport 80 ") && db.out.contains("ip saddr 10.20.0.0/16 tcp dport 5432"), "{}", db.out);
+    let db = said(
+        here,
+        &[
+            "persona", "preview", "db-node", "--facts", &sample, "--only", "nftables",
+        ],
+    )
+    .exits(0);
+    assert!(
+        !db.out.contains("dport 80 ") && db.out.contains("ip saddr 10.20.0.0/16 tcp dport 5432"),
+        "{}",
+        db.out
+    );
     assert_eq!(db.out.matches("\n=== ").count(), 1);
     let list = said(here, &["persona", "list"]).exits(0);
-    assert!(list.out.contains("db-node") && list.out.contains("hardened"), "{}", list.out);
+    assert!(
+        list.out.contains("db-node") && list.out.contains("hardened"),
+        "{}",
+        list.out
+    );
 }

@@ -22,7 +22,9 @@ fn broken_files() -> Vec<PathBuf> {
 }
 
 fn parents() -> Known {
-    let text = |name: &str| std::fs::read_to_string(format!("{FOLDER}/parents/{name}.yaml")).expect("a parent");
+    let text = |name: &str| {
+        std::fs::read_to_string(format!("{FOLDER}/parents/{name}.yaml")).expect("a parent")
+    };
     crate::library(&[&text("base"), &text("middle")])
 }
 
@@ -44,7 +46,11 @@ fn report(outcome: &Outcome) -> String {
         Err(faults) => faults.render(Colour::Plain),
     };
     for warning in &outcome.warnings {
-        let _ = write!(report, "\nwarning: {}:{} {}: {}", warning.line, warning.column, warning.path, warning.message);
+        let _ = write!(
+            report,
+            "\nwarning: {}:{} {}: {}",
+            warning.line, warning.column, warning.path, warning.message
+        );
         if let Some(suggestion) = &warning.suggestion {
             let _ = write!(report, " ({suggestion})");
         }
@@ -54,8 +60,16 @@ fn report(outcome: &Outcome) -> String {
 
 fn compare(path: &std::path::Path, means: &Means) {
     let outcome = outcome(path, means);
-    assert!(outcome.compiled.is_err(), "{} is not broken", path.display());
-    let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
+    assert!(
+        outcome.compiled.is_err(),
+        "{} is not broken",
+        path.display()
+    );
+    let name = path
+        .file_stem()
+        .expect("a name")
+        .to_string_lossy()
+        .into_owned();
     insta::with_settings!({ prepend_module_to_snapshot => false, omit_expression => true, snapshot_path => "broken" }, {
         insta::assert_snapshot!(name, report(&outcome));
     });
@@ -72,7 +86,10 @@ fn reports_are_as_reviewed() {
 
 #[test]
 fn nft_judges_rules_that_were_written_by_hand() {
-    let means = Means { nft: Nft::of_system(), ..crate::means() };
+    let means = Means {
+        nft: Nft::of_system(),
+        ..crate::means()
+    };
     match means.nft.check("table inet t {\n}\n") {
         Verdict::Good => {}
         other => {
@@ -89,7 +106,11 @@ fn nft_judges_rules_that_were_written_by_hand() {
 fn without_nft_hand_written_rules_pass_with_a_warning() {
     let outcome = outcome(&PathBuf::from(FOLDER).join("nft.yaml"), &crate::means());
     assert!(outcome.compiled.is_ok());
-    assert!(outcome.warnings[0].message.contains("nft is not installed"), "{:?}", outcome.warnings);
+    assert!(
+        outcome.warnings[0].message.contains("nft is not installed"),
+        "{:?}",
+        outcome.warnings
+    );
 }
 
 #[test]
@@ -100,7 +121,11 @@ fn every_fault_points_into_its_file() {
         let faults = outcome.compiled.expect_err("a broken persona");
         let lines = source.lines().count();
         for fault in faults.faults.iter().chain(&outcome.warnings) {
-            assert!(fault.line >= 1 && fault.line <= lines.max(1), "{}: {fault:?}", path.display());
+            assert!(
+                fault.line >= 1 && fault.line <= lines.max(1),
+                "{}: {fault:?}",
+                path.display()
+            );
             assert!(fault.column >= 1, "{fault:?}");
             assert!(source.get(fault.bytes.clone()).is_some(), "{fault:?}");
             assert!(!fault.message.ends_with('.'), "{fault:?}");

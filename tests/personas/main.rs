@@ -10,9 +10,9 @@ mod shipped;
 mod store;
 
 use greenroom::chain::faults::Colour;
+use greenroom::personas::catalogue::Catalogue;
 use greenroom::personas::compile::{Known, Means, Outcome, Source, compile};
 use greenroom::personas::nft::Nft;
-use greenroom::personas::catalogue::Catalogue;
 use greenroom::vocab::persona::Compiled;
 
 /// The shipped catalogue, and no nft: what a test compares must not hang on what is installed.
@@ -53,7 +53,12 @@ pub fn faults(text: &str) -> Vec<String> {
     faults
         .faults
         .iter()
-        .map(|fault| format!("{}:{} {}: {}", fault.line, fault.column, fault.path, fault.message))
+        .map(|fault| {
+            format!(
+                "{}:{} {}: {}",
+                fault.line, fault.column, fault.path, fault.message
+            )
+        })
         .collect()
 }
 
@@ -63,7 +68,11 @@ pub fn library(files: &[&str]) -> Known {
     for text in files {
         let compiled = persona_over(&known, text);
         known.current.insert(compiled.name.clone(), 2);
-        known.versions.entry(compiled.name.clone()).or_default().insert(2, compiled);
+        known
+            .versions
+            .entry(compiled.name.clone())
+            .or_default()
+            .insert(2, compiled);
     }
     known
 }

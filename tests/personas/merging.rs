@@ -12,12 +12,19 @@ fn name() -> impl Strategy<Value = String> {
     prop::sample::select(vec!["a", "b", "c", "d"]).prop_map(str::to_owned)
 }
 
-fn maybe<T: std::fmt::Debug + Clone + 'static>(strategy: impl Strategy<Value = T> + 'static) -> impl Strategy<Value = Option<T>> {
+fn maybe<T: std::fmt::Debug + Clone + 'static>(
+    strategy: impl Strategy<Value = T> + 'static,
+) -> impl Strategy<Value = Option<T>> {
     prop::option::of(strategy)
 }
 
 /// Each name at most once, as the reading sees to it.
-fn named(key: &'static str, items: Vec<(String, Option<u64>, Vec<String>)>, number: &'static str, list: &'static str) -> Value {
+fn named(
+    key: &'static str,
+    items: Vec<(String, Option<u64>, Vec<String>)>,
+    number: &'static str,
+    list: &'static str,
+) -> Value {
     let mut seen: Vec<String> = Vec::new();
     let mut values = Vec::new();
     for (name, count, words) in items {
@@ -95,8 +102,14 @@ proptest! {
 fn compiling_twice_gives_the_same_bytes() {
     let text = include_str!("broken/parents/base.yaml");
     let (one, two) = (crate::persona(text), crate::persona(text));
-    assert_eq!(serde_json::to_string(&one).expect("JSON"), serde_json::to_string(&two).expect("JSON"));
+    assert_eq!(
+        serde_json::to_string(&one).expect("JSON"),
+        serde_json::to_string(&two).expect("JSON")
+    );
     let child = "persona: child\nparent: base\nremove: { applications: [nginx-light] }\n";
     let known = crate::library(&[text]);
-    assert_eq!(crate::persona_over(&known, child), crate::persona_over(&known, child));
+    assert_eq!(
+        crate::persona_over(&known, child),
+        crate::persona_over(&known, child)
+    );
 }

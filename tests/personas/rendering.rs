@@ -10,8 +10,43 @@ use serde_json::{Map, Value, json};
 /// Texts that mean something somewhere: to a shell, to nft, to sshd, to YAML, to INI files.
 fn nasty() -> impl Strategy<Value = String> {
     let pieces = vec![
-        "a", "Z9", "-", ".", "\n", "\r", "\t", "\0", "\u{1b}[31m", " ", "\"", "'", "`", "$(id)", ";", "#", "}", "{", "\\", "|", "&", "<x>", "%h", "[Match]", "=", ":", ",", "/../", "é",
-        "\u{202e}", "\u{85}", "\u{2028}", "PermitRootLogin yes", "accept", "0", "10.0.0.1", "/24",
+        "a",
+        "Z9",
+        "-",
+        ".",
+        "\n",
+        "\r",
+        "\t",
+        "\0",
+        "\u{1b}[31m",
+        " ",
+        "\"",
+        "'",
+        "`",
+        "$(id)",
+        ";",
+        "#",
+        "}",
+        "{",
+        "\\",
+        "|",
+        "&",
+        "<x>",
+        "%h",
+        "[Match]",
+        "=",
+        ":",
+        ",",
+        "/../",
+        "é",
+        "\u{202e}",
+        "\u{85}",
+        "\u{2028}",
+        "PermitRootLogin yes",
+        "accept",
+        "0",
+        "10.0.0.1",
+        "/24",
     ];
     prop::collection::vec(prop::sample::select(pieces), 0..6).prop_map(|pieces| pieces.concat())
 }
@@ -41,10 +76,27 @@ preferences: { motd: "first\nsecond" }
 
 fn check(preview: &Preview) -> Result<(), TestCaseError> {
     for file in &preview.files {
-        prop_assert!(!file.text.chars().any(|c| c != '\n' && c.is_control()), "{}: {:?}", file.path, file.text);
-        prop_assert!(file.path.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c)), "{:?}", file.path);
+        prop_assert!(
+            !file.text.chars().any(|c| c != '\n' && c.is_control()),
+            "{}: {:?}",
+            file.path,
+            file.text
+        );
+        prop_assert!(
+            file.path
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c)),
+            "{:?}",
+            file.path
+        );
     }
-    let text = |path: &str| preview.files.iter().find(|file| file.path == path).map_or("", |file| file.text.as_str());
+    let text = |path: &str| {
+        preview
+            .files
+            .iter()
+            .find(|file| file.path == path)
+            .map_or("", |file| file.text.as_str())
+    };
     prop_assert_eq!(text("/etc/hostname").lines().count(), 1);
     for line in text("/etc/ssh/sshd_config.d/10-policy.conf").lines() {
         prop_assert!(line.split(' ').count() >= 2, "{line:?}");
@@ -53,13 +105,37 @@ fn check(preview: &Preview) -> Result<(), TestCaseError> {
     for line in text("/etc/sysctl.d/zz-policy.conf").lines() {
         prop_assert!(line.split(" = ").count() == 2, "{line:?}");
     }
-    for file in preview.files.iter().filter(|file| file.path.starts_with("/etc/systemd/network/")) {
-        for line in file.text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
-            let is_section = ["[Match]", "[Network]", "[Link]", "[NetDev]", "[VLAN]", "[Bond]"].contains(&line);
-            prop_assert!(is_section || line.split_once('=').is_some_and(|(key, _)| key.chars().all(|c| c.is_ascii_alphanumeric())), "{line:?}");
+    for file in preview
+        .files
+        .iter()
+        .filter(|file| file.path.starts_with("/etc/systemd/network/"))
+    {
+        for line in file
+            .text
+            .lines()
+            .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        {
+            let is_section = [
+                "[Match]",
+                "[Network]",
+                "[Link]",
+                "[NetDev]",
+                "[VLAN]",
+                "[Bond]",
+            ]
+            .contains(&line);
+            prop_assert!(
+                is_section
+                    || line
+                        .split_once('=')
+                        .is_some_and(|(key, _)| key.chars().all(|c| c.is_ascii_alphanumeric())),
+                "{line:?}"
+            );
         }
     }
-    let user_data = text("nocloud/user-data").strip_prefix("#cloud-config\n").expect("its first line");
+    let user_data = text("nocloud/user-data")
+        .strip_prefix("#cloud-config\n")
+        .expect("its first line");
     let parsed: Value = serde_json::from_str(user_data).expect("JSON");
     prop_assert_eq!(&parsed["hostname"], &json!(preview.resolved.hostname));
     // What cloud-init reads is YAML: it reads the same.
@@ -138,15 +214,28 @@ fn roles_meet_interfaces_by_name_and_then_in_order() {
         { "name": "eno3", "mac": "52:54:00:00:00:03" },
     ] } });
     let preview = preview(&compiled, "box", facts.as_object().expect("facts"));
-    let found: Vec<Option<&str>> = preview.resolved.interfaces.iter().map(|one| one.nic.as_deref()).collect();
+    let found: Vec<Option<&str>> = preview
+        .resolved
+        .interfaces
+        .iter()
+        .map(|one| one.nic.as_deref())
+        .collect();
     assert_eq!(found, [Some("eno1"), Some("eno2"), Some("eno3"), None]);
-    assert_eq!(preview.resolved.interfaces[1].mac.as_deref(), Some("52:54:00:00:00:0b"));
-    assert_eq!(preview.resolved.problems, ["no network interface for the role third: the device has 3 network interfaces, all taken"]);
+    assert_eq!(
+        preview.resolved.interfaces[1].mac.as_deref(),
+        Some("52:54:00:00:00:0b")
+    );
+    assert_eq!(
+        preview.resolved.problems,
+        ["no network interface for the role third: the device has 3 network interfaces, all taken"]
+    );
 }
 
 #[test]
 fn a_device_that_is_too_small_is_told_with_figures() {
-    let compiled = crate::persona("persona: p\nresources: { vcpus: { min: 2, max: 4 }, memory: 4 GiB, disk: 32 GiB }\n");
+    let compiled = crate::persona(
+        "persona: p\nresources: { vcpus: { min: 2, max: 4 }, memory: 4 GiB, disk: 32 GiB }\n",
+    );
     let facts = json!({ "hardware": { "arch": "aarch64", "cpu_cores": 8, "memory_mib": 2048, "disks": [{ "size_gib": 100, "removable": true }] } });
     let preview = preview(&compiled, "Box 1", facts.as_object().expect("facts"));
     assert_eq!(preview.resolved.hostname, "box-1");
@@ -158,7 +247,10 @@ fn a_device_that_is_too_small_is_told_with_figures() {
             "the device is `aarch64`, the persona for x86_64",
         ]
     );
-    assert_eq!(preview.resolved.unknown, ["whether the device has 32768 MiB of disk"]);
+    assert_eq!(
+        preview.resolved.unknown,
+        ["whether the device has 32768 MiB of disk"]
+    );
 }
 
 #[test]
@@ -178,7 +270,9 @@ network:
         .files
         .iter()
         .filter(|file| file.path.contains("network/") || file.path.contains("resolv"))
-        .fold(String::new(), |text, file| format!("{text}=== {}\n{}\n", file.path, file.text));
+        .fold(String::new(), |text, file| {
+            format!("{text}=== {}\n{}\n", file.path, file.text)
+        });
     insta::with_settings!({ prepend_module_to_snapshot => false, omit_expression => true, snapshot_path => "shipped" }, {
         insta::assert_snapshot!("bond", text);
     });

@@ -37,7 +37,12 @@ pub struct Apply {
     #[arg(long)]
     dry_run: bool,
     /// Why, for the history
-    #[arg(long, default_value = "", hide_default_value = true, value_name = "TEXT")]
+    #[arg(
+        long,
+        default_value = "",
+        hide_default_value = true,
+        value_name = "TEXT"
+    )]
     reason: String,
 }
 
@@ -49,7 +54,13 @@ impl Apply {
         }
         let client = context.client()?;
         let mut order = ApplyPersonas {
-            files: sources.iter().map(|source| PersonaFile { file: source.file.clone(), source: source.text.clone() }).collect(),
+            files: sources
+                .iter()
+                .map(|source| PersonaFile {
+                    file: source.file.clone(),
+                    source: source.text.clone(),
+                })
+                .collect(),
             reason: self.reason,
             by: by(),
             promote: self.promote,
@@ -62,17 +73,29 @@ impl Apply {
             if context.global.output != Format::Table {
                 context.show(&found, String::new)?;
             }
-            let faulty: Vec<&str> = found.iter().filter(|one| !one.ok).map(|one| one.file.as_str()).collect();
-            return Err(Failure::new(Exit::Invalid, format!("nothing was applied: {} with faults", faulty.join(", "))));
+            let faulty: Vec<&str> = found
+                .iter()
+                .filter(|one| !one.ok)
+                .map(|one| one.file.as_str())
+                .collect();
+            return Err(Failure::new(
+                Exit::Invalid,
+                format!("nothing was applied: {} with faults", faulty.join(", ")),
+            ));
         }
-        let applied = if self.dry_run { found } else {
+        let applied = if self.dry_run {
+            found
+        } else {
             order.dry_run = false;
             client.persona_apply(&order).await?
         };
         context.show(&applied, || said(&applied, self.dry_run))?;
         if !self.dry_run && !self.promote {
             for one in applied.iter().filter(|one| one.is_new) {
-                context.note(&format!("a draft: devices get it after `greenroom persona promote {}`", one.name));
+                context.note(&format!(
+                    "a draft: devices get it after `greenroom persona promote {}`",
+                    one.name
+                ));
             }
         }
         Ok(Exit::Ok)
@@ -80,14 +103,25 @@ impl Apply {
 }
 
 /// Tells faults and warnings; whether there is no fault.
-fn tell(context: &Context, found: &[AppliedPersona], sources: &[crate::personas::compile::Source]) -> bool {
+fn tell(
+    context: &Context,
+    found: &[AppliedPersona],
+    sources: &[crate::personas::compile::Source],
+) -> bool {
     for (one, source) in found.iter().zip(sources) {
         if !one.faults.is_empty() && context.global.output == Format::Table {
             let faults = Faults::new(&source.text, one.faults.iter().map(fault).collect());
             tell_faults(context, &faults.in_file(source.file.clone()));
         }
         for warning in &one.warnings {
-            context.note(&draw::warning(&one.file, warning.line, warning.column, &warning.path, &warning.detail, warning.suggestion.as_deref()));
+            context.note(&draw::warning(
+                &one.file,
+                warning.line,
+                warning.column,
+                &warning.path,
+                &warning.detail,
+                warning.suggestion.as_deref(),
+            ));
         }
     }
     found.iter().all(|one| one.ok)
@@ -114,10 +148,21 @@ fn said(applied: &[AppliedPersona], dry_run: bool) -> String {
             (true, 1) => "created",
             (true, _) => "changed",
         };
-        let would = if dry_run && one.is_new { "would be " } else { "" };
+        let would = if dry_run && one.is_new {
+            "would be "
+        } else {
+            ""
+        };
         let state = if one.is_current { ", current" } else { "" };
-        let parent = one.parent.as_ref().map(|parent| format!(" over {parent}")).unwrap_or_default();
-        out.push_str(&format!("persona {}@{version} {would}{word}{state}{parent}\n", text::line(&one.name)));
+        let parent = one
+            .parent
+            .as_ref()
+            .map(|parent| format!(" over {parent}"))
+            .unwrap_or_default();
+        out.push_str(&format!(
+            "persona {}@{version} {would}{word}{state}{parent}\n",
+            text::line(&one.name)
+        ));
         if dry_run && one.is_new && version > 1 {
             out.push_str(&text::block(&one.difference));
         }

@@ -40,7 +40,12 @@ pub struct Assign {
     #[arg(long, value_name = "TEXT")]
     reason: String,
     /// Among assignments of one kind the higher wins
-    #[arg(long, default_value_t = 0, value_name = "N", allow_negative_numbers = true)]
+    #[arg(
+        long,
+        default_value_t = 0,
+        value_name = "N",
+        allow_negative_numbers = true
+    )]
     precedence: i64,
     /// A time such as 2026-12-31T00:00:00Z, or a span such as 14d or 8h
     #[arg(long, value_name = "TIME")]
@@ -49,9 +54,17 @@ pub struct Assign {
 
 impl Assign {
     pub async fn run(self, context: &Context) -> Result<Exit, Failure> {
-        let given = [("device", self.device), ("user", self.user), ("role", self.role), ("group", self.group)];
-        let subject = given.into_iter().find_map(|(kind, name)| Some((kind, name?)));
-        let (kind, name) = subject.ok_or_else(|| Failure::usage("name a --device, --user, --role or --group"))?;
+        let given = [
+            ("device", self.device),
+            ("user", self.user),
+            ("role", self.role),
+            ("group", self.group),
+        ];
+        let subject = given
+            .into_iter()
+            .find_map(|(kind, name)| Some((kind, name?)));
+        let (kind, name) =
+            subject.ok_or_else(|| Failure::usage("name a --device, --user, --role or --group"))?;
         let order = AssignPersona {
             kind: kind.to_owned(),
             name,
@@ -59,12 +72,24 @@ impl Assign {
             precedence: self.precedence,
             reason: self.reason,
             by: by(),
-            until: self.until.map(|until| moment(&until, context.now())).transpose()?,
+            until: self
+                .until
+                .map(|until| moment(&until, context.now()))
+                .transpose()?,
         };
         let made = context.client()?.persona_assign(&order).await?;
         context.show(&made, || {
-            let until = made.until.map(|until| format!(" until {until}")).unwrap_or_default();
-            format!("assignment {}: {} {} gets {}{until}\n", made.id, made.kind, text::line(&made.name), made.persona)
+            let until = made
+                .until
+                .map(|until| format!(" until {until}"))
+                .unwrap_or_default();
+            format!(
+                "assignment {}: {} {} gets {}{until}\n",
+                made.id,
+                made.kind,
+                text::line(&made.name),
+                made.persona
+            )
         })?;
         Ok(Exit::Ok)
     }
@@ -75,11 +100,20 @@ fn moment(text: &str, now: Time) -> Result<Time, Failure> {
     if let Ok(time) = text.parse() {
         return Ok(Time(time));
     }
-    let wrong = || Failure::usage(format!("{text:?} is neither a time such as 2026-12-31T00:00:00Z nor a span such as 14d or 8h"));
-    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let wrong = || {
+        Failure::usage(format!(
+            "{text:?} is neither a time such as 2026-12-31T00:00:00Z nor a span such as 14d or 8h"
+        ))
+    };
+    let (number, unit) = text.split_at(
+        text.find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(text.len()),
+    );
     let seconds = match (number.parse::<i64>(), unit) {
         (Ok(days), "d") => days.checked_mul(86_400),
-        _ => text::parse_span(text).ok().and_then(|seconds| i64::try_from(seconds).ok()),
+        _ => text::parse_span(text)
+            .ok()
+            .and_then(|seconds| i64::try_from(seconds).ok()),
     };
     let span = jiff::SignedDuration::from_secs(seconds.ok_or_else(wrong)?);
     now.0.checked_add(span).map(Time).map_err(|_| wrong())
@@ -91,15 +125,31 @@ pub struct Unassign {
     /// The assignment's number
     id: i64,
     /// Why, for the record
-    #[arg(long, default_value = "", hide_default_value = true, value_name = "TEXT")]
+    #[arg(
+        long,
+        default_value = "",
+        hide_default_value = true,
+        value_name = "TEXT"
+    )]
     reason: String,
 }
 
 impl Unassign {
     pub async fn run(self, context: &Context) -> Result<Exit, Failure> {
-        let order = EndAssignment { reason: self.reason, by: by() };
+        let order = EndAssignment {
+            reason: self.reason,
+            by: by(),
+        };
         let ended = context.client()?.persona_unassign(self.id, &order).await?;
-        context.show(&ended, || format!("assignment {} of {} to {} {} has ended\n", ended.id, ended.persona, ended.kind, text::line(&ended.name)))?;
+        context.show(&ended, || {
+            format!(
+                "assignment {} of {} to {} {} has ended\n",
+                ended.id,
+                ended.persona,
+                ended.kind,
+                text::line(&ended.name)
+            )
+        })?;
         Ok(Exit::Ok)
     }
 }
@@ -119,6 +169,10 @@ impl Why {
     pub async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let why = context.client()?.persona_why(&self.device).await?;
         context.show(&why, || draw::why(&why, context.out))?;
-        Ok(if why.outcome == "conflict" || why.trouble.is_some() { Exit::Refused } else { Exit::Ok })
+        Ok(if why.outcome == "conflict" || why.trouble.is_some() {
+            Exit::Refused
+        } else {
+            Exit::Ok
+        })
     }
 }

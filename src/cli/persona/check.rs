@@ -61,20 +61,40 @@ impl Check {
                     tell_faults(context, faults);
                 }
                 for warning in &one.warnings {
-                    context.note(&super::draw::warning(&one.file, warning.line, warning.column, &warning.path, &warning.message, warning.suggestion.as_deref()));
+                    context.note(&super::draw::warning(
+                        &one.file,
+                        warning.line,
+                        warning.column,
+                        &warning.path,
+                        &warning.message,
+                        warning.suggestion.as_deref(),
+                    ));
                 }
             }
         }
         context.show(&verdicts, || {
-            let mut table = Table::new(context.out, &["FILE", "VERDICT", "PERSONA", "PARENT", "WARNINGS"]);
+            let mut table = Table::new(
+                context.out,
+                &["FILE", "VERDICT", "PERSONA", "PARENT", "WARNINGS"],
+            );
             for one in &verdicts {
-                let word = match one.faults.as_ref().map(|faults| faults.faults.len() + faults.left_out) {
+                let word = match one
+                    .faults
+                    .as_ref()
+                    .map(|faults| faults.faults.len() + faults.left_out)
+                {
                     None => "ok".to_owned(),
                     Some(1) => "1 fault".to_owned(),
                     Some(count) => format!("{count} faults"),
                 };
                 let parent = one.parent.clone().unwrap_or_default();
-                table.row([one.file.clone(), word, one.persona.clone(), parent, one.warnings.len().to_string()]);
+                table.row([
+                    one.file.clone(),
+                    word,
+                    one.persona.clone(),
+                    parent,
+                    one.warnings.len().to_string(),
+                ]);
             }
             table.render("no files")
         })?;
@@ -109,10 +129,19 @@ pub fn source(path: &Path) -> Result<Source, Failure> {
     if !file.metadata().map_err(of_file)?.is_file() {
         return Err(of_file(std::io::Error::other("not a regular file")));
     }
-    file.take(crate::chain::read::MAX_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(of_file)?;
-    let text = String::from_utf8(bytes)
-        .map_err(|_| Failure::new(Exit::Invalid, format!("{} is not UTF-8 text", path.display())))?;
-    Ok(Source { file: path.display().to_string(), text })
+    file.take(crate::chain::read::MAX_BYTES as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(of_file)?;
+    let text = String::from_utf8(bytes).map_err(|_| {
+        Failure::new(
+            Exit::Invalid,
+            format!("{} is not UTF-8 text", path.display()),
+        )
+    })?;
+    Ok(Source {
+        file: path.display().to_string(),
+        text,
+    })
 }
 
 /// Adds the files in the same folders that are parents of what is there, and theirs.
@@ -121,11 +150,21 @@ fn parents_beside(files: &[PathBuf], sources: &mut Vec<Source>) {
     folders.dedup();
     let mut others: Vec<(String, Source)> = Vec::new();
     for folder in folders {
-        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().take(1000);
+        let folder = if folder.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            folder
+        };
+        let entries = std::fs::read_dir(folder)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .take(1000);
         for path in entries.map(|entry| entry.path()) {
             let path = path.strip_prefix("./").map(Path::to_owned).unwrap_or(path);
-            let is_yaml = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml" || extension == "json");
+            let is_yaml = path.extension().is_some_and(|extension| {
+                extension == "yaml" || extension == "yml" || extension == "json"
+            });
             if !is_yaml || files.contains(&path) {
                 continue;
             }
@@ -137,8 +176,12 @@ fn parents_beside(files: &[PathBuf], sources: &mut Vec<Source>) {
     }
     let mut at = 0;
     while at < sources.len() {
-        let parent = read::read(&sources[at].text).layer.and_then(|layer| layer.parent);
-        if let Some(found) = parent.and_then(|parent| others.iter().position(|(name, _)| *name == parent.name)) {
+        let parent = read::read(&sources[at].text)
+            .layer
+            .and_then(|layer| layer.parent);
+        if let Some(found) =
+            parent.and_then(|parent| others.iter().position(|(name, _)| *name == parent.name))
+        {
             sources.push(others.swap_remove(found).1);
         }
         at += 1;

@@ -6,11 +6,22 @@ use super::super::context::Context;
 use super::super::output::{Paint, as_yaml};
 use super::super::table::Table;
 use super::super::text;
-use crate::api::personas::{AssignmentView, PersonaHistory, PersonaPreview, PersonaSummary, PersonaView, PersonaWhy};
+use crate::api::personas::{
+    AssignmentView, PersonaHistory, PersonaPreview, PersonaSummary, PersonaView, PersonaWhy,
+};
 use crate::vocab::persona::Because;
 
-pub fn warning(file: &str, line: usize, column: usize, path: &str, message: &str, suggestion: Option<&str>) -> String {
-    let help = suggestion.map(|suggestion| format!(" ({suggestion})")).unwrap_or_default();
+pub fn warning(
+    file: &str,
+    line: usize,
+    column: usize,
+    path: &str,
+    message: &str,
+    suggestion: Option<&str>,
+) -> String {
+    let help = suggestion
+        .map(|suggestion| format!(" ({suggestion})"))
+        .unwrap_or_default();
     format!("warning: {file}:{line}:{column}: {path}: {message}{help}")
 }
 
@@ -19,19 +30,34 @@ fn dash(text: Option<String>) -> String {
 }
 
 pub fn list(personas: &[PersonaSummary], context: &Context) -> String {
-    let headers = ["NAME", "CURRENT", "NEWEST", "PARENT", "VARIANT", "PROFILE", "APPLICATIONS", "APPLIED"];
+    let headers = [
+        "NAME",
+        "CURRENT",
+        "NEWEST",
+        "PARENT",
+        "VARIANT",
+        "PROFILE",
+        "APPLICATIONS",
+        "APPLIED",
+    ];
     let mut table = Table::new(context.out, &headers);
     let now = context.now();
     for persona in personas {
         let applications = persona.applications.join(", ");
         table.row([
             persona.name.clone(),
-            persona.current.map_or_else(|| "draft".to_owned(), |version| format!("v{version}")),
+            persona
+                .current
+                .map_or_else(|| "draft".to_owned(), |version| format!("v{version}")),
             format!("v{}", persona.version),
             dash(persona.parent.as_ref().map(ToString::to_string)),
             persona.variant.clone(),
             persona.profile.clone(),
-            if applications.is_empty() { "-".to_owned() } else { applications },
+            if applications.is_empty() {
+                "-".to_owned()
+            } else {
+                applications
+            },
             format!("{} ago", text::span(now.seconds_from(persona.applied_at))),
         ]);
     }
@@ -39,10 +65,18 @@ pub fn list(personas: &[PersonaSummary], context: &Context) -> String {
 }
 
 pub fn show(view: &PersonaView) -> String {
-    let state = if view.is_current { "current" } else { "not current" };
+    let state = if view.is_current {
+        "current"
+    } else {
+        "not current"
+    };
     let mut out = format!(
         "persona   {}@{} ({state})\ndigest    {}\napplied   {} by {}\n",
-        text::line(&view.name), view.version, view.digest, view.applied_at, text::line(&view.applied_by)
+        text::line(&view.name),
+        view.version,
+        view.digest,
+        view.applied_at,
+        text::line(&view.applied_by)
     );
     if !view.reason.is_empty() {
         let _ = writeln!(out, "reason    {}", text::line(&view.reason));
@@ -73,7 +107,12 @@ pub fn show(view: &PersonaView) -> String {
 }
 
 pub fn history(history: &PersonaHistory, context: &Context) -> String {
-    let mut table = Table::new(context.out, &["VERSION", "STATE", "PARENT", "DIGEST", "APPLIED", "BY", "REASON"]);
+    let mut table = Table::new(
+        context.out,
+        &[
+            "VERSION", "STATE", "PARENT", "DIGEST", "APPLIED", "BY", "REASON",
+        ],
+    );
     for version in &history.versions {
         table.row([
             format!("v{}", version.version),
@@ -85,7 +124,10 @@ pub fn history(history: &PersonaHistory, context: &Context) -> String {
             version.reason.clone(),
         ]);
     }
-    let mut moves = Table::new(context.out, &["AT", "WHAT", "VERSION", "BEFORE", "BY", "REASON"]);
+    let mut moves = Table::new(
+        context.out,
+        &["AT", "WHAT", "VERSION", "BEFORE", "BY", "REASON"],
+    );
     for one in &history.moves {
         moves.row([
             one.at.to_string(),
@@ -96,13 +138,20 @@ pub fn history(history: &PersonaHistory, context: &Context) -> String {
             one.reason.clone(),
         ]);
     }
-    format!("{}\n{}", table.render("no versions"), moves.render("nothing was done with it"))
+    format!(
+        "{}\n{}",
+        table.render("no versions"),
+        moves.render("nothing was done with it")
+    )
 }
 
 pub fn preview(preview: &PersonaPreview) -> String {
     let mut out = format!(
         "persona   {}\ndevice    {}\nhost name {}\nfits      {}\n",
-        text::line(&preview.persona), text::line(&preview.device), text::line(&preview.hostname), if preview.fits { "yes" } else { "no" }
+        text::line(&preview.persona),
+        text::line(&preview.device),
+        text::line(&preview.hostname),
+        if preview.fits { "yes" } else { "no" }
     );
     for problem in &preview.problems {
         let _ = writeln!(out, "problem   {}", text::line(problem));
@@ -111,13 +160,30 @@ pub fn preview(preview: &PersonaPreview) -> String {
         let _ = writeln!(out, "unknown   {}", text::line(unknown));
     }
     for file in &preview.files {
-        let _ = write!(out, "\n=== {} ({})\n{}", text::line(&file.path), text::line(&file.mode), text::block(&file.text));
+        let _ = write!(
+            out,
+            "\n=== {} ({})\n{}",
+            text::line(&file.path),
+            text::line(&file.mode),
+            text::block(&file.text)
+        );
     }
     out
 }
 
 pub fn assignments(all: &[AssignmentView], context: &Context) -> String {
-    let mut table = Table::new(context.out, &["ID", "FOR", "PERSONA", "PRECEDENCE", "UNTIL", "BY", "REASON"]);
+    let mut table = Table::new(
+        context.out,
+        &[
+            "ID",
+            "FOR",
+            "PERSONA",
+            "PRECEDENCE",
+            "UNTIL",
+            "BY",
+            "REASON",
+        ],
+    );
     for one in all {
         let until = match (one.until, one.is_over) {
             (None, _) => "-".to_owned(),
@@ -143,7 +209,11 @@ pub fn why(why: &PersonaWhy, paint: Paint) -> String {
         (Some(persona), _) => text::line(&persona.to_string()),
         (None, _) => "none".to_owned(),
     };
-    let mut out = format!("device    {}\npersona   {outcome}\nbecause   {}\n", text::line(&why.device), text::line(&why.reason));
+    let mut out = format!(
+        "device    {}\npersona   {outcome}\nbecause   {}\n",
+        text::line(&why.device),
+        text::line(&why.reason)
+    );
     if let Some(trouble) = &why.trouble {
         let _ = writeln!(out, "trouble   {}", text::line(trouble));
     }
@@ -155,11 +225,26 @@ pub fn why(why: &PersonaWhy, paint: Paint) -> String {
         let mut table = Table::new(paint, &["PERSONA", "BY", "WEIGHT", "VERDICT"]);
         for candidate in &why.candidates {
             let (by, weight) = match &candidate.because {
-                Because::Assignment { id, subject, precedence, .. } => (format!("assignment {id} to {subject}"), format!("precedence {precedence}")),
-                Because::Rule { name, priority, .. } => (format!("rule {name}"), format!("priority {priority}")),
+                Because::Assignment {
+                    id,
+                    subject,
+                    precedence,
+                    ..
+                } => (
+                    format!("assignment {id} to {subject}"),
+                    format!("precedence {precedence}"),
+                ),
+                Because::Rule { name, priority, .. } => {
+                    (format!("rule {name}"), format!("priority {priority}"))
+                }
                 Because::Default => ("default".to_owned(), String::new()),
             };
-            table.row([candidate.persona.to_string(), by, weight, candidate.verdict.clone()]);
+            table.row([
+                candidate.persona.to_string(),
+                by,
+                weight,
+                candidate.verdict.clone(),
+            ]);
         }
         out.push_str(&table.render(""));
     }

@@ -22,7 +22,10 @@ pub enum PersonaCommand {
     /// Store files as their personas' next versions, which are drafts until promoted
     Apply(apply::Apply),
     /// List all personas
-    #[command(visible_alias = "ls", after_help = "Examples:\n  greenroom persona list\n  greenroom persona list -o json | jq -r '.[].name'")]
+    #[command(
+        visible_alias = "ls",
+        after_help = "Examples:\n  greenroom persona list\n  greenroom persona list -o json | jq -r '.[].name'"
+    )]
     List,
     /// Show what a persona means, or its text
     #[command(visible_aliases = ["get", "export"])]
@@ -42,7 +45,9 @@ pub enum PersonaCommand {
     /// End an assignment
     Unassign(assign::Unassign),
     /// List assignments
-    #[command(after_help = "Examples:\n  greenroom persona assignments\n  greenroom persona assignments -o json | jq '.[] | select(.kind == \"role\")'")]
+    #[command(
+        after_help = "Examples:\n  greenroom persona assignments\n  greenroom persona assignments -o json | jq '.[] | select(.kind == \"role\")'"
+    )]
     Assignments,
     /// Which persona a device gets, and why
     Why(assign::Why),
@@ -83,5 +88,8 @@ impl PersonaCommand {
 /// Who does it: the person behind sudo, else the one who is logged in.
 fn by() -> String {
     let of = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    of("SUDO_USER").or_else(|| of("USER")).or_else(|| of("LOGNAME")).unwrap_or_else(|| format!("user {}", nix::unistd::getuid()))
+    of("SUDO_USER")
+        .or_else(|| of("USER"))
+        .or_else(|| of("LOGNAME"))
+        .unwrap_or_else(|| format!("user {}", nix::unistd::getuid()))
 }

@@ -34,7 +34,12 @@ pub struct Apply {
     #[arg(long)]
     dry_run: bool,
     /// Why, for the record
-    #[arg(long, default_value = "", hide_default_value = true, value_name = "TEXT")]
+    #[arg(
+        long,
+        default_value = "",
+        hide_default_value = true,
+        value_name = "TEXT"
+    )]
     reason: String,
 }
 
@@ -73,14 +78,27 @@ impl Apply {
     async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let source = check::source(&self.file)?;
         let client = context.client()?;
-        let mut order = ApplyRules { source: source.text.clone(), reason: self.reason, by: by(), dry_run: true };
+        let mut order = ApplyRules {
+            source: source.text.clone(),
+            reason: self.reason,
+            by: by(),
+            dry_run: true,
+        };
         let found = client.persona_rules_apply(&order).await?;
         if !found.faults.is_empty() {
-            let faults = Faults::new(&source.text, found.faults.iter().map(apply::fault).collect());
+            let faults = Faults::new(
+                &source.text,
+                found.faults.iter().map(apply::fault).collect(),
+            );
             tell_faults(context, &faults.in_file(source.file.clone()));
-            return Err(Failure::new(Exit::Invalid, format!("nothing was applied: {} with faults", source.file)));
+            return Err(Failure::new(
+                Exit::Invalid,
+                format!("nothing was applied: {} with faults", source.file),
+            ));
         }
-        let applied = if self.dry_run { found } else {
+        let applied = if self.dry_run {
+            found
+        } else {
             order.dry_run = false;
             client.persona_rules_apply(&order).await?
         };
@@ -101,11 +119,23 @@ fn draw(view: &RulesView, context: &Context) -> String {
     let mut rules: Vec<_> = view.rules.iter().collect();
     rules.sort_by_key(|rule| -rule.priority);
     for rule in rules {
-        table.row([rule.priority.to_string(), rule.name.clone(), rule.persona.to_string(), rule.when.clone()]);
+        table.row([
+            rule.priority.to_string(),
+            rule.name.clone(),
+            rule.persona.to_string(),
+            rule.when.clone(),
+        ]);
     }
-    let default = view.default.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
+    let default = view
+        .default
+        .as_ref()
+        .map_or_else(|| "none".to_owned(), ToString::to_string);
     format!(
         "rules v{}, applied {} by {}\ndefault   {}\n\n{}",
-        view.version, view.applied_at, text::line(&view.applied_by), text::line(&default), table.render("no rules")
+        view.version,
+        view.applied_at,
+        text::line(&view.applied_by),
+        text::line(&default),
+        table.render("no rules")
     )
 }

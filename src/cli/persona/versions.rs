@@ -14,7 +14,8 @@ use crate::vocab::persona::PersonaRef;
 
 /// `NAME` or `NAME@VERSION`.
 pub fn persona(text: &str) -> Result<PersonaRef, String> {
-    text.parse::<PersonaRef>().map_err(|error| error.to_string())
+    text.parse::<PersonaRef>()
+        .map_err(|error| error.to_string())
 }
 
 #[derive(Debug, Args)]
@@ -34,7 +35,10 @@ pub struct Show {
 
 impl Show {
     pub async fn run(self, context: &Context) -> Result<Exit, Failure> {
-        let view = context.client()?.persona_show(&self.persona.name, self.persona.version).await?;
+        let view = context
+            .client()?
+            .persona_show(&self.persona.name, self.persona.version)
+            .await?;
         if self.source {
             context.print(&text::block(&view.source))?;
         } else {
@@ -81,13 +85,28 @@ pub struct Diff {
 
 impl Diff {
     pub async fn run(self, context: &Context) -> Result<Exit, Failure> {
-        let difference = context.client()?.persona_diff(&self.name, self.from, self.to).await?;
+        let difference = context
+            .client()?
+            .persona_diff(&self.name, self.from, self.to)
+            .await?;
         context.show(&difference, || {
             let mut out = String::new();
-            for (is_wanted, title, text) in [(!self.meaning, "text", &difference.source), (!self.text, "meaning", &difference.compiled)] {
+            for (is_wanted, title, text) in [
+                (!self.meaning, "text", &difference.source),
+                (!self.text, "meaning", &difference.compiled),
+            ] {
                 if is_wanted {
-                    let body = if text.is_empty() { "no difference\n" } else { text };
-                    out.push_str(&format!("=== {title}, {} → {}\n{}", difference.from, difference.to, text::block(body)));
+                    let body = if text.is_empty() {
+                        "no difference\n"
+                    } else {
+                        text
+                    };
+                    out.push_str(&format!(
+                        "=== {title}, {} → {}\n{}",
+                        difference.from,
+                        difference.to,
+                        text::block(body)
+                    ));
                 }
             }
             out
@@ -106,15 +125,33 @@ pub struct Promote {
     #[arg(value_parser = persona)]
     persona: PersonaRef,
     /// Why, for the history
-    #[arg(long, default_value = "", hide_default_value = true, value_name = "TEXT")]
+    #[arg(
+        long,
+        default_value = "",
+        hide_default_value = true,
+        value_name = "TEXT"
+    )]
     reason: String,
 }
 
 impl Promote {
     pub async fn run(self, context: &Context) -> Result<Exit, Failure> {
-        let order = MovePersona { version: self.persona.version, reason: self.reason, by: by() };
-        let view = context.client()?.persona_promote(&self.persona.name, &order).await?;
-        context.show(&view, || format!("persona {}@{} is current\n", text::line(&view.name), view.version))?;
+        let order = MovePersona {
+            version: self.persona.version,
+            reason: self.reason,
+            by: by(),
+        };
+        let view = context
+            .client()?
+            .persona_promote(&self.persona.name, &order)
+            .await?;
+        context.show(&view, || {
+            format!(
+                "persona {}@{} is current\n",
+                text::line(&view.name),
+                view.version
+            )
+        })?;
         Ok(Exit::Ok)
     }
 }
@@ -134,15 +171,33 @@ pub struct Rollback {
     #[arg(long, value_name = "N")]
     to: Option<i64>,
     /// Why, for the history
-    #[arg(long, default_value = "", hide_default_value = true, value_name = "TEXT")]
+    #[arg(
+        long,
+        default_value = "",
+        hide_default_value = true,
+        value_name = "TEXT"
+    )]
     reason: String,
 }
 
 impl Rollback {
     pub async fn run(self, context: &Context) -> Result<Exit, Failure> {
-        let order = MovePersona { version: self.to, reason: self.reason, by: by() };
-        let view = context.client()?.persona_roll_back(&self.name, &order).await?;
-        context.show(&view, || format!("persona {}@{} is current again\n", text::line(&view.name), view.version))?;
+        let order = MovePersona {
+            version: self.to,
+            reason: self.reason,
+            by: by(),
+        };
+        let view = context
+            .client()?
+            .persona_roll_back(&self.name, &order)
+            .await?;
+        context.show(&view, || {
+            format!(
+                "persona {}@{} is current again\n",
+                text::line(&view.name),
+                view.version
+            )
+        })?;
         Ok(Exit::Ok)
     }
 }
@@ -175,9 +230,12 @@ impl Preview {
         let facts: Option<Map<String, Value>> = match &self.facts {
             None => None,
             Some(path) => {
-                let text = std::fs::read_to_string(path).map_err(|error| Failure::of_file(path, &error))?;
-                let mut facts: Map<String, Value> = facts::parse_document(&text)
-                    .map_err(|why| Failure::new(Exit::Invalid, format!("{}: {why}", path.display())))?;
+                let text = std::fs::read_to_string(path)
+                    .map_err(|error| Failure::of_file(path, &error))?;
+                let mut facts: Map<String, Value> =
+                    facts::parse_document(&text).map_err(|why| {
+                        Failure::new(Exit::Invalid, format!("{}: {why}", path.display()))
+                    })?;
                 // A whole device's file is as good as its facts.
                 if let Some(Value::Object(inner)) = facts.remove("facts") {
                     facts = inner;
@@ -185,12 +243,21 @@ impl Preview {
                 Some(facts)
             }
         };
-        let order = PreviewPersona { persona: Some(self.persona), source: None, device: self.device, facts };
+        let order = PreviewPersona {
+            persona: Some(self.persona),
+            source: None,
+            device: self.device,
+            facts,
+        };
         let mut preview = context.client()?.persona_preview(&order).await?;
         if let Some(only) = &self.only {
             preview.files.retain(|file| file.path.contains(only));
         }
         context.show(&preview, || draw::preview(&preview))?;
-        Ok(if preview.fits { Exit::Ok } else { Exit::Refused })
+        Ok(if preview.fits {
+            Exit::Ok
+        } else {
+            Exit::Refused
+        })
     }
 }

@@ -21,9 +21,24 @@ impl Judge<'_> {
         for (at, what, value, known) in [
             ("os.arch", "architecture", &os.arch, &variant.arch),
             ("os.locale", "locale", &os.locale, &variant.locales),
-            ("os.keyboard", "keyboard layout", &os.keyboard, &variant.keyboards),
-            ("preferences.desktop", "desktop", &preferences.desktop, &variant.desktops),
-            ("preferences.editor", "editor", &preferences.editor, &variant.editors),
+            (
+                "os.keyboard",
+                "keyboard layout",
+                &os.keyboard,
+                &variant.keyboards,
+            ),
+            (
+                "preferences.desktop",
+                "desktop",
+                &preferences.desktop,
+                &variant.desktops,
+            ),
+            (
+                "preferences.editor",
+                "editor",
+                &preferences.editor,
+                &variant.editors,
+            ),
             ("preferences.shell", "shell", &preferences.shell, &shells),
         ] {
             if known.contains(value) {
@@ -41,12 +56,19 @@ impl Judge<'_> {
         let zone = &self.document().os.timezone;
         let names = zones();
         if names.is_empty() {
-            let finding = Finding::new(format!("whether there is a time zone {} was not checked: this host has no list of them", quoted(zone)));
+            let finding = Finding::new(format!(
+                "whether there is a time zone {} was not checked: this host has no list of them",
+                quoted(zone)
+            ));
             return self.warn(&["os.timezone"], finding.suggesting("install tzdata"));
         }
         if !names.contains(zone) {
             let city = zone.rsplit('/').next().unwrap_or_default().to_lowercase();
-            let same = names.iter().find(|name| name.rsplit('/').next().is_some_and(|last| last.to_lowercase() == city));
+            let same = names.iter().find(|name| {
+                name.rsplit('/')
+                    .next()
+                    .is_some_and(|last| last.to_lowercase() == city)
+            });
             let near = match same {
                 Some(name) => Some(format!("did you mean `{name}`?")),
                 None => did_you_mean(zone, names.iter().map(String::as_str)),
@@ -61,5 +83,8 @@ impl Judge<'_> {
 
 /// The names of the tz database that this host has.
 fn zones() -> Vec<String> {
-    jiff::tz::db().available().map(|name| name.as_str().to_owned()).collect()
+    jiff::tz::db()
+        .available()
+        .map(|name| name.as_str().to_owned())
+        .collect()
 }

@@ -29,7 +29,12 @@ pub fn sshd(document: &Document) -> String {
     ] {
         page = page.line(&[key, " ", value]);
     }
-    let users: Vec<&str> = document.preferences.users.iter().map(|user| user.name.as_str()).collect();
+    let users: Vec<&str> = document
+        .preferences
+        .users
+        .iter()
+        .map(|user| user.name.as_str())
+        .collect();
     if !users.is_empty() {
         page = page.line(&["AllowUsers ", &users.join(" ")]);
     }
@@ -40,6 +45,8 @@ pub fn sshd(document: &Document) -> String {
 pub fn sysctl(settings: &BTreeMap<String, String>) -> String {
     settings
         .iter()
-        .fold(Page::default(), |page, (key, value)| page.line(&[key, " = ", value]))
+        .fold(Page::default(), |page, (key, value)| {
+            page.line(&[key, " = ", value])
+        })
         .done()
 }

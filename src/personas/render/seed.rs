@@ -9,9 +9,23 @@ use crate::personas::resolve::Resolved;
 use crate::vocab::persona::Document;
 
 /// Settings that cloud-init has no word for travel as files.
-pub fn files(document: &Document, resolved: &Resolved, catalogue: &Catalogue, instance: &str, device: &[File]) -> Vec<File> {
-    let shells = catalogue.variants.get(&document.os.variant).map(|variant| &variant.shells);
-    let program = |name: &str| shells.and_then(|shells| shells.get(name)).cloned().unwrap_or_else(|| "/bin/sh".into());
+pub fn files(
+    document: &Document,
+    resolved: &Resolved,
+    catalogue: &Catalogue,
+    instance: &str,
+    device: &[File],
+) -> Vec<File> {
+    let shells = catalogue
+        .variants
+        .get(&document.os.variant)
+        .map(|variant| &variant.shells);
+    let program = |name: &str| {
+        shells
+            .and_then(|shells| shells.get(name))
+            .cloned()
+            .unwrap_or_else(|| "/bin/sh".into())
+    };
     let users: Vec<Value> = document
         .preferences
         .users
@@ -32,7 +46,16 @@ pub fn files(document: &Document, resolved: &Resolved, catalogue: &Catalogue, in
         .collect();
     let written: Vec<Value> = device
         .iter()
-        .filter(|file| file.path.starts_with('/') && !matches!(file.path.as_str(), "/etc/hostname" | "/etc/timezone" | "/etc/default/locale" | "/etc/default/keyboard"))
+        .filter(|file| {
+            file.path.starts_with('/')
+                && !matches!(
+                    file.path.as_str(),
+                    "/etc/hostname"
+                        | "/etc/timezone"
+                        | "/etc/default/locale"
+                        | "/etc/default/keyboard"
+                )
+        })
         .map(|file| json!({ "path": file.path, "permissions": file.mode, "content": file.text }))
         .collect();
     let mut user_data = json!({
@@ -48,7 +71,10 @@ pub fn files(document: &Document, resolved: &Resolved, catalogue: &Catalogue, in
     });
     let words = cmdline(document);
     if !words.is_empty() {
-        let text = format!("GRUB_CMDLINE_LINUX=\"$GRUB_CMDLINE_LINUX {}\"\n", words.join(" "));
+        let text = format!(
+            "GRUB_CMDLINE_LINUX=\"$GRUB_CMDLINE_LINUX {}\"\n",
+            words.join(" ")
+        );
         let file = json!({ "path": "/etc/default/grub.d/90-persona.cfg", "permissions": "0644", "content": text });
         if let Some(files) = user_data["write_files"].as_array_mut() {
             files.push(file);
@@ -57,7 +83,11 @@ pub fn files(document: &Document, resolved: &Resolved, catalogue: &Catalogue, in
     let meta_data = json!({ "instance-id": instance, "local-hostname": resolved.hostname });
     let pretty = |value: &Value| serde_json::to_string_pretty(value).unwrap_or_default();
     vec![
-        File::new("nocloud/user-data", format!("#cloud-config\n{}\n", pretty(&user_data))).private(),
+        File::new(
+            "nocloud/user-data",
+            format!("#cloud-config\n{}\n", pretty(&user_data)),
+        )
+        .private(),
         File::new("nocloud/meta-data", format!("{}\n", pretty(&meta_data))),
     ]
 }

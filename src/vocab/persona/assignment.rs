@@ -125,7 +125,9 @@ pub enum Because {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum Given {
-    Persona { persona: PersonaRef },
+    Persona {
+        persona: PersonaRef,
+    },
     /// Nothing speaks of this device.
     Nothing,
     /// Equals disagree: a person has to say.
