@@ -430,3 +430,121 @@ fn a_preview_shows_files_and_says_whether_the_device_is_large_enough() {
         list.out
     );
 }
+
+/// One request as another program would send it: status and body.
+fn asked(folder: &Path, method: &str, path: &str, body: &str) -> (u16, serde_json::Value) {
+    use std::io::{Read, Write};
+
+    let socket = folder.join("state/greenroom.sock");
+    let mut stream = std::os::unix::net::UnixStream::connect(socket).unwrap();
+    write!(
+        stream,
+        "{method} /api/v1{path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let status = answer[9..12].parse().unwrap();
+    let body = answer.split_once("\r\n\r\n").unwrap().1;
+    (
+        status,
+        serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}")),
+    )
+}
+
+#[test]
+fn another_program_can_preview_a_text_assign_and_is_told_what_to_change() {
+    let (folder, _daemon) = stage_set("exit 0\n");
+    let here = folder.path();
+    let (status, catalogue) = asked(here, "GET", "/persona-catalogue", "");
+    assert_eq!(status, 200);
+    assert!(catalogue["variants"]["debian-12"]["memory_mib"].is_number());
+    let source = |text: &str| {
+        serde_json::json!({ "source": text, "facts": { "serial": "X 1" } }).to_string()
+    };
+    let (status, preview) = asked(
+        here,
+        "POST",
+        "/persona-previews",
+        &source("persona: p\nnetwork: { hostname: 'h-{serial}' }\n"),
+    );
+    assert_eq!((status, preview["hostname"].as_str()), (200, Some("h-x-1")));
+    let (status, problem) = asked(
+        here,
+        "POST",
+        "/persona-previews",
+        &source("persona: p\nos: { variant: debain-12 }\n"),
+    );
+    assert_eq!(status, 422, "{problem}");
+    assert_eq!(problem["errors"][0]["line"], 2);
+    assert_eq!(
+        problem["errors"][0]["suggestion"],
+        "did you mean `debian-12`?"
+    );
+    assert_eq!(asked(here, "POST", "/persona-previews", "{}").0, 400);
+
+    let files = |dry: bool, text: &str| {
+        serde_json::json!({ "files": [{ "file": "p.yaml", "source": text }], "dry_run": dry, "promote": true }).to_string()
+    };
+    let (status, checked) = asked(
+        here,
+        "POST",
+        "/personas",
+        &files(true, "persona: p\nos: { locale: xx }\n"),
+    );
+    assert_eq!((status, checked[0]["ok"].as_bool()), (200, Some(false)));
+    let fault = &checked[0]["faults"][0];
+    let (start, end) = (
+        fault["start"].as_u64().unwrap(),
+        fault["end"].as_u64().unwrap(),
+    );
+    assert_eq!(
+        (start, end),
+        (25, 27),
+        "the bytes that an editor marks: {fault}"
+    );
+    let (status, refused) = asked(
+        here,
+        "POST",
+        "/personas",
+        &files(false, "persona: p\nos: { locale: xx }\n"),
+    );
+    assert_eq!(status, 422, "{refused}");
+    assert_eq!(
+        asked(here, "POST", "/personas", &files(false, "persona: p\n")).0,
+        201
+    );
+    assert_eq!(
+        asked(here, "POST", "/personas", &files(false, "persona: p\n")).0,
+        200
+    );
+    assert_eq!(asked(here, "POST", "/personas", "{\"files\": []}").0, 400);
+
+    let assign = |kind: &str, persona: &str, reason: &str| {
+        serde_json::json!({ "kind": kind, "name": "box", "persona": persona, "reason": reason })
+            .to_string()
+    };
+    for (body, expected) in [
+        (assign("planet", "p", "r"), 400),
+        (assign("device", "p", ""), 400),
+        (assign("device", "p\n", "r"), 400),
+        (assign("device", "q", "r"), 404),
+        (assign("device", "p", "r"), 201),
+    ] {
+        let (status, answer) = asked(here, "POST", "/persona-assignments", &body);
+        assert_eq!(status, expected, "{body}: {answer}");
+    }
+    assert_eq!(
+        asked(here, "POST", "/persona-assignments/7/end", "{}").0,
+        404
+    );
+    assert_eq!(
+        asked(here, "GET", "/devices/box/persona", "").1["persona"],
+        "p@1"
+    );
+    assert_eq!(asked(here, "GET", "/devices/nobody/persona", "").0, 404);
+    assert_eq!(asked(here, "GET", "/persona-rules", "").0, 404);
+    let rules = serde_json::json!({ "source": "persona_rules: []\ndefault: q\n" }).to_string();
+    assert_eq!(asked(here, "POST", "/persona-rules", &rules).0, 422);
+}
