@@ -113,3 +113,34 @@ fn compiling_twice_gives_the_same_bytes() {
         crate::persona_over(&known, child)
     );
 }
+
+proptest! {
+    /// A file that was cut, doubled or written over somewhere is good or has faults with places; and
+    /// what comes out is the same the second time.
+    #[test]
+    fn damaged_files_are_judged_without_panic_and_always_alike(
+        at in 0_usize..1200, length in 0_usize..40, with in "[ -~\\n]{0,12}", twice in prop::bool::ANY,
+    ) {
+        let whole = include_str!("../../chains/personas/db-node.yaml").replace("parent: base\n", "");
+        let mut at = at.min(whole.len());
+        while !whole.is_char_boundary(at) { at -= 1; }
+        let mut end = (at + length).min(whole.len());
+        while !whole.is_char_boundary(end) { end -= 1; }
+        let kept = if twice { &whole[at..end] } else { "" };
+        let text = format!("{}{with}{kept}{kept}{}", &whole[..at], &whole[end.max(at)..]);
+        let judge = || crate::batch(&[("damaged.yaml", &text)], &greenroom::personas::compile::Known::default()).remove(0);
+        let (one, two) = (judge(), judge());
+        match (&one.compiled, &two.compiled) {
+            (Ok(one), Ok(two)) => prop_assert_eq!(one, two),
+            (Err(one), Err(two)) => {
+                prop_assert_eq!(&one.faults, &two.faults);
+                prop_assert!(!one.faults.is_empty());
+                for fault in &one.faults {
+                    prop_assert!(fault.line >= 1 && text.get(fault.bytes.clone()).is_some(), "{:?}", fault);
+                }
+            }
+            _ => prop_assert!(false, "once good, once not"),
+        }
+        prop_assert_eq!(one.warnings, two.warnings);
+    }
+}
