@@ -125,7 +125,14 @@ unpack() {
     kernel=$(one_of "$root"/boot/vmlinuz-*)
     initrd=$(one_of "$root"/boot/initrd.img-*)
     kernel_version=${kernel#"$root"/boot/vmlinuz-}
-    say "Debian $(cat "$root/etc/debian_version"), kernel $kernel_version"
+    debian=$(cat "$root/etc/debian_version")
+    say "Debian $debian, kernel $kernel_version"
+    # The toolbox brings one system; a persona may want another one.
+    variant=$(plan '.variant // ""')
+    case $variant in
+        '' | "debian-${debian%%.*}") ;;
+        *) die "the persona wants $variant, the toolbox image brings Debian $debian" ;;
+    esac
 }
 one_of() {
     [ $# -eq 1 ] && [ -f "$1" ] || die "expected one file, found: $*"

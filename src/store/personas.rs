@@ -89,6 +89,14 @@ pub async fn persona_list(
         .collect()
 }
 
+/// Whether there is any persona.
+pub async fn persona_exists(connection: &mut SqliteConnection) -> Result<bool, StoreError> {
+    let found: i64 = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM persona_versions)")
+        .fetch_one(connection)
+        .await?;
+    Ok(found == 1)
+}
+
 pub async fn current_get(
     connection: &mut SqliteConnection,
     name: &str,

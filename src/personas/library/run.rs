@@ -7,6 +7,7 @@ use super::{Chosen, LibraryError, choose_for};
 use crate::personas::catalogue::Catalogue;
 use crate::personas::render::{self, File};
 use crate::personas::resolve::{Resolved, resolve};
+use crate::store::personas as rows;
 use crate::vocab::persona::{Given, PersonaVersion, PinnedPersona};
 use crate::vocab::{Device, Timestamp};
 
@@ -48,6 +49,10 @@ pub async fn for_run(
     device: &Device,
     now: Timestamp,
 ) -> Result<Option<ForRun>, LibraryError> {
+    // Most of what a run start costs here; an installation without personas does not pay it.
+    if !rows::persona_exists(connection).await? {
+        return Ok(None);
+    }
     let Chosen {
         choice,
         version,
