@@ -6,6 +6,7 @@
 //! ```text
 //!  people, scripts ──► cli ──► api (wire types, client) ──► web (routes on a Unix socket)
 //!                                                             │
+//!          persona file ──► personas: layer → version ────────►│  which one, as what files
 //!            chain file ──► chain: read → check → Chain       ▼
 //!                                         │            runs::submit  pins chain, images, sizes
 //!                                         └──────────────►    │
@@ -30,7 +31,7 @@
 //!
 //! # Import rules
 //!
-//! `vocab` ← {`chain`, `clock`, `blocking`} ← {`store`, `hypervisor`, `images`} ← `engines` ← `runs` ← `reconcile` ← `web` ←
+//! `vocab` ← {`chain`, `clock`, `blocking`} ← {`store`, `hypervisor`, `images`} ← {`engines`, `personas`} ← `runs` ← `reconcile` ← `web` ←
 //! `daemon`; `api` ← {`web`, `cli`}. An arrow means "is imported by"; nothing imports against it.
 //! `tests/layers.rs` holds this. One writer per row kind: `runs::drive` writes runs, attempts,
 //! machines and their journal; everyone else asks it.
@@ -47,6 +48,7 @@
 //! | transform language | [`chain::transform`], [`chain::model::Transform`] |
 //! | kind of host | [`hypervisor::Hypervisor`], then run `tests/hypervisor` on it |
 //! | base image | a folder in `images/` with `recipe.yaml`, `inputs` and `build` |
+//! | key of personas | [`personas`]: the tables in `facets`, a field in [`vocab::persona::Document`], a check, a writer |
 //! | route or page | [`web`], with its wire types in [`api`] |
 //! | command | [`cli`], a file per group |
 
@@ -63,6 +65,7 @@ pub mod fault;
 pub mod hypervisor;
 pub mod images;
 pub mod netboot;
+pub mod personas;
 pub mod pool;
 pub mod reconcile;
 pub mod runs;

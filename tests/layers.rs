@@ -56,8 +56,14 @@ const MAY_IMPORT: &[(&str, &[&str], &str)] = &[
         "shells made ahead of need, for whoever asks",
     ),
     (
+        "personas",
+        &["vocab", "chain", "store", "images", "clock", "blocking"],
+        "what a device is to become; asked by runs and web",
+    ),
+    (
         "runs",
         &[
+            "personas",
             "pool",
             "capacity",
             "fault",
@@ -106,6 +112,7 @@ const MAY_IMPORT: &[(&str, &[&str], &str)] = &[
         &[
             "vocab",
             "chain",
+            "personas",
             "store",
             "hypervisor",
             "images",
@@ -126,6 +133,7 @@ const MAY_IMPORT: &[(&str, &[&str], &str)] = &[
         &[
             "vocab",
             "chain",
+            "personas",
             "images",
             "api",
             "config",

@@ -9,6 +9,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::boot::{BootEventView, BootView, ChangeBoot, ExplainBoot, ExplainedBoot};
+use super::personas::{
+    AppliedPersona, ApplyPersonas, ApplyRules, AssignPersona, AssignmentView, EndAssignment,
+    MovePersona, PersonaDifference, PersonaHistory, PersonaPreview, PersonaSummary, PersonaView,
+    PersonaWhy, PreviewPersona, RulesView,
+};
 use super::{
     AbortRun, AppliedChainView, ApplyChain, BuildTemplate, ChainSummary, ChainView, ClaimView,
     DeviceView, ImageView, LogPiece, PREFIX, PoolDetail, PoolStatusView, PoolView, Problem,
@@ -112,6 +117,105 @@ impl Client {
 
     pub async fn chain_apply(&self, order: &ApplyChain) -> Result<AppliedChainView, ClientError> {
         self.post("/chains", order).await
+    }
+
+    /// A dry run answers with faults, a real one refuses them.
+    pub async fn persona_apply(
+        &self,
+        order: &ApplyPersonas,
+    ) -> Result<Vec<AppliedPersona>, ClientError> {
+        self.post("/personas", order).await
+    }
+
+    pub async fn persona_list(&self) -> Result<Vec<PersonaSummary>, ClientError> {
+        self.get("/personas", &[]).await
+    }
+
+    pub async fn persona_show(
+        &self,
+        name: &str,
+        version: Option<i64>,
+    ) -> Result<PersonaView, ClientError> {
+        let version = version.map(|version| ("version", version.to_string()));
+        self.get(&format!("/personas/{}", segment(name)), version.as_slice())
+            .await
+    }
+
+    pub async fn persona_history(&self, name: &str) -> Result<PersonaHistory, ClientError> {
+        self.get(&format!("/personas/{}/history", segment(name)), &[])
+            .await
+    }
+
+    pub async fn persona_diff(
+        &self,
+        name: &str,
+        from: Option<i64>,
+        to: Option<i64>,
+    ) -> Result<PersonaDifference, ClientError> {
+        let mut query = Vec::new();
+        query.extend(from.map(|from| ("from", from.to_string())));
+        query.extend(to.map(|to| ("to", to.to_string())));
+        self.get(&format!("/personas/{}/diff", segment(name)), &query)
+            .await
+    }
+
+    pub async fn persona_promote(
+        &self,
+        name: &str,
+        order: &MovePersona,
+    ) -> Result<PersonaView, ClientError> {
+        self.post(&format!("/personas/{}/promote", segment(name)), order)
+            .await
+    }
+
+    pub async fn persona_roll_back(
+        &self,
+        name: &str,
+        order: &MovePersona,
+    ) -> Result<PersonaView, ClientError> {
+        self.post(&format!("/personas/{}/rollback", segment(name)), order)
+            .await
+    }
+
+    pub async fn persona_preview(
+        &self,
+        order: &PreviewPersona,
+    ) -> Result<PersonaPreview, ClientError> {
+        self.post("/persona-previews", order).await
+    }
+
+    pub async fn persona_assign(
+        &self,
+        order: &AssignPersona,
+    ) -> Result<AssignmentView, ClientError> {
+        self.post("/persona-assignments", order).await
+    }
+
+    pub async fn persona_unassign(
+        &self,
+        id: i64,
+        order: &EndAssignment,
+    ) -> Result<AssignmentView, ClientError> {
+        self.post(&format!("/persona-assignments/{id}/end"), order)
+            .await
+    }
+
+    pub async fn persona_assignments(&self) -> Result<Vec<AssignmentView>, ClientError> {
+        self.get("/persona-assignments", &[]).await
+    }
+
+    pub async fn persona_why(&self, device: &str) -> Result<PersonaWhy, ClientError> {
+        self.get(&format!("/devices/{}/persona", segment(device)), &[])
+            .await
+    }
+
+    pub async fn persona_rules(&self, version: Option<i64>) -> Result<RulesView, ClientError> {
+        let version = version.map(|version| ("version", version.to_string()));
+        self.get("/persona-rules", version.as_slice()).await
+    }
+
+    pub async fn persona_rules_apply(&self, order: &ApplyRules) -> Result<RulesView, ClientError> {
+        self.post("/persona-rules", order).await
     }
 
     pub async fn device_list(&self) -> Result<Vec<DeviceView>, ClientError> {

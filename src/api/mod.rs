@@ -12,6 +12,7 @@ pub mod client;
 pub mod devices;
 pub mod host;
 pub mod pool;
+pub mod personas;
 pub mod problem;
 pub mod runs;
 pub mod time;

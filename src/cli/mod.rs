@@ -1,7 +1,7 @@
 //! The command line: nouns, then verbs; a file per group.
 //!
 //! Data goes to standard output, everything else to standard error. Commands speak through
-//! `api::client` like everyone else; only `chain check`, `image` and `doctor` work without a daemon.
+//! `api::client` like everyone else; only `chain check`, `persona check`, `image` and `doctor` work without a daemon.
 //! What a guest or a stranger may have written passes [`text`] before it reaches a terminal.
 
 use std::io::Write as _;
@@ -28,6 +28,7 @@ mod facts;
 mod image;
 mod output;
 mod pool;
+mod persona;
 mod run;
 mod serve;
 mod status;
@@ -59,7 +60,7 @@ Exit codes:
   2    the command line or the request is wrong
   3    there is no such thing
   4    refused: it does not fit the present state
-  5    a document (chain, device, configuration) has faults
+  5    a document (chain, persona, device, configuration) has faults
   6    the pool has no machine for this
   7    timed out
   8    the daemon or libvirt cannot be reached
@@ -141,6 +142,9 @@ enum Command {
     /// The network boot: explain
     #[command(subcommand)]
     Boot(boot::BootCommand),
+    /// What devices are to become: check, apply, diff, promote, preview, assign, why
+    #[command(subcommand, visible_alias = "personas")]
+    Persona(persona::PersonaCommand),
     /// Executions of chains: start, list, show, watch, logs, abort, retry, replay
     #[command(subcommand, visible_alias = "runs")]
     Run(run::RunCommand),
@@ -222,6 +226,7 @@ async fn execute(command: Command, context: &Context) -> Result<Exit, Failure> {
         Command::Chain(command) => command.run(context).await,
         Command::Device(command) => command.run(context).await,
         Command::Boot(command) => command.run(context).await,
+        Command::Persona(command) => command.run(context).await,
         Command::Run(command) => command.run(context).await,
         Command::Image(command) => command.run(context).await,
         Command::Template(command) => command.run(context).await,

@@ -29,6 +29,7 @@ pub mod journal;
 pub mod logs;
 pub mod meta;
 pub mod pool;
+pub mod personas;
 pub mod runs;
 pub mod times;
 

@@ -11,6 +11,7 @@ pub mod failure;
 pub mod ids;
 pub mod image;
 pub mod machine;
+pub mod persona;
 pub mod pool;
 pub mod run;
 pub mod stage;

@@ -35,6 +35,7 @@ mod listen;
 mod logs;
 mod output;
 mod pool;
+mod personas;
 mod present;
 mod refusal;
 mod rooms;
@@ -129,6 +130,7 @@ fn router(app: Arc<App>) -> Router {
         .route("/boot/devices", get(boot::list))
         .route("/boot/events", get(boot::events))
         .route("/boot/explain/{mac}", post(boot::explain))
+        .merge(personas::routes())
         .route("/runs", get(runs::list).post(runs::start))
         .route("/runs/{id}", get(runs::show))
         .route("/runs/{id}/output", get(output::output))

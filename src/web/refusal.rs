@@ -127,7 +127,7 @@ impl Refusal {
             })
             .collect();
         let plural = if count == 1 { "" } else { "s" };
-        Self::invalid(format!("the chain has {count} fault{plural}"), errors)
+        Self::invalid(format!("the document has {count} fault{plural}"), errors)
     }
 }
 

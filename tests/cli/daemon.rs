@@ -87,7 +87,7 @@ stages:
 ";
 
 /// A folder with an image, a chain of two stages and a daemon.
-fn stage_set(second: &str) -> (tempfile::TempDir, Daemon) {
+pub fn stage_set(second: &str) -> (tempfile::TempDir, Daemon) {
     let folder = tempfile::tempdir().unwrap();
     recipe(folder.path(), "fake", GOOD);
     greenroom(folder.path(), &["image", "build", "fake"]).exits(0);

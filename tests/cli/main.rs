@@ -8,3 +8,4 @@ mod exits;
 mod help;
 mod images;
 mod pool;
+mod personas;
