@@ -94,9 +94,11 @@ pub fn step(
     if device.phase != before {
         device.since = now;
     }
-    if device.phase != before || !matches!(happening, Happening::Overdue) || told.is_some() {
-        let (after, next) = deadline(&device.phase, device.trust, silence);
-        device.deadline = Some(now.after(after));
+    let (after, next) = deadline(&device.phase, device.trust, silence);
+    device.deadline = Some(now.after(after));
+    // Why no run could be started is the more telling, until something else happens.
+    let keeps_reason = matches!(happening, Happening::NoRun { .. } | Happening::Overdue);
+    if device.phase != before || !keeps_reason || device.next.is_empty() {
         device.next = next.to_owned();
     }
     told

@@ -143,6 +143,25 @@ fn a_run_that_is_mended_takes_its_device_along() {
     assert_eq!(device.phase.word(), "provisioning");
 }
 
+#[test]
+fn that_there_is_no_chain_is_told_once_and_looked_for_again() {
+    let mut device = device();
+    after(&mut device, &[Happening::Inventory { disk: "vda".into() }]);
+    let none = Happening::NoRun {
+        why: "no trigger holds".into(),
+    };
+    assert!(step(&mut device, &none, Timestamp(1), SILENCE).is_some());
+    for at in [2, 3] {
+        assert_eq!(step(&mut device, &none, Timestamp(at), SILENCE), None);
+        assert_eq!(
+            step(&mut device, &Happening::Overdue, Timestamp(at), SILENCE),
+            None
+        );
+        assert_eq!(device.next, "no trigger holds");
+        assert!(device.deadline > Some(Timestamp(at)));
+    }
+}
+
 fn any_happening() -> impl Strategy<Value = Happening> {
     prop_oneof![
         "[ab]".prop_map(|boot_id| Happening::Registered { boot_id }),
