@@ -190,6 +190,7 @@ async fn a_device_that_comes_back_from_its_disk_again_and_again_is_held() {
         .await;
     let script = format!("/boot/device/{}", agent.mac().replace(':', "-"));
     for _ in 0..4 {
+        station.pass(Duration::from_secs(20));
         assert!(agent.get(&script, "", "").await.text().contains("exit 0"));
     }
     assert!(agent.get(&script, "", "").await.text().contains("sleep 60"));
@@ -231,7 +232,11 @@ async fn a_person_can_have_it_done_anew_and_forgotten() {
     let run = station.device(&name).await.run.map(|run| run.0);
     assert_eq!(run, Some(2), "another run makes another image");
     // In quarantine its session ends, and it stays there however often it registers.
-    station.desk.quarantine(&name, "to be looked at").await.unwrap();
+    station
+        .desk
+        .quarantine(&name, "to be looked at")
+        .await
+        .unwrap();
     assert_eq!(
         agent.heartbeat(json!({ "doing": "idle" })).await.status,
         401
