@@ -219,6 +219,7 @@ pub struct BootDevice {
     /// Times that it asked the network after its image was delivered.
     pub boots_since_delivery: u32,
     /// When it was last sent to its own disk.
+    #[serde(default)]
     pub sent_at: Timestamp,
 }
 
