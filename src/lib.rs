@@ -27,11 +27,13 @@
 //! 2. [`runs::plan`], what happens next in a run; [`runs::drive`], how it is made durable.
 //! 3. [`hypervisor::Hypervisor`], what is asked of a host.
 //! 4. [`chain::model`], what a chain file means.
-//! 5. [`daemon`], how it is put together.
+//! 5. [`netboot`], how devices come from the network and get what their run made.
+//! 6. [`daemon`], how it is put together.
 //!
 //! # Import rules
 //!
 //! `vocab` ← {`chain`, `clock`, `blocking`} ← {`store`, `hypervisor`, `images`} ← {`engines`, `personas`} ← `runs` ← `reconcile` ← `web` ←
+//! `vocab` ← {`chain`, `clock`, `blocking`} ← {`store`, `hypervisor`, `images`} ← `engines` ← `runs` ← {`reconcile`, `netboot`} ← `web` ←
 //! `daemon`; `api` ← {`web`, `cli`}. An arrow means "is imported by"; nothing imports against it.
 //! `tests/layers.rs` holds this. One writer per row kind: `runs::drive` writes runs, attempts,
 //! machines and their journal; everyone else asks it.
@@ -46,6 +48,8 @@
 //! | failure kind | [`vocab::failure::FailureKind`]; retry policies name its word |
 //! | action of a run | [`runs::plan::Action`], its file in [`runs::act`] |
 //! | transform language | [`chain::transform`], [`chain::model::Transform`] |
+//! | kind of network client | [`netboot::decide`], and its tables |
+//! | phase of a device | [`vocab::boot::BootPhase`], [`netboot::life`] |
 //! | kind of host | [`hypervisor::Hypervisor`], then run `tests/hypervisor` on it |
 //! | base image | a folder in `images/` with `recipe.yaml`, `inputs` and `build` |
 //! | key of personas | [`personas`]: the tables in `facets`, a field in [`vocab::persona::Document`], a check, a writer |

@@ -101,8 +101,17 @@ U
 run_tests() {
   # Compiled on the host's network, so that cargo can fetch crates; the room has none.
   (cd "$CHECKOUT" && cargo test --locked --features fault-points --no-run) || return
-  if [[ -z ${GREENROOM_LAB_SKIP_IMAGES:-} ]]; then build_images tiny toolbox || return; fi
+  if [[ -z ${GREENROOM_LAB_SKIP_IMAGES:-} ]]; then
+    build_images tiny toolbox || return
+    build_device_image || return
+  fi
   (cd "$CHECKOUT" && in_lab_with_environment env GREENROOM_LAB_READY=1 cargo test --locked --features fault-points "$@")
+}
+
+# The agent of the image is linked statically, that of the tests is not; cargo keeps one of them at a time.
+build_device_image() {
+  (cd "$CHECKOUT" && cargo rustc --locked --features fault-points --bin greenroom-device -- -C target-feature=+crt-static) || return
+  GREENROOM_DEVICE_AGENT=$CARGO_TARGET_DIR/debug/greenroom-device build_images device
 }
 
 command_bench() {
