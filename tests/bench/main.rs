@@ -9,7 +9,12 @@ mod support;
 
 mod chain5;
 mod idle;
+mod learn;
+#[path = "../support/personas.rs"]
+mod personas;
 mod simulated;
+#[path = "../support/traces.rs"]
+mod traces;
 
 use serde::Serialize;
 
@@ -63,6 +68,11 @@ const GROUPS: &[Group] = &[
         name: "idle",
         about: "an idle daemon",
         run: idle::measure,
+    },
+    Group {
+        name: "learn",
+        about: "forecasts, pool sizes, resources and personas on recorded traces",
+        run: learn::measure,
     },
 ];
 
