@@ -43,8 +43,8 @@
 //! | engine | [`engines`]: a file with the same functions, a variant of [`vocab::machine::EngineKind`] |
 //! | predictor of sizes and durations | [`learn::resources`]; used from [`runs::pinned::stage_plan`] |
 //! | forecasting method | [`learn::forecast::Forecaster`], then [`learn::forecast::select::roster`] |
-| rule of pool sizes | [`learn::psim::policies`] to compare it, [`learn::sizing`] to use it |
-| failure kind | [`vocab::failure::FailureKind`]; retry policies name its word |
+//! | rule of pool sizes | [`learn::psim::policies`] to compare it, [`learn::sizing`] to use it |
+//! | failure kind | [`vocab::failure::FailureKind`]; retry policies name its word |
 //! | action of a run | [`runs::plan::Action`], its file in [`runs::act`] |
 //! | transform language | [`chain::transform`], [`chain::model::Transform`] |
 //! | kind of host | [`hypervisor::Hypervisor`], then run `tests/hypervisor` on it |

@@ -1,7 +1,8 @@
 //! The command line: nouns, then verbs; a file per group.
 //!
 //! Data goes to standard output, everything else to standard error. Commands speak through
-//! `api::client` like everyone else; only `chain check`, `image` and `doctor` work without a daemon.
+//! `api::client` like everyone else; only `chain check`, `image`,
+//! `simulate` and `doctor` work without a daemon.
 //! What a guest or a stranger may have written passes [`text`] before it reaches a terminal.
 
 use std::io::Write as _;
@@ -26,6 +27,7 @@ mod image;
 mod output;
 mod run;
 mod serve;
+mod simulate;
 mod status;
 mod table;
 mod text;
@@ -136,6 +138,8 @@ enum Command {
     /// Base images: build, list
     #[command(subcommand, visible_alias = "images")]
     Image(image::ImageCommand),
+    /// What rules of pool sizes would have cost and served on a recorded trace
+    Simulate(simulate::Simulate),
 }
 
 /// Runs the process's command line.
@@ -201,6 +205,7 @@ async fn execute(command: Command, context: &Context) -> Result<Exit, Failure> {
         Command::Device(command) => command.run(context).await,
         Command::Run(command) => command.run(context).await,
         Command::Image(command) => command.run(context).await,
+        Command::Simulate(command) => command.run(context).await,
     }
 }
 

@@ -36,10 +36,7 @@ pub fn mean(values: &[f64]) -> f64 {
 
 /// Quantiles of weighted values at ascending `levels`: the weight's middle stands at each value, and
 /// between the values it is interpolated. `pairs` are sorted by the way. NaN where there are none.
-pub fn weighted_quantiles<const N: usize>(
-    pairs: &mut [(f64, f64)],
-    levels: &[f64; N],
-) -> [f64; N] {
+pub fn weighted_quantiles<const N: usize>(pairs: &mut [(f64, f64)], levels: &[f64; N]) -> [f64; N] {
     pairs.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
     let total: f64 = pairs.iter().map(|pair| pair.1).sum();
     let mut found = [f64::NAN; N];
@@ -75,7 +72,11 @@ pub fn weighted_quantiles<const N: usize>(
 pub fn ceiling(values: &[f64]) -> f64 {
     const TIMES: f64 = 20.0;
     let high = quantile(values, 0.99);
-    if high.is_nan() { f64::INFINITY } else { TIMES * (high.abs() + 1.0) }
+    if high.is_nan() {
+        f64::INFINITY
+    } else {
+        TIMES * (high.abs() + 1.0)
+    }
 }
 
 #[cfg(test)]

@@ -64,11 +64,15 @@ pub fn score(history: &[f64], actual: &[f64], forecast: &[Step], season: usize) 
     let scale = scale(history, season);
     let judged: Vec<Step> = forecast[..n].iter().map(tidy).collect();
     let mean = |f: &dyn Fn(f64, &Step) -> f64| {
-        actual.iter().zip(&judged).map(|(y, s)| f(*y, s)).sum::<f64>() / n as f64
+        actual
+            .iter()
+            .zip(&judged)
+            .map(|(y, s)| f(*y, s))
+            .sum::<f64>()
+            / n as f64
     };
-    let inside = |low: usize, high: usize| {
-        mean(&|y, s| f64::from(u8::from(y >= s[low] && y <= s[high])))
-    };
+    let inside =
+        |low: usize, high: usize| mean(&|y, s| f64::from(u8::from(y >= s[low] && y <= s[high])));
     Score {
         mase: mean(&|y, s| (y - s[2]).abs()) / scale,
         spl: 2.0 * mean_pinball(&actual[..n], &judged) / scale,
@@ -121,7 +125,8 @@ mod tests {
         let history = [1.0, 3.0, 2.0, 5.0];
         let step = [0.0, 1.0, 2.0, 3.0, 4.0];
         let score = score(&history, &[3.5], &[step], 2);
-        let loss = 0.025 * 3.5 + 0.1 * 2.5 + 0.5 * 1.5 + 0.9 * 0.5 + 0.975f64.mul_add(0.0, 0.025 * 0.5);
+        let loss =
+            0.025 * 3.5 + 0.1 * 2.5 + 0.5 * 1.5 + 0.9 * 0.5 + 0.975f64.mul_add(0.0, 0.025 * 0.5);
         assert!((score.spl - 2.0 * loss / 5.0 / 1.5).abs() < 1e-12);
         assert!((score.mase - 1.0).abs() < 1e-12);
         assert_eq!((score.cover80, score.cover95), (0.0, 1.0));
@@ -136,6 +141,9 @@ mod tests {
 
     #[test]
     fn crossing_and_missing_quantiles_are_put_in_order() {
-        assert_eq!(tidy(&[3.0, -1.0, f64::NAN, 2.0, 9.0]), [0.0, 0.0, 2.0, 3.0, 9.0]);
+        assert_eq!(
+            tidy(&[3.0, -1.0, f64::NAN, 2.0, 9.0]),
+            [0.0, 0.0, 2.0, 3.0, 9.0]
+        );
     }
 }

@@ -53,12 +53,19 @@ impl Series {
                 continue;
             }
             let step = event.at_s.saturating_sub(start_s).div_euclid(step_s);
-            match usize::try_from(step).ok().and_then(|step| values.get_mut(step)) {
+            match usize::try_from(step)
+                .ok()
+                .and_then(|step| values.get_mut(step))
+            {
                 Some(count) => *count += 1.0,
                 None => faults.outside += 1,
             }
         }
-        let series = Self { start_s, step_s, values };
+        let series = Self {
+            start_s,
+            step_s,
+            values,
+        };
         (series, faults)
     }
 
@@ -109,7 +116,12 @@ pub fn clean(values: &[f64], shape: super::forecast::Shape) -> (Vec<f64>, Faults
         let known = cleaned.clone();
         let overall = robust::median(&known);
         let like = |at: usize, season: usize| {
-            let same: Vec<f64> = known.iter().skip(at % season).step_by(season).copied().collect();
+            let same: Vec<f64> = known
+                .iter()
+                .skip(at % season)
+                .step_by(season)
+                .copied()
+                .collect();
             robust::median(&same)
         };
         for (at, value) in cleaned.iter_mut().enumerate().filter(|(_, v)| v.is_nan()) {
@@ -135,7 +147,13 @@ mod tests {
 
     #[test]
     fn order_duplicates_and_jumps_do_not_matter() {
-        let events = [event(1, 65), event(2, 5), event(1, 65), event(3, -9), event(4, i64::MAX)];
+        let events = [
+            event(1, 65),
+            event(2, 5),
+            event(1, 65),
+            event(3, -9),
+            event(4, i64::MAX),
+        ];
         let (series, faults) = Series::count(&events, 0, 180, 60);
         assert_eq!(series.values, [1.0, 1.0, 0.0]);
         assert_eq!((faults.duplicates, faults.outside), (1, 2));
@@ -169,7 +187,14 @@ mod tests {
 
     #[test]
     fn a_shape_needs_whole_days() {
-        let of = |step_s| Series { start_s: 0, step_s, values: vec![] }.shape();
+        let of = |step_s| {
+            Series {
+                start_s: 0,
+                step_s,
+                values: vec![],
+            }
+            .shape()
+        };
         assert_eq!(of(3600), Some(Shape { day: 24, week: 168 }));
         assert_eq!(of(86_400), None);
         assert_eq!(of(7), None);

@@ -87,9 +87,22 @@ impl Curve {
     /// taken to come at random within the period, in clumps of `peakedness` (variance ÷ mean of the
     /// requests in a lead time; 1 for independent ones): Erlang's loss formula, for clumps in Hayward's
     /// approximation. The forecast's quantiles are mixed, so that an unsure forecast keeps more.
-    pub fn of_forecast(requests: &Step, period_s: f64, lead_s: f64, peakedness: f64, most: usize) -> Self {
-        let mut curve = Self { misses: vec![0.0; most + 1], idle_s: vec![0.0; most + 1] };
-        let z = if peakedness.is_finite() { peakedness.max(1.0) } else { 1.0 };
+    pub fn of_forecast(
+        requests: &Step,
+        period_s: f64,
+        lead_s: f64,
+        peakedness: f64,
+        most: usize,
+    ) -> Self {
+        let mut curve = Self {
+            misses: vec![0.0; most + 1],
+            idle_s: vec![0.0; most + 1],
+        };
+        let z = if peakedness.is_finite() {
+            peakedness.max(1.0)
+        } else {
+            1.0
+        };
         const POINTS: usize = 19;
         for point in 0..POINTS {
             let level = (point as f64 + 0.5) / POINTS as f64;
@@ -139,15 +152,25 @@ fn lost_shares(load: f64, most: usize) -> Vec<f64> {
 /// Decides for all classes of a host together. `budget_mib` bounds the memory of all shells; bounds
 /// below (`least`) are kept even then. An empty curve keeps `least`.
 pub fn size(classes: &[Class], budget_mib: u64, hysteresis: Hysteresis) -> Vec<Sized> {
-    let mut decided: Vec<Sized> = classes.iter().map(|class| alone(class, hysteresis)).collect();
+    let mut decided: Vec<Sized> = classes
+        .iter()
+        .map(|class| alone(class, hysteresis))
+        .collect();
     let total = |decided: &[Sized]| -> u64 {
-        decided.iter().zip(classes).map(|(d, c)| d.shells as u64 * c.memory_mib).sum()
+        decided
+            .iter()
+            .zip(classes)
+            .map(|(d, c)| d.shells as u64 * c.memory_mib)
+            .sum()
     };
     // The shells that save least per MiB go until the rest fits.
     while total(&decided) > budget_mib {
         let least_saved = (0..classes.len())
             .filter(|i| decided[*i].shells > classes[*i].least && classes[*i].memory_mib > 0)
-            .min_by(|a, b| saved(&classes[*a], decided[*a].shells).total_cmp(&saved(&classes[*b], decided[*b].shells)));
+            .min_by(|a, b| {
+                saved(&classes[*a], decided[*a].shells)
+                    .total_cmp(&saved(&classes[*b], decided[*b].shells))
+            });
         let Some(i) = least_saved else {
             break;
         };
@@ -171,11 +194,19 @@ fn told(class: &Class, shells: usize, reason: Reason) -> Sized {
     let (misses, cost_s) = match class.curve.last() {
         Some(last) => {
             let at = shells.min(last);
-            (f64::from(class.curve.misses[at]), class.curve.cost(at, class.costs))
+            (
+                f64::from(class.curve.misses[at]),
+                class.curve.cost(at, class.costs),
+            )
         }
         None => (f64::NAN, f64::NAN),
     };
-    Sized { shells, reason, misses, cost_s }
+    Sized {
+        shells,
+        reason,
+        misses,
+        cost_s,
+    }
 }
 
 /// One class, as if the budget were endless.
@@ -185,7 +216,9 @@ fn alone(class: &Class, hysteresis: Hysteresis) -> Sized {
         return told(class, least, Reason::Unknown);
     };
     let cost = |shells: usize| class.curve.cost(shells, class.costs);
-    let best = (0..=last).min_by(|a, b| cost(*a).total_cmp(&cost(*b))).unwrap_or(0);
+    let best = (0..=last)
+        .min_by(|a, b| cost(*a).total_cmp(&cost(*b)))
+        .unwrap_or(0);
     let now = class.now.min(last);
     // Up at once; down only where it pays clearly.
     let held = best < now && cost(now) - cost(best) <= hysteresis.share * cost(now);
@@ -206,7 +239,14 @@ mod tests {
     const NONE: Hysteresis = Hysteresis { share: 0.0 };
 
     fn class(curve: &Curve, miss_s: f64) -> Class<'_> {
-        Class { curve, costs: Costs { miss_s }, now: 0, least: 0, most: 64, memory_mib: 100 }
+        Class {
+            curve,
+            costs: Costs { miss_s },
+            now: 0,
+            least: 0,
+            most: 64,
+            memory_mib: 100,
+        }
     }
 
     fn steady(count: f64) -> Curve {
@@ -226,7 +266,8 @@ mod tests {
         let sure = steady(60.0);
         let unsure = Curve::of_forecast(&[5.0, 20.0, 60.0, 120.0, 180.0], 300.0, 6.7, 1.0, 20);
         let clumped = Curve::of_forecast(&[60.0; 5], 300.0, 6.7, 4.0, 20);
-        let size_of = |curve: &Curve, miss_s| size(&[class(curve, miss_s)], u64::MAX, NONE)[0].shells;
+        let size_of =
+            |curve: &Curve, miss_s| size(&[class(curve, miss_s)], u64::MAX, NONE)[0].shells;
         assert!(size_of(&sure, 100.0) < size_of(&sure, 10_000.0));
         assert!(size_of(&sure, 3000.0) < size_of(&unsure, 3000.0));
         assert!(size_of(&sure, 3000.0) < size_of(&clumped, 3000.0));

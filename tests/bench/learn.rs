@@ -20,8 +20,13 @@ pub fn measure() -> Vec<Figure> {
         eprintln!("{}", traces::ABSENT);
         return Vec::new();
     }
-    [pool::measure, persona::measure, demand::measure, resources::measure]
-        .iter()
-        .flat_map(|measure| measure())
-        .collect()
+    [
+        pool::measure,
+        persona::measure,
+        demand::measure,
+        resources::measure,
+    ]
+    .iter()
+    .flat_map(|measure| measure())
+    .collect()
 }

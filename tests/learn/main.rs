@@ -34,7 +34,10 @@ fn mean_spl(origins: &[traces::Origin], forecaster: &dyn Forecaster) -> f64 {
 }
 
 fn near(found: f64, known: f64, within: f64) {
-    assert!((found - known).abs() <= within, "{found}, but others measured {known}");
+    assert!(
+        (found - known).abs() <= within,
+        "{found}, but others measured {known}"
+    );
 }
 
 /// Every third of the last 70 days.
@@ -46,8 +49,16 @@ fn long_test(name: &str) -> Vec<traces::Origin> {
 fn published_forecasting_baselines_come_out_the_same() {
     needs_traces!();
     near(mean_spl(&long_test("calls"), &naive::Week), 0.321, 0.001);
-    near(mean_spl(&long_test("calls"), &seasonal::Multiplicative), 0.274, 0.001);
-    near(mean_spl(&long_test("surf"), &seasonal::Multiplicative), 0.441, 0.001);
+    near(
+        mean_spl(&long_test("calls"), &seasonal::Multiplicative),
+        0.274,
+        0.001,
+    );
+    near(
+        mean_spl(&long_test("surf"), &seasonal::Multiplicative),
+        0.441,
+        0.001,
+    );
     let taxi = traces::origins("taxi", (5..=140).rev().step_by(5));
     near(mean_spl(&taxi, &seasonal::Multiplicative), 0.214, 0.001);
 }
@@ -72,7 +83,10 @@ fn cold_and_idle(trace: &Trace, name: &str, host: Host, targets: &[usize]) -> (f
 fn published_pool_baselines_come_out_the_same() {
     needs_traces!();
     let surf = traces::surf();
-    let boot = Host { lead_s: 6.7, reuse_s: None };
+    let boot = Host {
+        lead_s: 6.7,
+        reuse_s: None,
+    };
     let fixed = |shells| vec![shells; surf.ticks()];
     for (shells, cold, idle) in [(2, 48.0, 108.0), (8, 17.2, 442.0), (16, 7.2, 889.0)] {
         let found = cold_and_idle(&surf, "surf", boot, &fixed(shells));
@@ -80,7 +94,10 @@ fn published_pool_baselines_come_out_the_same() {
         near(found.1, idle, 2.0);
     }
     let average = policies::moving_average(&surf.needs(6.7), 0.0);
-    let reuse = Host { reuse_s: Some(120.0), ..boot };
+    let reuse = Host {
+        reuse_s: Some(120.0),
+        ..boot
+    };
     let found = cold_and_idle(&surf, "surf", reuse, &average);
     near(found.0, 12.3, 0.2);
     near(found.1, 132.0, 2.0);

@@ -9,19 +9,27 @@ use greenroom::learn::forecast::Shape;
 use greenroom::learn::psim::Trace;
 use greenroom::learn::random::Seeded;
 
-pub const ABSENT: &str = "skipped: there are no recorded traces; name their folder in GREENROOM_TEST_DATA";
+pub const ABSENT: &str =
+    "skipped: there are no recorded traces; name their folder in GREENROOM_TEST_DATA";
 
 pub fn folder() -> Option<PathBuf> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
     let named = std::env::var_os("GREENROOM_TEST_DATA").map(PathBuf::from);
-    named.into_iter().chain([beside]).find(|folder| folder.join("surf_arrivals").is_dir())
+    named
+        .into_iter()
+        .chain([beside])
+        .find(|folder| folder.join("surf_arrivals").is_dir())
 }
 
 /// A file of the traces; one that ends in `.gz` is unpacked.
 pub fn text(path: &str) -> String {
     let file = folder().expect("traces are at hand").join(path);
     if path.ends_with(".gz") {
-        let output = std::process::Command::new("gzip").arg("-dc").arg(&file).output().expect("gzip runs");
+        let output = std::process::Command::new("gzip")
+            .arg("-dc")
+            .arg(&file)
+            .output()
+            .expect("gzip runs");
         assert!(output.status.success(), "{}: {output:?}", file.display());
         return String::from_utf8(output.stdout).expect("text");
     }
@@ -30,12 +38,19 @@ pub fn text(path: &str) -> String {
 
 /// Rows of a file without its heading.
 pub fn rows(path: &str) -> Vec<Vec<String>> {
-    text(path).lines().skip(1).map(|line| line.split(',').map(str::to_owned).collect()).collect()
+    text(path)
+        .lines()
+        .skip(1)
+        .map(|line| line.split(',').map(str::to_owned).collect())
+        .collect()
 }
 
 /// One column of numbers.
 pub fn column(path: &str, at: usize) -> Vec<f64> {
-    rows(path).iter().map(|row| row[at].parse().expect("a number")).collect()
+    rows(path)
+        .iter()
+        .map(|row| row[at].parse().expect("a number"))
+        .collect()
 }
 
 /// A history and what came after it.
@@ -59,7 +74,15 @@ pub fn demand(name: &str) -> (Vec<f64>, usize, Shape) {
         "calls" => (column("bank_calls/calls_65min.csv", 3), 1040, WORKING),
         "taxi" => {
             let halves = column("nab/realKnownCause/nyc_taxi.csv", 1);
-            (halves.chunks_exact(2).map(|pair| pair[0] + pair[1]).take(24 * 200).collect(), 1008, HOURS)
+            (
+                halves
+                    .chunks_exact(2)
+                    .map(|pair| pair[0] + pair[1])
+                    .take(24 * 200)
+                    .collect(),
+                1008,
+                HOURS,
+            )
         }
         other => panic!("there is no demand series {other}"),
     }
@@ -86,11 +109,19 @@ pub fn m4() -> Vec<Origin> {
     for row in rows("m4_hourly30/m4_hourly30.csv") {
         let (history, actual) = series.entry(row[0].clone()).or_default();
         let value = row[3].parse().expect("a number");
-        if row[1] == "train" { history.push(value) } else { actual.push(value) }
+        if row[1] == "train" {
+            history.push(value)
+        } else {
+            actual.push(value)
+        }
     }
     series
         .into_values()
-        .map(|(history, actual)| Origin { history, actual, shape: HOURS })
+        .map(|(history, actual)| Origin {
+            history,
+            actual,
+            shape: HOURS,
+        })
         .collect()
 }
 

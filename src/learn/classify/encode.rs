@@ -17,11 +17,22 @@ pub struct Facts {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Column {
-    Word { fact: String, word: String },
-    Pair { facts: (String, String), words: (String, String) },
+    Word {
+        fact: String,
+        word: String,
+    },
+    Pair {
+        facts: (String, String),
+        words: (String, String),
+    },
     /// log₂(1 + number), less the median, ÷ 4.
-    Number { fact: String, middle: NotNan },
-    Missing { fact: String },
+    Number {
+        fact: String,
+        middle: NotNan,
+    },
+    Missing {
+        fact: String,
+    },
 }
 
 /// A number that compares; the middle of a column.
@@ -84,14 +95,21 @@ impl Encoder {
             for (fact, word) in &facts.words {
                 let column = match word.is_empty() {
                     true => Column::Missing { fact: fact.clone() },
-                    false => Column::Word { fact: fact.clone(), word: word.clone() },
+                    false => Column::Word {
+                        fact: fact.clone(),
+                        word: word.clone(),
+                    },
                 };
                 *counts.entry(column).or_default() += 1;
             }
             for (fact, number) in &facts.numbers {
                 match number.is_finite() {
                     true => numbers.entry(fact).or_default().push(scaled(*number)),
-                    false => *counts.entry(Column::Missing { fact: fact.clone() }).or_default() += 1,
+                    false => {
+                        *counts
+                            .entry(Column::Missing { fact: fact.clone() })
+                            .or_default() += 1
+                    }
                 }
             }
             for pair in pairs {
@@ -125,7 +143,10 @@ impl Encoder {
                 let holds = |yes: bool| f64::from(u8::from(yes));
                 match column {
                     Column::Word { fact, word } => holds(facts.words.get(fact) == Some(word)),
-                    Column::Pair { facts: (a, b), words } => holds(
+                    Column::Pair {
+                        facts: (a, b),
+                        words,
+                    } => holds(
                         facts.words.get(a) == Some(&words.0)
                             && facts.words.get(b) == Some(&words.1),
                     ),
@@ -151,8 +172,10 @@ fn scaled(number: f64) -> f64 {
 
 fn pair_of(facts: &Facts, (a, b): &(String, String)) -> Option<Column> {
     let words = (facts.words.get(a)?.clone(), facts.words.get(b)?.clone());
-    (!words.0.is_empty() && !words.1.is_empty())
-        .then(|| Column::Pair { facts: (a.clone(), b.clone()), words })
+    (!words.0.is_empty() && !words.1.is_empty()).then(|| Column::Pair {
+        facts: (a.clone(), b.clone()),
+        words,
+    })
 }
 
 #[cfg(test)]
@@ -178,7 +201,13 @@ mod tests {
         let told: Vec<String> = encoder.columns.iter().map(Column::told).collect();
         assert_eq!(
             told,
-            ["role cook", "site north", "role cook with site north", "cores", "role not known"]
+            [
+                "role cook",
+                "site north",
+                "role cook with site north",
+                "cores",
+                "role not known"
+            ]
         );
         assert_eq!(encoder.row(&facts("cook", "north", 1e300))[..3], [1.0; 3]);
         let unseen = encoder.row(&facts("pilot", "south", f64::NAN));

@@ -43,7 +43,13 @@ pub struct Plan {
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { penalty: 1.0, steps: 100, pairs: Vec::new(), threshold: 0.8, right: 0.95 }
+        Self {
+            penalty: 1.0,
+            steps: 100,
+            pairs: Vec::new(),
+            threshold: 0.8,
+            right: 0.95,
+        }
     }
 }
 
@@ -65,7 +71,9 @@ pub struct Classifier {
 /// Why there is no classifier.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum NotTrained {
-    #[error("a classifier needs at least {FEWEST} examples and there are {0}; until then rules decide")]
+    #[error(
+        "a classifier needs at least {FEWEST} examples and there are {0}; until then rules decide"
+    )]
     TooFew(usize),
     #[error("all examples have persona {0:?}; there is nothing to tell apart")]
     OnePersona(String),
@@ -109,7 +117,11 @@ impl Classifier {
             Err(NotTrained::OnePersona(_)) => (1.0, plan.threshold),
             Err(other) => return Err(other),
         };
-        Ok(Self { temperature, threshold, ..Self::plain(examples, plan)? })
+        Ok(Self {
+            temperature,
+            threshold,
+            ..Self::plain(examples, plan)?
+        })
     }
 
     /// The least confidence, from the plan's on, above which enough unseen examples were answered right.
@@ -122,7 +134,9 @@ impl Classifier {
             })
             .collect();
         let right_from = |threshold: f64| {
-            let above = answers.iter().filter(|(confidence, _)| *confidence >= threshold);
+            let above = answers
+                .iter()
+                .filter(|(confidence, _)| *confidence >= threshold);
             let (right, all) = above.fold((0, 0), |(r, n), (_, ok)| (r + usize::from(*ok), n + 1));
             all == 0 || right as f64 >= plan.right * all as f64
         };
@@ -235,8 +249,15 @@ impl Classifier {
         reasons.sort_by(|a, b| b.1.abs().total_cmp(&a.1.abs()));
         let sure = probabilities[best] >= self.threshold;
         Answer {
-            ranked: order.iter().map(|at| (self.personas[*at].clone(), probabilities[*at])).collect(),
-            decision: if sure { Decision::Assign } else { Decision::Propose },
+            ranked: order
+                .iter()
+                .map(|at| (self.personas[*at].clone(), probabilities[*at]))
+                .collect(),
+            decision: if sure {
+                Decision::Assign
+            } else {
+                Decision::Propose
+            },
             reasons,
         }
     }
@@ -244,7 +265,10 @@ impl Classifier {
 
 fn softmax(scores: &[f64], temperature: f64) -> Vec<f64> {
     let most = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let raised: Vec<f64> = scores.iter().map(|s| ((s - most) / temperature).exp()).collect();
+    let raised: Vec<f64> = scores
+        .iter()
+        .map(|s| ((s - most) / temperature).exp())
+        .collect();
     let total: f64 = raised.iter().sum();
     raised.iter().map(|r| r / total).collect()
 }
@@ -271,7 +295,10 @@ pub fn judge(classifier: &Classifier, unseen: &[Example]) -> Quality {
     let (mut assigned, mut right) = (0.0, 0.0);
     for example in unseen {
         let answer = classifier.ask(&example.facts);
-        let rank = answer.ranked.iter().position(|(persona, _)| *persona == example.persona);
+        let rank = answer
+            .ranked
+            .iter()
+            .position(|(persona, _)| *persona == example.persona);
         let hit = f64::from(u8::from(rank == Some(0)));
         let confidence = answer.ranked[0].1;
         quality.top1 += hit / n;
@@ -299,7 +326,10 @@ mod tests {
     fn example(role: &str, site: &str, persona: &str) -> Example {
         let words = [("role", role), ("site", site)].map(|(k, v)| (k.to_owned(), v.to_owned()));
         Example {
-            facts: Facts { words: words.into(), ..Facts::default() },
+            facts: Facts {
+                words: words.into(),
+                ..Facts::default()
+            },
             persona: persona.to_owned(),
             corrected: false,
         }
@@ -319,7 +349,10 @@ mod tests {
     fn it_tells_personas_apart_and_says_why() {
         let classifier = Classifier::fit(&sample(), &Plan::default()).unwrap();
         let answer = classifier.ask(&example("cook", "north", "").facts);
-        assert_eq!((answer.ranked[0].0.as_str(), answer.decision), ("kitchen", Decision::Assign));
+        assert_eq!(
+            (answer.ranked[0].0.as_str(), answer.decision),
+            ("kitchen", Decision::Assign)
+        );
         assert_eq!(answer.reasons[0].0, "role cook");
         assert!(answer.reasons[0].1 > 0.0);
         let total: f64 = answer.ranked.iter().map(|r| r.1).sum();
@@ -338,7 +371,9 @@ mod tests {
     #[test]
     fn corrections_win_over_what_was_assigned() {
         let mut examples = sample();
-        let old: Vec<Example> = (0..6).map(|_| example("porter", "north", "office")).collect();
+        let old: Vec<Example> = (0..6)
+            .map(|_| example("porter", "north", "office"))
+            .collect();
         examples.splice(0..0, old);
         let before = Classifier::fit(&examples, &Plan::default()).unwrap();
         let porter = example("porter", "north", "").facts;
@@ -353,7 +388,10 @@ mod tests {
 
     #[test]
     fn too_little_to_learn_is_said() {
-        assert_eq!(Classifier::fit(&[], &Plan::default()), Err(NotTrained::TooFew(0)));
+        assert_eq!(
+            Classifier::fit(&[], &Plan::default()),
+            Err(NotTrained::TooFew(0))
+        );
         let same = vec![example("cook", "north", "kitchen"); 40];
         assert_eq!(
             Classifier::fit(&same, &Plan::default()),
@@ -367,6 +405,9 @@ mod tests {
         let stored = serde_json::to_string(&classifier).unwrap();
         let read: Classifier = serde_json::from_str(&stored).unwrap();
         let facts = example("clerk", "south", "").facts;
-        assert_eq!(classifier.ask(&facts).ranked[0].0, read.ask(&facts).ranked[0].0);
+        assert_eq!(
+            classifier.ask(&facts).ranked[0].0,
+            read.ask(&facts).ranked[0].0
+        );
     }
 }

@@ -18,7 +18,11 @@ impl BackTest {
         let root = |step: &Step| step.map(|v| v.max(0.0).sqrt());
         Self {
             actual: self.actual.iter().map(|v| v.max(0.0).sqrt()).collect(),
-            forecasts: self.forecasts.iter().map(|f| f.iter().map(root).collect()).collect(),
+            forecasts: self
+                .forecasts
+                .iter()
+                .map(|f| f.iter().map(root).collect())
+                .collect(),
         }
     }
 }
@@ -32,7 +36,11 @@ pub fn back_tests(
     shape: Shape,
     days: usize,
 ) -> Vec<BackTest> {
-    let needs = members.iter().map(|member| member.needs(shape)).max().unwrap_or(0);
+    let needs = members
+        .iter()
+        .map(|member| member.needs(shape))
+        .max()
+        .unwrap_or(0);
     (0..days)
         .map_while(|day| {
             let origin = history.len().checked_sub(horizon + day * shape.day)?;
@@ -62,8 +70,10 @@ pub fn losses(tests: &[BackTest], members: usize) -> Vec<f64> {
 
 /// Weights loss⁻⁴, summing to 1; equal ones without tests.
 pub fn by_loss(tests: &[BackTest], members: usize) -> Vec<f64> {
-    let raw: Vec<f64> =
-        losses(tests, members).iter().map(|loss| loss.max(1e-9).powi(-4)).collect();
+    let raw: Vec<f64> = losses(tests, members)
+        .iter()
+        .map(|loss| loss.max(1e-9).powi(-4))
+        .collect();
     shares(raw)
 }
 
@@ -82,9 +92,17 @@ pub fn by_stacking(tests: &[BackTest], members: usize, scale: f64) -> Vec<f64> {
         for test in tests {
             for (step, actual) in test.actual.iter().enumerate() {
                 for (q, level) in LEVELS.iter().enumerate() {
-                    let combined: f64 =
-                        test.forecasts.iter().zip(&weights).map(|(f, w)| w * f[step][q]).sum();
-                    let slope = if *actual > combined { -level } else { 1.0 - level };
+                    let combined: f64 = test
+                        .forecasts
+                        .iter()
+                        .zip(&weights)
+                        .map(|(f, w)| w * f[step][q])
+                        .sum();
+                    let slope = if *actual > combined {
+                        -level
+                    } else {
+                        1.0 - level
+                    };
                     for (gradient, forecast) in gradient.iter_mut().zip(&test.forecasts) {
                         *gradient += slope * forecast[step][q] / scale;
                     }
@@ -133,16 +151,28 @@ pub fn combined(forecasts: &[Vec<Step>], weights: &[f64], horizon: usize) -> Vec
 pub fn combined_in_roots(forecasts: &[Vec<Step>], weights: &[f64], horizon: usize) -> Vec<Step> {
     let roots: Vec<Vec<Step>> = forecasts
         .iter()
-        .map(|forecast| forecast.iter().map(|s| s.map(|v| v.max(0.0).sqrt())).collect())
+        .map(|forecast| {
+            forecast
+                .iter()
+                .map(|s| s.map(|v| v.max(0.0).sqrt()))
+                .collect()
+        })
         .collect();
-    combined(&roots, weights, horizon).iter().map(|step| step.map(|v| v * v)).collect()
+    combined(&roots, weights, horizon)
+        .iter()
+        .map(|step| step.map(|v| v * v))
+        .collect()
 }
 
 /// The cheap path: four plain methods by their loss over the last four days. Under a millisecond.
 pub struct Cheap;
 
-const CHEAP: [&dyn Forecaster; 4] =
-    [&seasonal::Multiplicative, &seasonal::Additive, &naive::Day, &naive::Week];
+const CHEAP: [&dyn Forecaster; 4] = [
+    &seasonal::Multiplicative,
+    &seasonal::Additive,
+    &naive::Day,
+    &naive::Week,
+];
 
 impl Forecaster for Cheap {
     fn name(&self) -> &'static str {
@@ -156,8 +186,10 @@ impl Forecaster for Cheap {
     fn forecast(&self, history: &[f64], horizon: usize, shape: Shape) -> Vec<Step> {
         let tests = back_tests(&CHEAP, history, horizon, shape, 4);
         let weights = by_loss(&tests, CHEAP.len());
-        let forecasts: Vec<Vec<Step>> =
-            CHEAP.iter().map(|member| member.forecast(history, horizon, shape)).collect();
+        let forecasts: Vec<Vec<Step>> = CHEAP
+            .iter()
+            .map(|member| member.forecast(history, horizon, shape))
+            .collect();
         combined(&forecasts, &weights, horizon)
     }
 }
@@ -171,7 +203,10 @@ mod tests {
     fn test(actual: &[f64], members: &[f64]) -> BackTest {
         BackTest {
             actual: actual.to_vec(),
-            forecasts: members.iter().map(|m| vec![[*m; 5]; actual.len()]).collect(),
+            forecasts: members
+                .iter()
+                .map(|m| vec![[*m; 5]; actual.len()])
+                .collect(),
         }
     }
 

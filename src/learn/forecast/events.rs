@@ -25,7 +25,11 @@ impl Event {
     }
 
     fn bounded(&self) -> f64 {
-        if self.factor.is_nan() { 1.0 } else { self.factor.clamp(*FACTORS.start(), *FACTORS.end()) }
+        if self.factor.is_nan() {
+            1.0
+        } else {
+            self.factor.clamp(*FACTORS.start(), *FACTORS.end())
+        }
     }
 }
 
@@ -37,9 +41,16 @@ pub fn without(history: &[f64], events: &[Event]) -> Vec<f64> {
         .iter()
         .enumerate()
         .map(|(step, value)| {
-            let factor: f64 =
-                events.iter().filter(|e| e.holds(step)).map(Event::bounded).product();
-            if factor < TOO_LITTLE { f64::NAN } else { value / factor }
+            let factor: f64 = events
+                .iter()
+                .filter(|e| e.holds(step))
+                .map(Event::bounded)
+                .product();
+            if factor < TOO_LITTLE {
+                f64::NAN
+            } else {
+                value / factor
+            }
         })
         .collect()
 }
@@ -55,7 +66,11 @@ pub fn with(forecast: &[Step], first: usize, events: &[Event]) -> Vec<Step> {
         .map(|(step, quantiles)| {
             let mut quantiles = *quantiles;
             for event in events.iter().filter(|e| e.holds(first + step)) {
-                let doubt = if event.doubt.is_nan() { 0.0 } else { event.doubt.clamp(0.0, 2.0) };
+                let doubt = if event.doubt.is_nan() {
+                    0.0
+                } else {
+                    event.doubt.clamp(0.0, 2.0)
+                };
                 for (value, z) in quantiles.iter_mut().zip(Z) {
                     *value *= event.bounded() * (z * doubt).exp();
                 }
@@ -92,7 +107,13 @@ mod tests {
     use super::*;
 
     fn event(from: usize, until: usize, factor: f64) -> Event {
-        Event { name: "release".to_owned(), from, until, factor, doubt: 0.1 }
+        Event {
+            name: "release".to_owned(),
+            from,
+            until,
+            factor,
+            doubt: 0.1,
+        }
     }
 
     #[test]
@@ -114,14 +135,20 @@ mod tests {
     fn mistaken_factors_are_bounded() {
         for factor in [f64::NAN, f64::INFINITY, -3.0] {
             let forecast = with(&[[1.0; 5]], 0, &[event(0, 1, factor)]);
-            assert!(forecast[0].iter().all(|q| q.is_finite() && *q <= 200.0), "{factor}");
+            assert!(
+                forecast[0].iter().all(|q| q.is_finite() && *q <= 200.0),
+                "{factor}"
+            );
         }
     }
 
     #[test]
     fn a_factor_is_learned_robustly() {
         let (factor, doubt) = learned(&[(20.0, 10.0), (22.0, 10.0), (900.0, 10.0)]).unwrap();
-        assert!((factor - 2.2).abs() < 1e-9 && doubt < 0.4, "{factor} {doubt}");
+        assert!(
+            (factor - 2.2).abs() < 1e-9 && doubt < 0.4,
+            "{factor} {doubt}"
+        );
         assert_eq!(learned(&[(0.0, 3.0)]), None);
     }
 }

@@ -26,7 +26,12 @@ impl<'a> Rows<'a> {
         for value in history {
             sums.push(sums[sums.len() - 1] + value);
         }
-        Self { history, sums, shape, block }
+        Self {
+            history,
+            sums,
+            shape,
+            block,
+        }
     }
 
     /// The first step whose row is whole enough to learn from.
@@ -38,7 +43,11 @@ impl<'a> Rows<'a> {
     pub fn origin(&self, t: usize) -> usize {
         let n = self.history.len();
         let day = self.shape.day;
-        let begin = if t >= n { n + (t - n) / day * day } else { n - (n - t).div_ceil(day) * day };
+        let begin = if t >= n {
+            n + (t - n) / day * day
+        } else {
+            n - (n - t).div_ceil(day) * day
+        };
         begin.saturating_sub(self.block * day)
     }
 
@@ -98,12 +107,18 @@ mod tests {
             let rows = Rows::new(&history, shape, block);
             for t in rows.first()..history.len() + 4 * (block + 1) {
                 let origin = rows.origin(t);
-                assert!(origin + block * 4 <= t && t < origin + (block + 1) * 4, "{t} {origin}");
+                assert!(
+                    origin + block * 4 <= t && t < origin + (block + 1) * 4,
+                    "{t} {origin}"
+                );
                 let row = rows.row(t);
                 assert_eq!(row.len(), WIDTH);
                 // Values are their own positions, so each lag and mean must lie before the origin.
                 let seen = &row[..DAYS_BACK + WEEKS_BACK + 4];
-                assert!(seen.iter().all(|v| v.is_nan() || *v < origin as f64), "{t}: {row:?}");
+                assert!(
+                    seen.iter().all(|v| v.is_nan() || *v < origin as f64),
+                    "{t}: {row:?}"
+                );
             }
         }
     }

@@ -34,7 +34,11 @@ const CARRY: [f64; 2] = [0.5, 0.9];
 
 impl Forecaster for Smoothing {
     fn name(&self) -> &'static str {
-        if self.log { "smoothing-log" } else { "smoothing" }
+        if self.log {
+            "smoothing-log"
+        } else {
+            "smoothing"
+        }
     }
 
     fn needs(&self, shape: Shape) -> usize {
@@ -45,15 +49,32 @@ impl Forecaster for Smoothing {
         let unit = robust::mean(history).max(1e-9);
         let inner: Vec<f64> = history
             .iter()
-            .map(|v| if self.log { (v / unit + FLOOR).ln() } else { v / unit })
+            .map(|v| {
+                if self.log {
+                    (v / unit + FLOOR).ln()
+                } else {
+                    v / unit
+                }
+            })
             .collect();
-        let from = |v: f64| if self.log { (v.min(LARGEST_LOG).exp() - FLOOR) * unit } else { v * unit };
+        let from = |v: f64| {
+            if self.log {
+                (v.min(LARGEST_LOG).exp() - FLOOR) * unit
+            } else {
+                v * unit
+            }
+        };
         let mut best: Option<(f64, Run)> = None;
         for level in LEVEL {
             for day in DAY {
                 for week in WEEK {
                     for carry in CARRY {
-                        let constants = Constants { level, day, week, carry };
+                        let constants = Constants {
+                            level,
+                            day,
+                            week,
+                            carry,
+                        };
                         let run = run(&inner, horizon, shape, constants);
                         if run.loss.is_finite() && best.as_ref().is_none_or(|b| run.loss < b.0) {
                             best = Some((run.loss, run));
@@ -76,7 +97,9 @@ impl Forecaster for Smoothing {
                     }));
                 }
                 let spread = robust::weighted_quantiles(&mut errors, &LEVELS);
-                ordered(spread.map(|e| from(run.forecast[ahead] + if e.is_finite() { e } else { 0.0 })))
+                ordered(
+                    spread.map(|e| from(run.forecast[ahead] + if e.is_finite() { e } else { 0.0 })),
+                )
             })
             .collect()
     }
@@ -98,7 +121,9 @@ fn run(y: &[f64], horizon: usize, shape: Shape, c: Constants) -> Run {
     let mut days: Vec<f64> = (0..day)
         .map(|h| robust::mean(&(h..week).step_by(day).map(|t| y[t]).collect::<Vec<_>>()) - level)
         .collect();
-    let mut weeks: Vec<f64> = (0..week).map(|t| 0.5 * (y[t] - level - days[t % day])).collect();
+    let mut weeks: Vec<f64> = (0..week)
+        .map(|t| 0.5 * (y[t] - level - days[t % day]))
+        .collect();
     let mut carried = 0.0;
     let mut errors = vec![Vec::new(); horizon];
     let ahead = |t: usize, level: f64, days: &[f64], weeks: &[f64], carried: f64| -> Vec<f64> {
@@ -117,7 +142,8 @@ fn run(y: &[f64], horizon: usize, shape: Shape, c: Constants) -> Run {
                 if t + i < n {
                     let error = y[t + i] - f;
                     errors[i].push(error);
-                    loss += error.abs() * 0.5f64.powf((n - t) as f64 / (HALF_LIFE_WEEKS * week as f64));
+                    loss +=
+                        error.abs() * 0.5f64.powf((n - t) as f64 / (HALF_LIFE_WEEKS * week as f64));
                     count += 1;
                 }
             }
@@ -130,7 +156,15 @@ fn run(y: &[f64], horizon: usize, shape: Shape, c: Constants) -> Run {
         carried = y[t] - expected;
     }
     let forecast = ahead(n, level, &days, &weeks, carried);
-    Run { loss: if count > 0 { loss / count as f64 } else { f64::INFINITY }, forecast, errors }
+    Run {
+        loss: if count > 0 {
+            loss / count as f64
+        } else {
+            f64::INFINITY
+        },
+        forecast,
+        errors,
+    }
 }
 
 #[cfg(test)]
@@ -147,14 +181,19 @@ mod tests {
         for log in [false, true] {
             let smoothing = Smoothing { log };
             for (step, actual) in smoothing.forecast(&history, 8, SHAPE).iter().zip(&history) {
-                assert!((step[2] / actual - 1.0).abs() < 0.15, "{log}: {step:?} {actual}");
+                assert!(
+                    (step[2] / actual - 1.0).abs() < 0.15,
+                    "{log}: {step:?} {actual}"
+                );
             }
         }
     }
 
     #[test]
     fn a_new_level_is_followed() {
-        let history: Vec<f64> = (0..28 * 6).map(|t| if t < 28 * 4 { 10.0 } else { 20.0 }).collect();
+        let history: Vec<f64> = (0..28 * 6)
+            .map(|t| if t < 28 * 4 { 10.0 } else { 20.0 })
+            .collect();
         let forecast = Smoothing { log: false }.forecast(&history, 4, SHAPE);
         assert!((forecast[3][2] - 20.0).abs() < 2.0, "{forecast:?}");
     }
@@ -164,7 +203,10 @@ mod tests {
         for (log, value) in [(false, 0.0), (false, 7.0), (true, 0.0), (true, 7.0)] {
             let smoothing = Smoothing { log };
             for step in smoothing.forecast(&vec![value; smoothing.needs(SHAPE)], 4, SHAPE) {
-                assert!(step.iter().all(|q| (q - value).abs() < 1e-6), "{log} {step:?}");
+                assert!(
+                    step.iter().all(|q| (q - value).abs() < 1e-6),
+                    "{log} {step:?}"
+                );
             }
         }
     }

@@ -74,7 +74,11 @@ fn design(rows: &Rows, t: usize, shape: Shape) -> Vec<f64> {
     let level = raw[DAYS_BACK + WEEKS_BACK + 2];
     let mut row = Vec::with_capacity(1 + lags + shape.day + shape.week / shape.day);
     row.push(1.0);
-    row.extend(raw[..lags].iter().map(|v| if v.is_finite() { *v } else { level }));
+    row.extend(
+        raw[..lags]
+            .iter()
+            .map(|v| if v.is_finite() { *v } else { level }),
+    );
     for v in &mut row {
         if !v.is_finite() {
             *v = 0.0;
@@ -117,7 +121,11 @@ pub fn ridge(rows: &[Vec<f64>], target: &[f64], weights: &[f64], penalty: f64) -
             for k in 0..j {
                 sum -= a[i][k] * a[j][k];
             }
-            a[i][j] = if i == j { sum.max(1e-12).sqrt() } else { sum / a[j][j] };
+            a[i][j] = if i == j {
+                sum.max(1e-12).sqrt()
+            } else {
+                sum / a[j][j]
+            };
         }
     }
     for i in 0..width {
@@ -146,7 +154,10 @@ mod tests {
         let rows: Vec<Vec<f64>> = (0..20).map(|x| vec![1.0, f64::from(x)]).collect();
         let target: Vec<f64> = rows.iter().map(|row| 3.0 + 2.0 * row[1]).collect();
         let fitted = ridge(&rows, &target, &[1.0; 20], 1e-9);
-        assert!((fitted[0] - 3.0).abs() < 1e-3 && (fitted[1] - 2.0).abs() < 1e-4, "{fitted:?}");
+        assert!(
+            (fitted[0] - 3.0).abs() < 1e-3 && (fitted[1] - 2.0).abs() < 1e-4,
+            "{fitted:?}"
+        );
         assert!(ridge(&[], &[], &[], 1.0).is_empty());
     }
 
@@ -156,8 +167,16 @@ mod tests {
             .map(|t| f64::from([2, 10, 30, 5][t % 4]) * (1.0 + 0.002 * t as f64))
             .collect();
         let forecast = Linear.forecast(&history, 8, SHAPE);
-        assert!((forecast[2][2] / (30.0 * 1.45) - 1.0).abs() < 0.1, "{:?}", forecast[2]);
-        assert!((forecast[6][2] / (30.0 * 1.46) - 1.0).abs() < 0.1, "{:?}", forecast[6]);
+        assert!(
+            (forecast[2][2] / (30.0 * 1.45) - 1.0).abs() < 0.1,
+            "{:?}",
+            forecast[2]
+        );
+        assert!(
+            (forecast[6][2] / (30.0 * 1.46) - 1.0).abs() < 0.1,
+            "{:?}",
+            forecast[6]
+        );
     }
 
     #[test]

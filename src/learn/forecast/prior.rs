@@ -25,8 +25,12 @@ impl Habit {
         }
         let week = (0..shape.week)
             .map(|at| {
-                let same: Vec<f64> =
-                    history.iter().skip(at).step_by(shape.week).copied().collect();
+                let same: Vec<f64> = history
+                    .iter()
+                    .skip(at)
+                    .step_by(shape.week)
+                    .copied()
+                    .collect();
                 robust::mean(&same) / mean
             })
             .collect();
@@ -63,26 +67,48 @@ pub fn forecast(
         (true, true) => (&[][..], Source::Nobody),
     };
     let means: Vec<f64> = group.iter().map(|habit| habit.mean).collect();
-    let usual = if means.is_empty() { 0.0 } else { robust::median(&means) };
+    let usual = if means.is_empty() {
+        0.0
+    } else {
+        robust::median(&means)
+    };
     let factor = |step: usize| {
-        let seen: Vec<f64> =
-            group.iter().filter_map(|habit| habit.week.get(step % shape.week).copied()).collect();
-        if seen.is_empty() { 1.0 } else { robust::median(&seen) }
+        let seen: Vec<f64> = group
+            .iter()
+            .filter_map(|habit| habit.week.get(step % shape.week).copied())
+            .collect();
+        if seen.is_empty() {
+            1.0
+        } else {
+            robust::median(&seen)
+        }
     };
     // What was seen against what the group would have seen at these steps.
     let start = (first + shape.week * (own.len() / shape.week + 1)).saturating_sub(own.len());
     let expected: f64 = (0..own.len()).map(|i| factor(start + i)).sum();
     let own_mean = own.iter().sum::<f64>() / expected.max(1e-9);
-    let trust = if own.is_empty() { 0.0 } else { expected / (expected + OWN_STEPS) };
+    let trust = if own.is_empty() {
+        0.0
+    } else {
+        expected / (expected + OWN_STEPS)
+    };
     let mean = trust * own_mean + (1.0 - trust) * usual;
     // How far members of a group lie apart is how wrong its middle may be about a new one.
-    let ratios: Vec<f64> =
-        robust::ascending(&means.iter().map(|m| m / usual.max(1e-9)).collect::<Vec<_>>());
+    let ratios: Vec<f64> = robust::ascending(
+        &means
+            .iter()
+            .map(|m| m / usual.max(1e-9))
+            .collect::<Vec<_>>(),
+    );
     let steps = (0..horizon)
         .map(|step| {
             let middle = mean * factor(first + step);
             super::ordered(LEVELS.map(|level| {
-                let apart = if ratios.is_empty() { 1.0 } else { robust::quantile_sorted(&ratios, level) };
+                let apart = if ratios.is_empty() {
+                    1.0
+                } else {
+                    robust::quantile_sorted(&ratios, level)
+                };
                 let apart = 1.0 + (1.0 - trust) * (apart - 1.0);
                 // Counts scatter at least like Poisson's.
                 let z = [-1.96, -1.282, 0.0, 1.282, 1.96]
@@ -101,7 +127,9 @@ mod tests {
     const SHAPE: Shape = Shape { day: 4, week: 28 };
 
     fn habit(mean: f64) -> Habit {
-        let history: Vec<f64> = (0..56).map(|t| mean * f64::from([0, 1, 3, 0][t % 4])).collect();
+        let history: Vec<f64> = (0..56)
+            .map(|t| mean * f64::from([0, 1, 3, 0][t % 4]))
+            .collect();
         Habit::of(&history, SHAPE).unwrap()
     }
 
@@ -118,7 +146,9 @@ mod tests {
     #[test]
     fn its_own_days_take_over() {
         let family = [habit(10.0), habit(12.0)];
-        let own: Vec<f64> = (0..4 * 20).map(|t| 50.0 * f64::from([0, 1, 3, 0][t % 4])).collect();
+        let own: Vec<f64> = (0..4 * 20)
+            .map(|t| 50.0 * f64::from([0, 1, 3, 0][t % 4]))
+            .collect();
         let (early, _) = forecast(&own[..4], &family, &[], 4, 4, SHAPE);
         let (late, _) = forecast(&own, &family, &[], 80, 4, SHAPE);
         assert!(early[2][2] > 33.0 && early[2][2] < late[2][2] && late[2][2] > 110.0);
@@ -129,7 +159,10 @@ mod tests {
     fn with_nobody_to_ask_nothing_is_expected() {
         let (forecast, source) = forecast(&[], &[], &[], 0, 2, SHAPE);
         assert_eq!((forecast[0][2], source), (0.0, Source::Nobody));
-        assert_eq!(super::forecast(&[], &[], &[habit(5.0)], 0, 2, SHAPE).1, Source::Everyone);
+        assert_eq!(
+            super::forecast(&[], &[], &[habit(5.0)], 0, 2, SHAPE).1,
+            Source::Everyone
+        );
         assert!(Habit::of(&[0.0; 28], SHAPE).is_none());
     }
 }

@@ -26,7 +26,9 @@ fn profile(values: &[f64], weights: &[f64], shape: Shape) -> Vec<f64> {
         *sum += weight * value;
         *total += weight;
     }
-    sums.iter().map(|(sum, total)| sum / total.max(1e-300)).collect()
+    sums.iter()
+        .map(|(sum, total)| sum / total.max(1e-300))
+        .collect()
 }
 
 impl Forecaster for Multiplicative {
@@ -43,8 +45,10 @@ impl Forecaster for Multiplicative {
         let weights = weights(n, shape);
         // A step that never saw demand keeps a little, so that the ratio stays bounded.
         let floor = (0.05 * robust::mean(history)).max(1e-9);
-        let profile: Vec<f64> =
-            profile(history, &weights, shape).iter().map(|p| p.max(floor)).collect();
+        let profile: Vec<f64> = profile(history, &weights, shape)
+            .iter()
+            .map(|p| p.max(floor))
+            .collect();
         let of = |t: usize| profile[t % shape.week];
         let levels: Vec<f64> = (0..n / shape.day)
             .map(|day| {
@@ -95,36 +99,49 @@ impl Forecaster for Additive {
         let n = history.len();
         let weights = weights(n, shape);
         let days = n / shape.day;
-        let day_means: Vec<f64> =
-            history.chunks_exact(shape.day).map(|day| robust::mean(day)).collect();
-        let deviations: Vec<f64> =
-            (0..n).map(|t| history[t] - between(&day_means, t, shape.day)).collect();
+        let day_means: Vec<f64> = history
+            .chunks_exact(shape.day)
+            .map(|day| robust::mean(day))
+            .collect();
+        let deviations: Vec<f64> = (0..n)
+            .map(|t| history[t] - between(&day_means, t, shape.day))
+            .collect();
         let profile = profile(&deviations, &weights, shape);
         let days_of_week = shape.week / shape.day;
         let whole = days / days_of_week * days_of_week;
         let usual = robust::mean(&day_means[days - whole..]);
         let weekday: Vec<f64> = (0..days_of_week)
             .map(|k| {
-                let same: Vec<f64> =
-                    day_means.iter().skip(k).step_by(days_of_week).copied().collect();
+                let same: Vec<f64> = day_means
+                    .iter()
+                    .skip(k)
+                    .step_by(days_of_week)
+                    .copied()
+                    .collect();
                 robust::mean(&same) - usual
             })
             .collect();
-        let level: Vec<f64> =
-            day_means.iter().enumerate().map(|(d, m)| m - weekday[d % days_of_week]).collect();
+        let level: Vec<f64> = day_means
+            .iter()
+            .enumerate()
+            .map(|(d, m)| m - weekday[d % days_of_week])
+            .collect();
         let steps: Vec<f64> = level.windows(2).map(|pair| pair[1] - pair[0]).collect();
         let residual = |t: usize| {
             history[t] - profile[t % shape.week] - day_means[(t / shape.day).min(days - 1)]
         };
         let mut random = Seeded::new(0);
-        let mut spreads: Vec<Option<Step>> = vec![None; horizon.div_ceil(shape.day).max(1) * shape.day];
+        let mut spreads: Vec<Option<Step>> =
+            vec![None; horizon.div_ceil(shape.day).max(1) * shape.day];
         (0..horizon)
             .map(|ahead| {
                 let t = n + ahead;
                 let days_ahead = ahead / shape.day + 1;
                 let spread = *spreads[ahead].get_or_insert_with(|| {
-                    let residuals: Vec<f64> =
-                        (t % shape.day..n).step_by(shape.day).map(residual).collect();
+                    let residuals: Vec<f64> = (t % shape.day..n)
+                        .step_by(shape.day)
+                        .map(residual)
+                        .collect();
                     let reach = STEP_SHARE * (days_ahead as f64).sqrt();
                     let sums: Vec<f64> = (0..PAIRS)
                         .map(|_| {
@@ -172,7 +189,11 @@ mod tests {
         for method in [&Multiplicative as &dyn Forecaster, &Additive] {
             let forecast = method.forecast(&history, 8, SHAPE);
             for (step, actual) in forecast.iter().zip(&history) {
-                assert!((step[2] - actual).abs() < 3.0, "{}: {step:?} {actual}", method.name());
+                assert!(
+                    (step[2] - actual).abs() < 3.0,
+                    "{}: {step:?} {actual}",
+                    method.name()
+                );
             }
         }
     }
@@ -183,7 +204,11 @@ mod tests {
             for value in [0.0, 7.0] {
                 let history = vec![value; 28 * 3];
                 for step in method.forecast(&history, 28, SHAPE) {
-                    assert!(step.iter().all(|q| (q - value).abs() < 1e-6), "{}", method.name());
+                    assert!(
+                        step.iter().all(|q| (q - value).abs() < 1e-6),
+                        "{}",
+                        method.name()
+                    );
                 }
             }
         }

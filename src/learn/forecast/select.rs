@@ -62,8 +62,10 @@ pub enum Method {
 
 /// The full path: forecasts and says how.
 pub fn forecast(history: &[f64], horizon: usize, shape: Shape) -> (Vec<Step>, Choice) {
-    let members: Vec<&dyn Forecaster> =
-        roster().into_iter().filter(|m| history.len() >= m.needs(shape)).collect();
+    let members: Vec<&dyn Forecaster> = roster()
+        .into_iter()
+        .filter(|m| history.len() >= m.needs(shape))
+        .collect();
     let tests = combine::back_tests(&members, history, horizon, shape, TESTS);
     if tests.is_empty() {
         return short(history, horizon, shape);
@@ -75,12 +77,17 @@ pub fn forecast(history: &[f64], horizon: usize, shape: Shape) -> (Vec<Step>, Ch
     let scale = score::scale(&roots, shape.day);
     let weights = combine::by_stacking(&rooted, members.len(), scale);
     let mut losses = combine::losses(&tests, members.len());
-    let plain = (0..PLAIN.min(members.len())).min_by(|a, b| losses[*a].total_cmp(&losses[*b])).unwrap_or(0);
+    let plain = (0..PLAIN.min(members.len()))
+        .min_by(|a, b| losses[*a].total_cmp(&losses[*b]))
+        .unwrap_or(0);
     // Judged on tests its weights have not seen: each test in turn with weights from the others.
     let mixture = left_out_loss(&tests, &rooted, members.len(), scale);
     let reference = losses[plain].max(1e-12);
-    let mut told: Vec<(String, f64)> =
-        members.iter().zip(&losses).map(|(m, loss)| (m.name().to_owned(), loss / reference)).collect();
+    let mut told: Vec<(String, f64)> = members
+        .iter()
+        .zip(&losses)
+        .map(|(m, loss)| (m.name().to_owned(), loss / reference))
+        .collect();
     told.push(("combined".to_owned(), mixture / reference));
     losses.push(mixture);
     if mixture > MARGIN * losses[plain] {
@@ -91,8 +98,10 @@ pub fn forecast(history: &[f64], horizon: usize, shape: Shape) -> (Vec<Step>, Ch
         };
         return (members[plain].forecast(history, horizon, shape), choice);
     }
-    let forecasts: Vec<Vec<Step>> =
-        members.iter().map(|member| member.forecast(history, horizon, shape)).collect();
+    let forecasts: Vec<Vec<Step>> = members
+        .iter()
+        .map(|member| member.forecast(history, horizon, shape))
+        .collect();
     let choice = Choice {
         method: Method::Combined,
         weights: members
@@ -103,7 +112,10 @@ pub fn forecast(history: &[f64], horizon: usize, shape: Shape) -> (Vec<Step>, Ch
             .collect(),
         losses: told,
     };
-    (combine::combined_in_roots(&forecasts, &weights, horizon), choice)
+    (
+        combine::combined_in_roots(&forecasts, &weights, horizon),
+        choice,
+    )
 }
 
 /// Mean loss of the mixture on each test, stacked on the other tests.
@@ -158,7 +170,9 @@ mod tests {
 
     #[test]
     fn where_yesterday_is_right_the_plain_rule_serves() {
-        let history: Vec<f64> = (0..28 * 6).map(|t| f64::from([2, 10, 30, 5][t % 4])).collect();
+        let history: Vec<f64> = (0..28 * 6)
+            .map(|t| f64::from([2, 10, 30, 5][t % 4]))
+            .collect();
         let (forecast, choice) = super::forecast(&history, 4, SHAPE);
         assert_eq!(choice.method, Method::PlainRule);
         assert_eq!(forecast[2], [30.0; 5]);
@@ -166,11 +180,16 @@ mod tests {
 
     #[test]
     fn every_length_of_history_is_answered() {
-        let history: Vec<f64> = (0..28 * 5).map(|t| f64::from((t * 7 % 13) as u32)).collect();
+        let history: Vec<f64> = (0..28 * 5)
+            .map(|t| f64::from((t * 7 % 13) as u32))
+            .collect();
         for n in [0, 1, 3, 4, 5, 27, 28, 29, 36, 56, 64, 83, 84, 88, 100, 139] {
             let (forecast, choice) = super::forecast(&history[..n], 4, SHAPE);
             assert_eq!(forecast.len(), 4, "{n}");
-            assert!(forecast.iter().flatten().all(|q| q.is_finite()), "{n}: {forecast:?}");
+            assert!(
+                forecast.iter().flatten().all(|q| q.is_finite()),
+                "{n}: {forecast:?}"
+            );
             assert!(!choice.weights.is_empty(), "{n}");
         }
     }

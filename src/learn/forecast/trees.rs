@@ -86,7 +86,11 @@ fn learned(
 
 impl Forecaster for Boosted {
     fn name(&self) -> &'static str {
-        if self.relative { "boosted-relative" } else { "boosted" }
+        if self.relative {
+            "boosted-relative"
+        } else {
+            "boosted"
+        }
     }
 
     fn needs(&self, shape: Shape) -> usize {
@@ -94,17 +98,27 @@ impl Forecaster for Boosted {
     }
 
     fn forecast(&self, history: &[f64], horizon: usize, shape: Shape) -> Vec<Step> {
-        learned(history, horizon, shape, self.relative, |data, target, weights| {
-            let models =
-                LEVELS.map(|level| Boost::fit(data, target, Some(weights), level, &BOOST));
-            Box::new(move |row| models.each_ref().map(|model| model.predict(row)))
-        })
+        learned(
+            history,
+            horizon,
+            shape,
+            self.relative,
+            |data, target, weights| {
+                let models =
+                    LEVELS.map(|level| Boost::fit(data, target, Some(weights), level, &BOOST));
+                Box::new(move |row| models.each_ref().map(|model| model.predict(row)))
+            },
+        )
     }
 }
 
 impl Forecaster for Wood {
     fn name(&self) -> &'static str {
-        if self.relative { "forest-relative" } else { "forest" }
+        if self.relative {
+            "forest-relative"
+        } else {
+            "forest"
+        }
     }
 
     fn needs(&self, shape: Shape) -> usize {
@@ -112,10 +126,16 @@ impl Forecaster for Wood {
     }
 
     fn forecast(&self, history: &[f64], horizon: usize, shape: Shape) -> Vec<Step> {
-        learned(history, horizon, shape, self.relative, |data, target, weights| {
-            let forest = Forest::fit(data, target, Some(weights), &FOREST);
-            Box::new(move |row| forest.quantiles(row, &LEVELS))
-        })
+        learned(
+            history,
+            horizon,
+            shape,
+            self.relative,
+            |data, target, weights| {
+                let forest = Forest::fit(data, target, Some(weights), &FOREST);
+                Box::new(move |row| forest.quantiles(row, &LEVELS))
+            },
+        )
     }
 }
 
@@ -130,8 +150,7 @@ mod tests {
         let mut random = Seeded::new(2);
         (0..28 * 8)
             .map(|t| {
-                f64::from([10, 40, 80, 20][t % 4]) * (1.0 + slope * t as f64)
-                    + 2.0 * random.unit()
+                f64::from([10, 40, 80, 20][t % 4]) * (1.0 + slope * t as f64) + 2.0 * random.unit()
             })
             .collect()
     }
@@ -139,7 +158,10 @@ mod tests {
     #[test]
     fn a_daily_pattern_is_learned() {
         let history = growing(0.0);
-        for method in [&Boosted { relative: false } as &dyn Forecaster, &Wood { relative: false }] {
+        for method in [
+            &Boosted { relative: false } as &dyn Forecaster,
+            &Wood { relative: false },
+        ] {
             let forecast = method.forecast(&history, 8, SHAPE);
             assert_eq!(forecast.len(), 8);
             for (step, usual) in forecast.iter().zip([11.0, 41.0, 81.0, 21.0].iter().cycle()) {
@@ -152,10 +174,13 @@ mod tests {
     fn a_trend_is_followed_relative_to_the_last_week() {
         let history = growing(0.004);
         let peak = 80.0 * (1.0 + 0.004 * (28.0 * 8.0 + 2.0));
-        let error = |relative| {
-            (Wood { relative }.forecast(&history, 4, SHAPE)[2][2] - peak).abs()
-        };
-        assert!(error(true) < error(false), "{} {}", error(true), error(false));
+        let error = |relative| (Wood { relative }.forecast(&history, 4, SHAPE)[2][2] - peak).abs();
+        assert!(
+            error(true) < error(false),
+            "{} {}",
+            error(true),
+            error(false)
+        );
     }
 
     #[test]

@@ -40,8 +40,11 @@ impl Width {
             return;
         }
         let missed = |low: usize, high: usize| {
-            let outside =
-                forecast.iter().zip(actual).filter(|(s, y)| **y < s[low] || **y > s[high]).count();
+            let outside = forecast
+                .iter()
+                .zip(actual)
+                .filter(|(s, y)| **y < s[low] || **y > s[high])
+                .count();
             outside as f64 / n as f64
         };
         let bound = MOST.ln();
@@ -65,7 +68,11 @@ mod tests {
             let forecast = vec![width.apply(&step); 24];
             let actual: Vec<f64> = (0..24).map(|_| 100.0 + random.normal()).collect();
             if day >= 100 {
-                held += forecast.iter().zip(&actual).filter(|(s, y)| **y >= s[1] && **y <= s[3]).count();
+                held += forecast
+                    .iter()
+                    .zip(&actual)
+                    .filter(|(s, y)| **y >= s[1] && **y <= s[3])
+                    .count();
             }
             width.learn(&forecast, &actual);
         }

@@ -37,7 +37,14 @@ impl Default for Drift {
 
 impl Drift {
     pub fn new(delta: f64) -> Self {
-        Self { delta, rows: vec![VecDeque::new()], width: 0.0, total: 0.0, deviation: 0.0, seen: 0 }
+        Self {
+            delta,
+            rows: vec![VecDeque::new()],
+            width: 0.0,
+            total: 0.0,
+            deviation: 0.0,
+            seen: 0,
+        }
     }
 
     /// Mean error of the present window; NaN before the first.
@@ -78,7 +85,8 @@ impl Drift {
         let mut row = 0;
         while self.rows[row].len() > PER_ROW {
             let size = (1u64 << row) as f64;
-            let (Some(a), Some(b)) = (self.rows[row].pop_front(), self.rows[row].pop_front()) else {
+            let (Some(a), Some(b)) = (self.rows[row].pop_front(), self.rows[row].pop_front())
+            else {
                 return;
             };
             let apart = a.0 / size - b.0 / size;
@@ -189,6 +197,8 @@ mod tests {
         }
         assert!(drift.rows.iter().map(VecDeque::len).sum::<usize>() < 100);
         let stored = serde_json::to_string(&drift).unwrap();
-        assert!((serde_json::from_str::<Drift>(&stored).unwrap().mean() - drift.mean()).abs() < 1e-9);
+        assert!(
+            (serde_json::from_str::<Drift>(&stored).unwrap().mean() - drift.mean()).abs() < 1e-9
+        );
     }
 }

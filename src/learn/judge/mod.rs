@@ -28,7 +28,11 @@ pub struct Rules {
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { margin: 0.03, fewest: 20, deviations: 1.64 }
+        Self {
+            margin: 0.03,
+            fewest: 20,
+            deviations: 1.64,
+        }
     }
 }
 
@@ -64,9 +68,15 @@ pub fn judge(trial: &Trial, serving: usize, rules: Rules) -> Verdict {
         .filter(|losses| losses.len() == candidates && losses.iter().all(|l| l.is_finite()))
         .collect();
     let column = |at: usize| -> Vec<f64> { whole.iter().map(|losses| losses[at]).collect() };
-    let means: Vec<f64> = (0..candidates).map(|at| trimmed_mean(&column(at))).collect();
+    let means: Vec<f64> = (0..candidates)
+        .map(|at| trimmed_mean(&column(at)))
+        .collect();
     let serving = serving.min(candidates.saturating_sub(1));
-    let verdict = |serves, reason| Verdict { serves, reason, means: means.clone() };
+    let verdict = |serves, reason| Verdict {
+        serves,
+        reason,
+        means: means.clone(),
+    };
     if whole.len() < rules.fewest || candidates == 0 {
         return verdict(serving, Reason::TooFew);
     }
@@ -76,7 +86,8 @@ pub fn judge(trial: &Trial, serving: usize, rules: Rules) -> Verdict {
         winsorise(&mut gains);
         let n = gains.len() as f64;
         let mean = gains.iter().sum::<f64>() / n;
-        let spread = (gains.iter().map(|g| (g - mean) * (g - mean)).sum::<f64>() / (n - 1.0)).sqrt();
+        let spread =
+            (gains.iter().map(|g| (g - mean) * (g - mean)).sum::<f64>() / (n - 1.0)).sqrt();
         means[a] < (1.0 - margin) * means[b] && mean > rules.deviations * spread / n.sqrt()
     };
     let rival = (0..candidates)
@@ -119,7 +130,9 @@ pub fn walk_forward(
     step: usize,
 ) -> impl Iterator<Item = (std::ops::Range<usize>, std::ops::Range<usize>)> {
     let step = step.max(1);
-    (first.max(1)..n).step_by(step).map(move |at| (0..at, at..(at + step).min(n)))
+    (first.max(1)..n)
+        .step_by(step)
+        .map(move |at| (0..at, at..(at + step).min(n)))
 }
 
 #[cfg(test)]
@@ -135,7 +148,10 @@ mod tests {
             losses: (0..n)
                 .map(|_| {
                     let hard = 0.5 + random.unit();
-                    means.iter().map(|m| m * hard * (0.9 + 0.2 * random.unit())).collect()
+                    means
+                        .iter()
+                        .map(|m| m * hard * (0.9 + 0.2 * random.unit()))
+                        .collect()
                 })
                 .collect(),
         }
@@ -172,6 +188,9 @@ mod tests {
         let folds: Vec<_> = walk_forward(10, 4, 3).collect();
         assert_eq!(folds, [(0..4, 4..7), (0..7, 7..10)]);
         assert_eq!(walk_forward(3, 5, 2).count(), 0);
-        assert_eq!(judge(&trial(&[], 0), 0, Rules::default()).reason, Reason::TooFew);
+        assert_eq!(
+            judge(&trial(&[], 0), 0, Rules::default()).reason,
+            Reason::TooFew
+        );
     }
 }

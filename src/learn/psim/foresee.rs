@@ -55,20 +55,35 @@ struct Close {
 impl Known {
     pub fn new(trace: &Trace, lead_s: f64) -> Self {
         let counts = trace.counts();
-        let needs: Vec<f64> = trace.needs(lead_s).iter().map(|n| n.min(MOST as f64)).collect();
+        let needs: Vec<f64> = trace
+            .needs(lead_s)
+            .iter()
+            .map(|n| n.min(MOST as f64))
+            .collect();
         let close = (0..counts.len()).map(|tick| close(trace, tick)).collect();
-        Self { count_sums: sums(&counts), need_sums: sums(&needs), counts, needs, close }
+        Self {
+            count_sums: sums(&counts),
+            need_sums: sums(&needs),
+            counts,
+            needs,
+            close,
+        }
     }
 
     /// The features of a tick, from what came before it. NaN where it reaches back too far.
     pub fn row(&self, tick: usize) -> Vec<f64> {
         let (c, n) = (&self.count_sums, &self.need_sums);
-        let at = |values: &[f64], back: usize| tick.checked_sub(back).map_or(f64::NAN, |t| values[t]);
+        let at =
+            |values: &[f64], back: usize| tick.checked_sub(back).map_or(f64::NAN, |t| values[t]);
         let last = |sums: &[f64], ticks: usize| mean(sums, tick.checked_sub(ticks), tick);
         let around = |sums: &[f64], back: usize, reach: usize| {
             let middle = tick.checked_sub(back);
             let end = middle.map_or(0, |middle| (middle + reach + 1).min(tick));
-            mean(sums, middle.and_then(|middle| middle.checked_sub(reach)), end)
+            mean(
+                sums,
+                middle.and_then(|middle| middle.checked_sub(reach)),
+                end,
+            )
         };
         let weeks = |sums: &[f64], reach: usize| {
             let seen: Vec<f64> = (1..=4)
@@ -78,19 +93,55 @@ impl Known {
             robust::mean(&seen)
         };
         let highest = |ticks: usize| {
-            self.needs[tick.saturating_sub(ticks)..tick].iter().copied().fold(0.0, f64::max)
+            self.needs[tick.saturating_sub(ticks)..tick]
+                .iter()
+                .copied()
+                .fold(0.0, f64::max)
         };
         let close = self.close[tick];
         let clock = [(tick % DAY) as f64, (tick / DAY % 7) as f64];
-        let moments = [close.quiet_s, close.last_10_s, close.last_60_s, close.busy, close.back];
-        let ticks = [at(&self.counts, 1), at(&self.counts, 2), at(&self.needs, 1), at(&self.needs, 2)];
-        let hours = [last(c, 3), last(c, 12), last(c, 36), last(c, DAY), last(n, 3), last(n, 12)];
+        let moments = [
+            close.quiet_s,
+            close.last_10_s,
+            close.last_60_s,
+            close.busy,
+            close.back,
+        ];
+        let ticks = [
+            at(&self.counts, 1),
+            at(&self.counts, 2),
+            at(&self.needs, 1),
+            at(&self.needs, 2),
+        ];
+        let hours = [
+            last(c, 3),
+            last(c, 12),
+            last(c, 36),
+            last(c, DAY),
+            last(n, 3),
+            last(n, 12),
+        ];
         let peaks = [highest(3), highest(12), highest(72)];
-        let before = [around(c, DAY, 2), around(c, WEEK, 2), around(n, DAY, 2), around(n, WEEK, 3)];
+        let before = [
+            around(c, DAY, 2),
+            around(c, WEEK, 2),
+            around(n, DAY, 2),
+            around(n, WEEK, 3),
+        ];
         let usual = [weeks(c, 0), weeks(c, 3), weeks(n, 1), weeks(n, 6)];
         // Busier than a week ago?
         let busier = [last(c, 12) - around(c, WEEK, 12)];
-        [&clock[..], &moments, &ticks, &hours, &peaks, &before, &usual, &busier].concat()
+        [
+            &clock[..],
+            &moments,
+            &ticks,
+            &hours,
+            &peaks,
+            &before,
+            &usual,
+            &busier,
+        ]
+        .concat()
     }
 }
 
@@ -99,15 +150,17 @@ fn close(trace: &Trace, tick: usize) -> Close {
     const LONG_AGO_S: f64 = 1e6;
     let begin = tick as f64 * TICK_S;
     let until = trace.at_s.partition_point(|at| *at < begin);
-    let since = |seconds: f64| {
-        until - trace.at_s.partition_point(|at| *at < begin - seconds)
-    };
+    let since = |seconds: f64| until - trace.at_s.partition_point(|at| *at < begin - seconds);
     let held = until - since(LONGEST_HOLD_S);
     let ends = (held..until).map(|i| trace.at_s[i] + trace.hold_s[i]);
     let busy = ends.clone().filter(|end| *end > begin).count();
-    let back = ends.filter(|end| *end <= begin && *end > begin - GIVEN_BACK_S).count();
+    let back = ends
+        .filter(|end| *end <= begin && *end > begin - GIVEN_BACK_S)
+        .count();
     Close {
-        quiet_s: until.checked_sub(1).map_or(LONG_AGO_S, |i| (begin - trace.at_s[i]).min(LONG_AGO_S)),
+        quiet_s: until
+            .checked_sub(1)
+            .map_or(LONG_AGO_S, |i| (begin - trace.at_s[i]).min(LONG_AGO_S)),
         last_10_s: since(10.0) as f64,
         last_60_s: since(60.0) as f64,
         busy: busy as f64,
@@ -160,7 +213,12 @@ impl Foresight {
             .iter()
             .map(|t| 0.5f64.powf((until - t) as f64 / (HALF_LIFE_WEEKS * WEEK as f64)))
             .collect();
-        let forest = Forest::fit(&Binned::new(&table, PLAN.bins), &target, Some(&weights), &PLAN);
+        let forest = Forest::fit(
+            &Binned::new(&table, PLAN.bins),
+            &target,
+            Some(&weights),
+            &PLAN,
+        );
         let both = |curve: &Curve| [&curve.misses[..], &curve.idle_s].concat();
         let means = |ahead: usize| {
             forest.leaf_means(2 * (MOST + 1), |row| both(&curves[ticks[row] + ahead]))
@@ -172,12 +230,22 @@ impl Foresight {
     /// The curves that like ticks had, for a row of [`Known::row`].
     pub fn ask(&self, row: &[f64]) -> Expected {
         let curve = |means: &LeafMeans| {
-            let mean: Vec<f32> =
-                self.forest.mean_of(means, row).into_iter().map(|v| v as f32).collect();
+            let mean: Vec<f32> = self
+                .forest
+                .mean_of(means, row)
+                .into_iter()
+                .map(|v| v as f32)
+                .collect();
             let (misses, idle_s) = mean.split_at(MOST + 1);
-            Curve { misses: misses.to_vec(), idle_s: idle_s.to_vec() }
+            Curve {
+                misses: misses.to_vec(),
+                idle_s: idle_s.to_vec(),
+            }
         };
-        Expected { now: curve(&self.now), next: curve(&self.next) }
+        Expected {
+            now: curve(&self.now),
+            next: curve(&self.next),
+        }
     }
 }
 
@@ -187,10 +255,15 @@ pub fn expect(known: &Known, curves: &[Curve], ticks: Range<usize>) -> Vec<Expec
     let mut expected = Vec::with_capacity(ticks.len());
     for begin in ticks.clone().step_by(WEEK) {
         let foresight = Foresight::learn(known, curves, begin);
-        expected.extend((begin..(begin + WEEK).min(ticks.end)).map(|tick| match &foresight {
-            Some(foresight) => foresight.ask(&known.row(tick)),
-            None => Expected { now: Curve::default(), next: Curve::default() },
-        }));
+        expected.extend(
+            (begin..(begin + WEEK).min(ticks.end)).map(|tick| match &foresight {
+                Some(foresight) => foresight.ask(&known.row(tick)),
+                None => Expected {
+                    now: Curve::default(),
+                    next: Curve::default(),
+                },
+            }),
+        );
     }
     expected
 }
@@ -212,7 +285,11 @@ pub fn targets(expected: &[Expected], miss_s: f64, hysteresis: Hysteresis) -> Ve
                     memory_mib: 1,
                 };
                 let sized = sizing::size(&[class], u64::MAX, hysteresis)[0];
-                if sized.reason == Reason::Unknown { 0 } else { sized.shells }
+                if sized.reason == Reason::Unknown {
+                    0
+                } else {
+                    sized.shells
+                }
             };
             now = of(&expected.now).max(of(&expected.next));
             now
@@ -228,15 +305,23 @@ mod tests {
     /// Ten requests at once every day at noon, nothing else.
     fn noon() -> Trace {
         let at_s: Vec<f64> = (0..14)
-            .flat_map(|day| (0..10).map(move |i| f64::from(day) * 86_400.0 + 43_260.0 + f64::from(i) * 0.1))
+            .flat_map(|day| {
+                (0..10).map(move |i| f64::from(day) * 86_400.0 + 43_260.0 + f64::from(i) * 0.1)
+            })
             .collect();
-        Trace { hold_s: vec![60.0; at_s.len()], at_s }
+        Trace {
+            hold_s: vec![60.0; at_s.len()],
+            at_s,
+        }
     }
 
     #[test]
     fn a_daily_burst_is_met_and_nothing_idles_at_night() {
         let trace = noon();
-        let host = Host { lead_s: 60.0, reuse_s: None };
+        let host = Host {
+            lead_s: 60.0,
+            reuse_s: None,
+        };
         let known = Known::new(&trace, host.lead_s);
         let curves = replay::curves(&trace, host);
         let ticks = 12 * DAY..13 * DAY;
@@ -253,16 +338,28 @@ mod tests {
         let before = Known::new(&trace, 6.7).row(tick);
         trace.at_s.retain(|at| (*at / TICK_S) as usize != tick);
         trace.hold_s.truncate(trace.at_s.len());
-        assert_eq!(format!("{before:?}"), format!("{:?}", Known::new(&trace, 6.7).row(tick)));
+        assert_eq!(
+            format!("{before:?}"),
+            format!("{:?}", Known::new(&trace, 6.7).row(tick))
+        );
     }
 
     #[test]
     fn too_little_to_learn_from_expects_nothing() {
         let trace = noon();
         let known = Known::new(&trace, 6.7);
-        let curves = replay::curves(&trace, Host { lead_s: 6.7, reuse_s: None });
+        let curves = replay::curves(
+            &trace,
+            Host {
+                lead_s: 6.7,
+                reuse_s: None,
+            },
+        );
         assert!(Foresight::learn(&known, &curves, DAY).is_none());
         let expected = expect(&known, &curves, 0..3);
-        assert_eq!(targets(&expected, 1000.0, Hysteresis { share: 0.0 }), [0, 0, 0]);
+        assert_eq!(
+            targets(&expected, 1000.0, Hysteresis { share: 0.0 }),
+            [0, 0, 0]
+        );
     }
 }

@@ -13,10 +13,10 @@
 //! request. [`replay`] gives the same for every constant target at once: the cost curves that
 //! [`super::sizing`] chooses from.
 
-
 pub mod foresee;
 pub mod policies;
 pub mod replay;
+pub mod rule;
 mod run;
 
 pub use run::{Host, Outcome, run};
@@ -51,7 +51,9 @@ pub enum NoTrace {
         "line {line}: expected `UNIX_SECONDS,HOLD_SECONDS` such as 1656604920,191, but it is {text:?}"
     )]
     Line { line: usize, text: String },
-    #[error("there are no requests in it; expected a heading and lines `UNIX_SECONDS,HOLD_SECONDS`")]
+    #[error(
+        "there are no requests in it; expected a heading and lines `UNIX_SECONDS,HOLD_SECONDS`"
+    )]
     Empty,
 }
 
@@ -73,7 +75,12 @@ impl Trace {
                     requests.push((at, hold.clamp(0.0, LONGEST_HOLD_S)));
                 }
                 _ if number == 0 || line.trim().is_empty() => {}
-                _ => return Err(NoTrace::Line { line: number + 1, text: line.to_owned() }),
+                _ => {
+                    return Err(NoTrace::Line {
+                        line: number + 1,
+                        text: line.to_owned(),
+                    });
+                }
             }
         }
         requests.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -89,7 +96,9 @@ impl Trace {
 
     /// Ticks from zero to the one of the last request, that one included.
     pub fn ticks(&self) -> usize {
-        self.at_s.last().map_or(0, |last| (last / TICK_S) as usize + 1)
+        self.at_s
+            .last()
+            .map_or(0, |last| (last / TICK_S) as usize + 1)
     }
 
     /// Requests per tick.
@@ -134,14 +143,20 @@ mod tests {
     fn a_broken_line_is_named() {
         assert_eq!(
             Trace::read("a,b\n5,x\n"),
-            Err(NoTrace::Line { line: 2, text: "5,x".to_owned() })
+            Err(NoTrace::Line {
+                line: 2,
+                text: "5,x".to_owned()
+            })
         );
         assert_eq!(Trace::read("heading\n"), Err(NoTrace::Empty));
     }
 
     #[test]
     fn needs_count_the_requests_of_a_lead_time() {
-        let trace = Trace { at_s: vec![10.0, 12.0, 20.0, 299.0, 301.0], hold_s: vec![0.0; 5] };
+        let trace = Trace {
+            at_s: vec![10.0, 12.0, 20.0, 299.0, 301.0],
+            hold_s: vec![0.0; 5],
+        };
         assert_eq!(trace.needs(6.7), [2.0, 2.0]);
         assert_eq!(trace.counts(), [4.0, 1.0]);
     }

@@ -58,9 +58,14 @@ pub(super) fn like(tick: usize) -> impl Iterator<Item = std::ops::Range<usize>> 
 pub fn seasonal_quantile(needs: &[f64], level: f64) -> Vec<usize> {
     (0..needs.len())
         .map(|tick| {
-            let seen: Vec<f64> =
-                like(tick).flat_map(|range| needs[range.start..range.end.min(tick)].to_vec()).collect();
-            if seen.is_empty() { 0 } else { robust::quantile(&seen, level).ceil() as usize }
+            let seen: Vec<f64> = like(tick)
+                .flat_map(|range| needs[range.start..range.end.min(tick)].to_vec())
+                .collect();
+            if seen.is_empty() {
+                0
+            } else {
+                robust::quantile(&seen, level).ceil() as usize
+            }
         })
         .collect()
 }
@@ -72,7 +77,12 @@ pub fn sample_average(misses: &[Vec<f32>], penalty_s: f64) -> Vec<usize> {
     let mut sums = vec![vec![0.0f64; MOST + 1]];
     for row in misses {
         let last = &sums[sums.len() - 1];
-        sums.push(last.iter().zip(row).map(|(sum, m)| sum + f64::from(*m)).collect());
+        sums.push(
+            last.iter()
+                .zip(row)
+                .map(|(sum, m)| sum + f64::from(*m))
+                .collect(),
+        );
     }
     (0..misses.len())
         .map(|tick| {
@@ -89,7 +99,9 @@ pub fn sample_average(misses: &[Vec<f32>], penalty_s: f64) -> Vec<usize> {
                 return 0;
             }
             let cost = |stock: usize| stock as f64 * TICK_S + penalty_s * mean[stock] / total;
-            (0..=MOST).min_by(|a, b| cost(*a).total_cmp(&cost(*b))).unwrap_or(0)
+            (0..=MOST)
+                .min_by(|a, b| cost(*a).total_cmp(&cost(*b)))
+                .unwrap_or(0)
         })
         .collect()
 }

@@ -1,21 +1,32 @@
 //! What each constant target would have cost and missed, tick by tick: the pool's own rules run over
 //! the recorded requests once per target.
 
+use super::super::sizing::Curve;
 use super::run::{Host, watched};
 use super::{MOST, Trace};
-use super::super::sizing::Curve;
 
 /// Per tick a curve over targets 0..=[`MOST`].
 pub fn curves(trace: &Trace, host: Host) -> Vec<Curve> {
     let ticks = trace.ticks();
-    let mut curves =
-        vec![Curve { misses: vec![0.0; MOST + 1], idle_s: vec![0.0; MOST + 1] }; ticks];
+    let mut curves = vec![
+        Curve {
+            misses: vec![0.0; MOST + 1],
+            idle_s: vec![0.0; MOST + 1]
+        };
+        ticks
+    ];
     for target in 0..=MOST {
-        watched(trace, host, 0..ticks, |_| target, |tick, misses, idle_s| {
-            let curve = &mut curves[tick];
-            curve.misses[target] += misses as f32;
-            curve.idle_s[target] += idle_s as f32;
-        });
+        watched(
+            trace,
+            host,
+            0..ticks,
+            |_| target,
+            |tick, misses, idle_s| {
+                let curve = &mut curves[tick];
+                curve.misses[target] += misses as f32;
+                curve.idle_s[target] += idle_s as f32;
+            },
+        );
     }
     curves
 }
@@ -46,9 +57,15 @@ mod tests {
         let at_s: Vec<f64> = (0..200).map(|i| f64::from(i * i % 997) * 3.0).collect();
         let mut at_s = at_s;
         at_s.sort_by(f64::total_cmp);
-        let trace = Trace { hold_s: vec![30.0; at_s.len()], at_s };
+        let trace = Trace {
+            hold_s: vec![30.0; at_s.len()],
+            at_s,
+        };
         for reuse_s in [None, Some(120.0)] {
-            let host = Host { lead_s: 6.7, reuse_s };
+            let host = Host {
+                lead_s: 6.7,
+                reuse_s,
+            };
             let curves = curves(&trace, host);
             for target in [0, 1, 3] {
                 let outcome = super::super::run(&trace, host, 0..trace.ticks(), |_| target);

@@ -160,10 +160,16 @@ mod tests {
     use super::*;
 
     fn trace(at_s: &[f64], hold_s: f64) -> Trace {
-        Trace { at_s: at_s.to_vec(), hold_s: vec![hold_s; at_s.len()] }
+        Trace {
+            at_s: at_s.to_vec(),
+            hold_s: vec![hold_s; at_s.len()],
+        }
     }
 
-    const BOOT: Host = Host { lead_s: 10.0, reuse_s: None };
+    const BOOT: Host = Host {
+        lead_s: 10.0,
+        reuse_s: None,
+    };
 
     #[test]
     fn one_shell_serves_what_does_not_come_within_a_boot() {
@@ -183,7 +189,10 @@ mod tests {
 
     #[test]
     fn a_returned_shell_is_used_again_until_it_is_stale() {
-        let host = Host { lead_s: 10.0, reuse_s: Some(60.0) };
+        let host = Host {
+            lead_s: 10.0,
+            reuse_s: Some(60.0),
+        };
         // Cold at 20, back at 20 + 10 + 5 + 0.6, reused at 50, back at 55.63, gone at 115.63.
         let outcome = run(&trace(&[20.0, 50.0, 200.0], 5.0), host, 0..1, |_| 0);
         assert_eq!(outcome.cold, 2);
@@ -193,7 +202,12 @@ mod tests {
 
     #[test]
     fn a_fallen_target_destroys_the_surplus_at_once() {
-        let outcome = run(&trace(&[], 0.0), BOOT, 0..2, |tick| if tick == 0 { 4 } else { 1 });
+        let outcome = run(
+            &trace(&[], 0.0),
+            BOOT,
+            0..2,
+            |tick| if tick == 0 { 4 } else { 1 },
+        );
         assert_eq!(outcome.idle_s, 4.0 * 290.0 + 300.0);
     }
 

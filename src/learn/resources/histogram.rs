@@ -27,7 +27,12 @@ pub struct Histogram {
 impl Histogram {
     /// An observation counts half after `half_life_s`.
     pub fn new(half_life_s: f64) -> Self {
-        Self { half_life_s: half_life_s.max(1.0), reference_s: 0.0, bins: Vec::new(), count: 0 }
+        Self {
+            half_life_s: half_life_s.max(1.0),
+            reference_s: 0.0,
+            bins: Vec::new(),
+            count: 0,
+        }
     }
 
     /// Adds a value seen at a time (Unix seconds). Values that are not finite or negative are left
@@ -80,7 +85,10 @@ impl Histogram {
                 all[usize::from(*bin).min(BINS - 1)] += weight * fade;
             }
         }
-        self.bins = (0u16..).zip(all).filter(|(_, weight)| *weight > 1e-12).collect();
+        self.bins = (0u16..)
+            .zip(all)
+            .filter(|(_, weight)| *weight > 1e-12)
+            .collect();
         self.reference_s = at;
         self.count += other.count;
     }
@@ -91,7 +99,9 @@ fn bin(value: f64) -> u16 {
         return 0;
     }
     // A hair less, so that a bin's own end falls into it.
-    ((value / FIRST).ln() / GROWTH.ln() - 1e-9).ceil().clamp(0.0, (BINS - 1) as f64) as u16
+    ((value / FIRST).ln() / GROWTH.ln() - 1e-9)
+        .ceil()
+        .clamp(0.0, (BINS - 1) as f64) as u16
 }
 
 /// The plain rule: the 95 % quantile of history with a margin, as a moving-window recommender has it.
@@ -158,6 +168,11 @@ mod tests {
         assert!(a.quantile(0.4).unwrap() < 11.0 && a.quantile(0.9).unwrap() > 990.0);
         assert_eq!(a.count, 2);
         let stored = serde_json::to_string(&a).unwrap();
-        assert_eq!(serde_json::from_str::<Histogram>(&stored).unwrap().quantile(0.9), a.quantile(0.9));
+        assert_eq!(
+            serde_json::from_str::<Histogram>(&stored)
+                .unwrap()
+                .quantile(0.9),
+            a.quantile(0.9)
+        );
     }
 }

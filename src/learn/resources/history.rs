@@ -1,8 +1,8 @@
 //! What like work used before, as features: the last observations under keys from fine to coarse
 //! (persona, stage and class; persona and stage; stage …), each known only once it had ended.
 
-use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 
 use super::super::robust;
 
@@ -41,7 +41,8 @@ impl History {
     /// Work with `keys` (fine to coarse) ended at `end_s` having used `value`.
     pub fn ended(&mut self, keys: &[u64], value: f64, end_s: f64) {
         if value.is_finite() && end_s.is_finite() {
-            self.pending.push(Reverse((OrderedTime(end_s), self.told.len())));
+            self.pending
+                .push(Reverse((OrderedTime(end_s), self.told.len())));
             self.told.push((keys.to_vec(), value));
         }
     }
@@ -69,8 +70,10 @@ impl History {
             .copied()
             .enumerate()
             .flat_map(|key| {
-                let values: Vec<f64> =
-                    self.seen.get(&key).map_or_else(Vec::new, |v| v.iter().copied().collect());
+                let values: Vec<f64> = self
+                    .seen
+                    .get(&key)
+                    .map_or_else(Vec::new, |v| v.iter().copied().collect());
                 summary(&values)
             })
             .collect()
@@ -85,7 +88,12 @@ fn summary(values: &[f64]) -> [f64; WIDTH] {
     };
     let ascending = robust::ascending(values);
     let mean = robust::mean(values);
-    let spread = robust::mean(&values.iter().map(|v| (v - mean) * (v - mean)).collect::<Vec<_>>());
+    let spread = robust::mean(
+        &values
+            .iter()
+            .map(|v| (v - mean) * (v - mean))
+            .collect::<Vec<_>>(),
+    );
     [
         values.len() as f64,
         mean,

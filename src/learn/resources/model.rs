@@ -102,12 +102,16 @@ impl Model {
         heads: &Plan,
     ) -> Option<Self> {
         let cap = robust::ceiling(used).max(FLOOR);
-        let keep: Vec<usize> =
-            (0..table.rows().min(used.len())).filter(|row| used[*row].is_finite()).collect();
+        let keep: Vec<usize> = (0..table.rows().min(used.len()))
+            .filter(|row| used[*row].is_finite())
+            .collect();
         if keep.len() < FEWEST_ROWS {
             return None;
         }
-        let target: Vec<f64> = keep.iter().map(|row| used[*row].clamp(FLOOR, cap).ln()).collect();
+        let target: Vec<f64> = keep
+            .iter()
+            .map(|row| used[*row].clamp(FLOOR, cap).ln())
+            .collect();
         let split = keep.len() - (keep.len() as f64 * held_back.clamp(0.0, 0.5)) as usize;
         let mut shift = [0.0; SHOWN.len()];
         let fit = |rows: usize| {
@@ -133,7 +137,12 @@ impl Model {
             }
         }
         let (forest, heads) = fit(keep.len());
-        Some(Self { forest, heads, shift, rows: keep.len() })
+        Some(Self {
+            forest,
+            heads,
+            shift,
+            rows: keep.len(),
+        })
     }
 
     pub fn predict(&self, row: &[f64]) -> Prediction {
@@ -144,11 +153,16 @@ impl Model {
         raw.sort_unstable_by(f64::total_cmp);
         let mut squares = 0.0;
         let mut shares = std::collections::HashMap::new();
-        self.forest.each_like(row, |like, share| *shares.entry(like).or_insert(0.0) += share);
+        self.forest.each_like(row, |like, share| {
+            *shares.entry(like).or_insert(0.0) += share
+        });
         for share in shares.values() {
             squares += share * share;
         }
-        Prediction { quantiles: raw, like: 1.0 / f64::max(squares, 1e-12) }
+        Prediction {
+            quantiles: raw,
+            like: 1.0 / f64::max(squares, 1e-12),
+        }
     }
 
     /// The amount with the least expected cost: amount × `unit` + expected number of retries × what one
@@ -161,8 +175,10 @@ impl Model {
         let mut best = (f64::INFINITY, bounds.1, 1.0);
         for (point, log) in like.iter().enumerate() {
             let amount = log.exp() * (1.0 + HEADROOM);
-            let tries: f64 =
-                like[point + 1..].iter().map(|need| ((need - log) / BUMP.ln()).ceil()).sum();
+            let tries: f64 = like[point + 1..]
+                .iter()
+                .map(|need| ((need - log) / BUMP.ln()).ceil())
+                .sum();
             let retry = cost.fixed + cost.times_need * amount * unit;
             let total = amount * unit + part * tries * retry;
             if total < best.0 {
@@ -176,7 +192,11 @@ impl Model {
             std::cmp::Ordering::Less => Some(Clipped::ToMost),
             std::cmp::Ordering::Equal => None,
         };
-        Chosen { amount, level, clipped }
+        Chosen {
+            amount,
+            level,
+            clipped,
+        }
     }
 }
 
@@ -220,14 +240,24 @@ mod tests {
     use super::super::super::random::Seeded;
     use super::*;
 
-    const SMALL: Plan = Plan { trees: 20, leaves: 30, ..PLAN };
-    const FEW: Plan = Plan { trees: 60, rate: 0.1, leaves: 8, ..HEADS };
+    const SMALL: Plan = Plan {
+        trees: 20,
+        leaves: 30,
+        ..PLAN
+    };
+    const FEW: Plan = Plan {
+        trees: 60,
+        rate: 0.1,
+        leaves: 8,
+        ..HEADS
+    };
 
     /// Uses 100 × the feature, give or take 20 %, and 4 times that in one case of ten where it is wild.
     fn sample(n: usize) -> (Table, Vec<f64>) {
         let mut random = Seeded::new(8);
-        let rows: Vec<Vec<f64>> =
-            (0..n).map(|i| vec![1.0 + (i % 4) as f64, (i / 4 % 2) as f64]).collect();
+        let rows: Vec<Vec<f64>> = (0..n)
+            .map(|i| vec![1.0 + (i % 4) as f64, (i / 4 % 2) as f64])
+            .collect();
         let used = rows
             .iter()
             .map(|row| {
@@ -245,7 +275,10 @@ mod tests {
         let calm = model.predict(&[2.0, 0.0]);
         assert!((170.0..230.0).contains(&calm.quantiles[0]), "{calm:?}");
         let wild = model.predict(&[2.0, 1.0]);
-        assert!(wild.quantiles[3] > 2.0 * calm.quantiles[3], "{wild:?} {calm:?}");
+        assert!(
+            wild.quantiles[3] > 2.0 * calm.quantiles[3],
+            "{wild:?} {calm:?}"
+        );
         assert!(calm.like > 20.0);
     }
 
@@ -254,7 +287,10 @@ mod tests {
         let (table, used) = sample(1200);
         let model = Model::fit(&table, &used, 0.0, &SMALL, &FEW).unwrap();
         let of = |fixed| {
-            let cost = RetryCost { fixed, times_need: 1.0 };
+            let cost = RetryCost {
+                fixed,
+                times_need: 1.0,
+            };
             model.choose(&[2.0, 1.0], 1.0, cost, (0.0, 1e9))
         };
         assert!(of(50_000.0).amount > 1.5 * of(300.0).amount);
@@ -265,22 +301,35 @@ mod tests {
     fn bounds_clip_and_say_so() {
         let (table, used) = sample(400);
         let model = Model::fit(&table, &used, 0.2, &SMALL, &FEW).unwrap();
-        let cost = RetryCost { fixed: 1000.0, times_need: 1.0 };
+        let cost = RetryCost {
+            fixed: 1000.0,
+            times_need: 1.0,
+        };
         let chosen = model.choose(&[2.0, 0.0], 1.0, cost, (64.0, 128.0));
-        assert_eq!((chosen.amount, chosen.clipped), (128.0, Some(Clipped::ToMost)));
+        assert_eq!(
+            (chosen.amount, chosen.clipped),
+            (128.0, Some(Clipped::ToMost))
+        );
         let chosen = model.choose(&[2.0, 0.0], 1.0, cost, (4096.0, 8192.0));
-        assert_eq!((chosen.amount, chosen.clipped), (4096.0, Some(Clipped::ToLeast)));
+        assert_eq!(
+            (chosen.amount, chosen.clipped),
+            (4096.0, Some(Clipped::ToLeast))
+        );
         assert_eq!(after_shortage(100.0, 120.0), 120.0);
     }
 
     #[test]
     fn poison_moves_little_and_few_rows_teach_nothing() {
         let (table, mut used) = sample(400);
-        let before = Model::fit(&table, &used, 0.2, &SMALL, &FEW).unwrap().predict(&[2.0, 0.0]);
+        let before = Model::fit(&table, &used, 0.2, &SMALL, &FEW)
+            .unwrap()
+            .predict(&[2.0, 0.0]);
         used[5] = 1e300;
         used[6] = f64::NAN;
         used[7] = -5.0;
-        let after = Model::fit(&table, &used, 0.2, &SMALL, &FEW).unwrap().predict(&[2.0, 0.0]);
+        let after = Model::fit(&table, &used, 0.2, &SMALL, &FEW)
+            .unwrap()
+            .predict(&[2.0, 0.0]);
         assert!((after.quantiles[1] / before.quantiles[1] - 1.0).abs() < 0.3);
         assert!(Model::fit(&table.pick(&[0, 1, 2]), &used, 0.2, &SMALL, &FEW).is_none());
     }

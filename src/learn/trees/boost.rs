@@ -29,13 +29,21 @@ impl Boost {
         plan: &Plan,
     ) -> Self {
         let n = data.rows().min(target.len());
-        let mut model = Self { level, base: 0.0, trees: Vec::new(), range: (0.0, 0.0) };
+        let mut model = Self {
+            level,
+            base: 0.0,
+            trees: Vec::new(),
+            range: (0.0, 0.0),
+        };
         if n == 0 {
             return model;
         }
         let weights = unit_weights(weights, n);
         let low = target[..n].iter().copied().fold(f64::INFINITY, f64::min);
-        let high = target[..n].iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let high = target[..n]
+            .iter()
+            .copied()
+            .fold(f64::NEG_INFINITY, f64::max);
         model.range = (low, high);
         model.base = leaf_quantile(&mut pairs(0..n as u32, target, None, &weights), level);
         let grower = Grower::new(data, *plan);
@@ -44,7 +52,11 @@ impl Boost {
         let mut gradients = vec![0.0; n];
         for _ in 0..plan.trees {
             for row in 0..n {
-                let sign = if target[row] > predicted[row] { level } else { level - 1.0 };
+                let sign = if target[row] > predicted[row] {
+                    level
+                } else {
+                    level - 1.0
+                };
                 gradients[row] = sign * weights[row];
             }
             let rows = sampled(n, plan.row_share, &mut random);
@@ -70,8 +82,11 @@ impl Boost {
 
     /// The quantile for a row of features.
     pub fn predict(&self, row: &[f64]) -> f64 {
-        let sum: f64 =
-            self.trees.iter().map(|(tree, values)| f64::from(values[tree.leaf(row)])).sum();
+        let sum: f64 = self
+            .trees
+            .iter()
+            .map(|(tree, values)| f64::from(values[tree.leaf(row)]))
+            .sum();
         (self.base + sum).clamp(self.range.0, self.range.1)
     }
 }
@@ -80,9 +95,10 @@ impl Boost {
 pub(super) fn unit_weights(weights: Option<&[f64]>, n: usize) -> Vec<f64> {
     let sum: f64 = weights.map_or(0.0, |weights| weights[..n].iter().sum());
     match weights {
-        Some(weights) if sum.is_finite() && sum > 0.0 => {
-            weights[..n].iter().map(|weight| weight * n as f64 / sum).collect()
-        }
+        Some(weights) if sum.is_finite() && sum > 0.0 => weights[..n]
+            .iter()
+            .map(|weight| weight * n as f64 / sum)
+            .collect(),
         _ => vec![1.0; n],
     }
 }
@@ -104,7 +120,11 @@ fn places(tree: &Tree, data: &Binned) -> Vec<u32> {
         .map(|node| match node {
             Node::Split { feature, edge, .. } => {
                 let edges = &data.edges[usize::from(*feature)];
-                if *edge == f64::MIN { 0 } else { 1 + edges.partition_point(|e| e < edge) as u8 }
+                if *edge == f64::MIN {
+                    0
+                } else {
+                    1 + edges.partition_point(|e| e < edge) as u8
+                }
             }
             Node::Leaf(_) => 0,
         })
@@ -115,9 +135,19 @@ fn places(tree: &Tree, data: &Binned) -> Vec<u32> {
             loop {
                 match &tree.nodes[at] {
                     Node::Leaf(leaf) => return *leaf,
-                    Node::Split { feature, unknown_left, left, right, .. } => {
+                    Node::Split {
+                        feature,
+                        unknown_left,
+                        left,
+                        right,
+                        ..
+                    } => {
                         let code = data.codes[usize::from(*feature)][row];
-                        let goes_left = if code == 0 { *unknown_left } else { code <= bins[at] };
+                        let goes_left = if code == 0 {
+                            *unknown_left
+                        } else {
+                            code <= bins[at]
+                        };
                         at = if goes_left { *left } else { *right } as usize;
                     }
                 }
@@ -134,7 +164,10 @@ fn pairs(
 ) -> Vec<(f64, f64)> {
     rows.map(|row| {
         let row = row as usize;
-        (target[row] - predicted.map_or(0.0, |predicted| predicted[row]), weights[row])
+        (
+            target[row] - predicted.map_or(0.0, |predicted| predicted[row]),
+            weights[row],
+        )
     })
     .collect()
 }
@@ -154,15 +187,26 @@ mod tests {
         let mut random = Seeded::new(3);
         let x0: Vec<f64> = (0..n).map(|_| random.unit() * 10.0).collect();
         let x1: Vec<f64> = (0..n).map(|_| random.unit() * 4.0).collect();
-        let y = (0..n).map(|i| x0[i] + (random.unit() - 0.5) * x1[i]).collect();
-        (Table { columns: vec![x0, x1] }, y)
+        let y = (0..n)
+            .map(|i| x0[i] + (random.unit() - 0.5) * x1[i])
+            .collect();
+        (
+            Table {
+                columns: vec![x0, x1],
+            },
+            y,
+        )
     }
 
     #[test]
     fn quantiles_cover_what_they_promise_on_new_rows() {
         let (table, y) = sample(1500);
         let data = Binned::new(&table, 64);
-        let plan = Plan { trees: 60, min_leaf: 20.0, ..Plan::default() };
+        let plan = Plan {
+            trees: 60,
+            min_leaf: 20.0,
+            ..Plan::default()
+        };
         let model = Boost::fit(&data, &y, None, 0.9, &plan);
         let mut random = Seeded::new(99);
         let below = (0..1000)
@@ -182,7 +226,12 @@ mod tests {
     fn the_same_seed_gives_the_same_model_and_it_survives_storage() {
         let (table, y) = sample(200);
         let data = Binned::new(&table, 32);
-        let plan = Plan { trees: 10, row_share: 0.7, column_share: 0.5, ..Plan::default() };
+        let plan = Plan {
+            trees: 10,
+            row_share: 0.7,
+            column_share: 0.5,
+            ..Plan::default()
+        };
         let a = Boost::fit(&data, &y, None, 0.5, &plan);
         assert_eq!(a, Boost::fit(&data, &y, None, 0.5, &plan));
         let stored = serde_json::to_string(&a).unwrap();
@@ -192,10 +241,26 @@ mod tests {
 
     #[test]
     fn nothing_and_one_row_are_learned_without_a_fault() {
-        let none = Binned::new(&Table { columns: vec![vec![]] }, 64);
-        assert_eq!(Boost::fit(&none, &[], None, 0.5, &Plan::default()).predict(&[1.0]), 0.0);
-        let one = Binned::new(&Table { columns: vec![vec![1.0]] }, 64);
-        assert_eq!(Boost::fit(&one, &[7.0], None, 0.9, &Plan::default()).predict(&[4.0]), 7.0);
+        let none = Binned::new(
+            &Table {
+                columns: vec![vec![]],
+            },
+            64,
+        );
+        assert_eq!(
+            Boost::fit(&none, &[], None, 0.5, &Plan::default()).predict(&[1.0]),
+            0.0
+        );
+        let one = Binned::new(
+            &Table {
+                columns: vec![vec![1.0]],
+            },
+            64,
+        );
+        assert_eq!(
+            Boost::fit(&one, &[7.0], None, 0.9, &Plan::default()).predict(&[4.0]),
+            7.0
+        );
     }
 
     #[test]

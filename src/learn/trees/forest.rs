@@ -32,7 +32,11 @@ impl Forest {
                 (growth.tree, growth.leaves)
             })
             .collect();
-        Self { trees, target: target[..n].to_vec(), weights }
+        Self {
+            trees,
+            target: target[..n].to_vec(),
+            weights,
+        }
     }
 
     /// Quantiles of the target at ascending `levels`; NaN where nothing was learned.
@@ -129,8 +133,16 @@ mod tests {
     #[test]
     fn like_cases_make_the_distribution() {
         let x: Vec<f64> = (0..400).map(|i| f64::from(i % 2)).collect();
-        let y: Vec<f64> = (0..400).map(|i| if i % 2 == 0 { f64::from(i % 10) } else { 100.0 }).collect();
-        let plan = Plan { trees: 20, leaves: 8, min_leaf: 5.0, row_share: 0.6, ..Plan::default() };
+        let y: Vec<f64> = (0..400)
+            .map(|i| if i % 2 == 0 { f64::from(i % 10) } else { 100.0 })
+            .collect();
+        let plan = Plan {
+            trees: 20,
+            leaves: 8,
+            min_leaf: 5.0,
+            row_share: 0.6,
+            ..Plan::default()
+        };
         let data = Binned::new(&Table { columns: vec![x] }, 64);
         let forest = Forest::fit(&data, &y, None, &plan);
         assert_eq!(forest.quantiles(&[1.0], &[0.1, 0.9]), [100.0, 100.0]);
@@ -148,7 +160,12 @@ mod tests {
 
     #[test]
     fn an_empty_forest_says_so() {
-        let data = Binned::new(&Table { columns: vec![vec![]] }, 64);
+        let data = Binned::new(
+            &Table {
+                columns: vec![vec![]],
+            },
+            64,
+        );
         let forest = Forest::fit(&data, &[], None, &Plan::default());
         assert!(forest.quantiles(&[1.0], &[0.5])[0].is_nan());
     }

@@ -12,7 +12,13 @@ use super::{Binned, Plan};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Node {
-    Split { feature: u16, edge: f64, unknown_left: bool, left: u32, right: u32 },
+    Split {
+        feature: u16,
+        edge: f64,
+        unknown_left: bool,
+        left: u32,
+        right: u32,
+    },
     /// The number of the leaf.
     Leaf(u32),
 }
@@ -29,9 +35,19 @@ impl Tree {
         loop {
             match &self.nodes[at] {
                 Node::Leaf(leaf) => return *leaf as usize,
-                Node::Split { feature, edge, unknown_left, left, right } => {
+                Node::Split {
+                    feature,
+                    edge,
+                    unknown_left,
+                    left,
+                    right,
+                } => {
                     let value = row.get(usize::from(*feature)).copied().unwrap_or(f64::NAN);
-                    let goes_left = if value.is_finite() { value <= *edge } else { *unknown_left };
+                    let goes_left = if value.is_finite() {
+                        value <= *edge
+                    } else {
+                        *unknown_left
+                    };
                     at = if goes_left { *left } else { *right } as usize;
                 }
             }
@@ -79,7 +95,11 @@ impl<'a> Grower<'a> {
         for feature in 0..data.codes.len() {
             offsets.push(offsets[feature] + data.bins(feature));
         }
-        Self { data, plan, offsets }
+        Self {
+            data,
+            plan,
+            offsets,
+        }
     }
 
     /// Grows a tree on `rows`; gradients and weights stand at the rows' numbers.
@@ -104,7 +124,11 @@ impl<'a> Grower<'a> {
             };
             let leaf = open.swap_remove(at);
             let (left, right) = self.part(&leaf.rows, split);
-            let small = if left.len() <= right.len() { &left } else { &right };
+            let small = if left.len() <= right.len() {
+                &left
+            } else {
+                &right
+            };
             let small_cells = self.histogram(small, gradients, weights);
             let mut large_cells = leaf.cells;
             for (large, small) in large_cells.iter_mut().zip(&small_cells) {
@@ -136,7 +160,10 @@ impl<'a> Grower<'a> {
                 leaf.rows
             })
             .collect();
-        Growth { tree: Tree { nodes }, leaves }
+        Growth {
+            tree: Tree { nodes },
+            leaves,
+        }
     }
 
     fn edge(&self, split: Split) -> f64 {
@@ -152,7 +179,11 @@ impl<'a> Grower<'a> {
         let codes = &self.data.codes[split.feature];
         rows.iter().partition(|row| {
             let code = usize::from(codes[**row as usize]);
-            if code == 0 { split.unknown_left } else { code <= split.bin }
+            if code == 0 {
+                split.unknown_left
+            } else {
+                code <= split.bin
+            }
         })
     }
 
@@ -172,7 +203,12 @@ impl<'a> Grower<'a> {
 
     fn opened(&self, node: usize, rows: Vec<u32>, cells: Vec<Cell>, random: &mut Seeded) -> Open {
         let best = self.best(&cells, random);
-        Open { node, rows, cells, best }
+        Open {
+            node,
+            rows,
+            cells,
+            best,
+        }
     }
 
     fn best(&self, cells: &[Cell], random: &mut Seeded) -> Option<Split> {
@@ -192,7 +228,11 @@ impl<'a> Grower<'a> {
                 if unknown_left && !has_unknown {
                     continue;
                 }
-                let mut left = if unknown_left { unknown } else { Cell::default() };
+                let mut left = if unknown_left {
+                    unknown
+                } else {
+                    Cell::default()
+                };
                 // With the unknown on the left, bin 0 alone is a split of its own.
                 let first = if unknown_left { 0 } else { 1 };
                 for bin in first..cells.len() - 1 {
@@ -211,7 +251,12 @@ impl<'a> Grower<'a> {
                     }
                     let gain = power(left) + power(right) - power(total);
                     if gain > 1e-9 && best.is_none_or(|best| gain > best.gain) {
-                        best = Some(Split { gain, feature, bin, unknown_left });
+                        best = Some(Split {
+                            gain,
+                            feature,
+                            bin,
+                            unknown_left,
+                        });
                     }
                 }
             }
@@ -221,11 +266,17 @@ impl<'a> Grower<'a> {
 }
 
 fn plus(a: Cell, b: &Cell) -> Cell {
-    Cell { gradient: a.gradient + b.gradient, weight: a.weight + b.weight }
+    Cell {
+        gradient: a.gradient + b.gradient,
+        weight: a.weight + b.weight,
+    }
 }
 
 fn minus(a: Cell, b: Cell) -> Cell {
-    Cell { gradient: a.gradient - b.gradient, weight: a.weight - b.weight }
+    Cell {
+        gradient: a.gradient - b.gradient,
+        weight: a.weight - b.weight,
+    }
 }
 
 fn power(cell: Cell) -> f64 {
@@ -239,7 +290,11 @@ mod tests {
 
     fn grown(columns: Vec<Vec<f64>>, target: &[f64], leaves: usize) -> Growth {
         let data = Binned::new(&Table { columns }, 64);
-        let plan = Plan { leaves, min_leaf: 2.0, ..Plan::default() };
+        let plan = Plan {
+            leaves,
+            min_leaf: 2.0,
+            ..Plan::default()
+        };
         let rows = (0..target.len() as u32).collect();
         let weights = vec![1.0; target.len()];
         Grower::new(&data, plan).grow(rows, target, &weights, &mut Seeded::new(1))
@@ -248,7 +303,10 @@ mod tests {
     #[test]
     fn a_step_is_found_where_it_is() {
         let x: Vec<f64> = (0..40).map(f64::from).collect();
-        let y: Vec<f64> = x.iter().map(|x| if *x < 25.0 { 1.0 } else { 9.0 }).collect();
+        let y: Vec<f64> = x
+            .iter()
+            .map(|x| if *x < 25.0 { 1.0 } else { 9.0 })
+            .collect();
         let growth = grown(vec![x], &y, 2);
         assert_eq!(growth.tree.leaf(&[24.0]), growth.tree.leaf(&[0.0]));
         assert_ne!(growth.tree.leaf(&[24.0]), growth.tree.leaf(&[25.0]));
@@ -269,7 +327,12 @@ mod tests {
     #[test]
     fn nothing_to_learn_makes_one_leaf() {
         assert_eq!(grown(vec![vec![1.0; 30]], &[2.0; 30], 8).leaves.len(), 1);
-        assert_eq!(grown(vec![(0..30).map(f64::from).collect()], &[2.0; 30], 8).leaves.len(), 1);
+        assert_eq!(
+            grown(vec![(0..30).map(f64::from).collect()], &[2.0; 30], 8)
+                .leaves
+                .len(),
+            1
+        );
         assert_eq!(grown(vec![vec![]], &[], 8).leaves.len(), 1);
     }
 }

@@ -21,7 +21,9 @@ impl Table {
     pub fn of_rows(rows: &[Vec<f64>]) -> Self {
         let width = rows.first().map_or(0, Vec::len);
         Self {
-            columns: (0..width).map(|c| rows.iter().map(|row| row[c]).collect()).collect(),
+            columns: (0..width)
+                .map(|c| rows.iter().map(|row| row[c]).collect())
+                .collect(),
         }
     }
 
@@ -57,15 +59,22 @@ pub struct Binned {
 impl Binned {
     /// Cuts each column at quantiles of its distinct values into at most `bins` (≤ 254) bins.
     pub fn new(table: &Table, bins: usize) -> Self {
-        let edges: Vec<Vec<f64>> =
-            table.columns.iter().map(|column| edges(column, bins.clamp(2, 254))).collect();
+        let edges: Vec<Vec<f64>> = table
+            .columns
+            .iter()
+            .map(|column| edges(column, bins.clamp(2, 254)))
+            .collect();
         let codes = table
             .columns
             .iter()
             .zip(&edges)
             .map(|(column, edges)| column.iter().map(|value| code(edges, *value)).collect())
             .collect();
-        Self { codes, edges, rows: table.rows() }
+        Self {
+            codes,
+            edges,
+            rows: table.rows(),
+        }
     }
 
     pub fn rows(&self) -> usize {
@@ -82,7 +91,10 @@ fn edges(column: &[f64], bins: usize) -> Vec<f64> {
     let mut distinct = ascending.clone();
     distinct.dedup();
     if distinct.len() <= bins {
-        return distinct.windows(2).map(|pair| (pair[0] + pair[1]) / 2.0).collect();
+        return distinct
+            .windows(2)
+            .map(|pair| (pair[0] + pair[1]) / 2.0)
+            .collect();
     }
     // Half-way to the next value, so that a stored model's rounding cannot move a row.
     let mut edges: Vec<f64> = (1..bins)
@@ -144,11 +156,15 @@ mod tests {
 
     #[test]
     fn bins_keep_the_order_and_set_the_unknown_apart() {
-        let table = Table { columns: vec![vec![3.0, f64::NAN, 1.0, 2.0, 2.0]] };
+        let table = Table {
+            columns: vec![vec![3.0, f64::NAN, 1.0, 2.0, 2.0]],
+        };
         let binned = Binned::new(&table, 64);
         assert_eq!(binned.codes[0], [3, 0, 1, 2, 2]);
         assert_eq!(binned.bins(0), 4);
-        let many = Table { columns: vec![(0..1000).map(f64::from).collect()] };
+        let many = Table {
+            columns: vec![(0..1000).map(f64::from).collect()],
+        };
         let binned = Binned::new(&many, 16);
         assert_eq!(binned.bins(0), 17);
         assert!(binned.codes[0].windows(2).all(|pair| pair[0] <= pair[1]));
@@ -156,9 +172,13 @@ mod tests {
 
     #[test]
     fn a_constant_column_has_one_bin() {
-        let table = Table { columns: vec![vec![5.0; 10]] };
+        let table = Table {
+            columns: vec![vec![5.0; 10]],
+        };
         assert_eq!(Binned::new(&table, 64).bins(0), 2);
-        let skewed = Table { columns: vec![[vec![0.0; 990], (0..200).map(f64::from).collect()].concat()] };
+        let skewed = Table {
+            columns: vec![[vec![0.0; 990], (0..200).map(f64::from).collect()].concat()],
+        };
         assert!(Binned::new(&skewed, 16).bins(0) >= 3);
     }
 }

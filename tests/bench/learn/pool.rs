@@ -1,6 +1,7 @@
 //! Pool sizes on recorded arrivals: cold share against idle time, for foresight and every plain rule.
 
-use greenroom::learn::psim::{self, Host, MOST, Trace, WEEK, foresee, policies, replay};
+use greenroom::learn::psim::rule::{COMPARED, Ground, Rule};
+use greenroom::learn::psim::{Host, Trace, WEEK};
 use greenroom::learn::sizing::Hysteresis;
 
 use crate::traces;
@@ -15,27 +16,82 @@ pub fn measure() -> Vec<Figure> {
     let host = |lead_s, reuse_s| Host { lead_s, reuse_s };
     // The idle time at which the goal's cold share is asked for.
     let goals: [(&str, &str, &Trace, Host, &[(f64, f64)]); 6] = [
-        ("psim_calls_6p7", "calls", &calls, host(6.7, None), &[(73.0, 0.81)]),
-        ("psim_calls_180", "calls", &calls, host(180.0, Some(120.0)), &[(205.0, 0.99)]),
-        ("psim_surf_6p7", "surf", &surf, host(6.7, Some(120.0)), &[(132.0, 12.3), (356.0, 7.0)]),
+        (
+            "psim_calls_6p7",
+            "calls",
+            &calls,
+            host(6.7, None),
+            &[(73.0, 0.81)],
+        ),
+        (
+            "psim_calls_180",
+            "calls",
+            &calls,
+            host(180.0, Some(120.0)),
+            &[(205.0, 0.99)],
+        ),
+        (
+            "psim_surf_6p7",
+            "surf",
+            &surf,
+            host(6.7, Some(120.0)),
+            &[(132.0, 12.3), (356.0, 7.0)],
+        ),
         ("psim_calls_0p6", "calls", &calls, host(0.6, None), &[]),
         ("psim_surf_0p6", "surf", &surf, host(0.6, None), &[]),
-        ("psim_surf_0p6_reuse", "surf", &surf, host(0.6, Some(120.0)), &[]),
+        (
+            "psim_surf_0p6_reuse",
+            "surf",
+            &surf,
+            host(0.6, Some(120.0)),
+            &[],
+        ),
     ];
     for (name, kind, trace, host, goals) in goals {
         let table = Table::new(kind, trace, host);
-        eprintln!("{name}: lead {} s, reuse {:?} s\n{}", host.lead_s, host.reuse_s, table.text());
+        eprintln!(
+            "{name}: lead {} s, reuse {:?} s\n{}",
+            host.lead_s,
+            host.reuse_s,
+            table.text()
+        );
         for (idle, cold) in goals {
             let label = format!("{name}_cold_at_{idle}");
             let goal = format!("≤ {cold}");
-            figures.push(figure(&label, table.cold_at(*idle), "%", &goal, table.requests));
+            figures.push(figure(
+                &label,
+                table.cold_at(*idle),
+                "%",
+                &goal,
+                table.requests,
+            ));
         }
         if goals.is_empty() {
             for (rule, outcome) in &table.rows {
-                if ["fixed 1", "fixed 4", "reactive 3", "moving +1 sd", "foresight 1500"].contains(&rule.as_str()) {
-                    let rule = rule.replace(' ', "_");
-                    figures.push(figure(&format!("{name}_{rule}_cold"), outcome.0, "%", "", table.requests));
-                    figures.push(figure(&format!("{name}_{rule}_idle"), outcome.1, "s/req", "", table.requests));
+                if [
+                    "fixed:1",
+                    "fixed:4",
+                    "reactive:3",
+                    "moving:1",
+                    "foresight:1500",
+                ]
+                .contains(&rule.as_str())
+                {
+                    let rule = rule.replace(':', "_");
+                    figures.push(figure(
+                        &format!("{name}_{rule}_cold"),
+                        outcome.0,
+                        "%",
+                        "",
+                        table.requests,
+                    ));
+                    figures.push(figure(
+                        &format!("{name}_{rule}_idle"),
+                        outcome.1,
+                        "s/req",
+                        "",
+                        table.requests,
+                    ));
                 }
             }
         }
@@ -52,40 +108,19 @@ struct Table {
 impl Table {
     fn new(kind: &str, trace: &Trace, host: Host) -> Self {
         let ticks = traces::training_weeks(kind) * WEEK..trace.ticks() - 1;
-        let mut table = Self { rows: Vec::new(), requests: 0 };
-        let mut add = |name: String, targets: &dyn Fn(usize) -> usize| {
-            let outcome = psim::run(trace, host, ticks.clone(), |tick| targets(tick).min(MOST));
-            table.requests = outcome.requests;
-            table.rows.push((name, (outcome.cold_percent(), outcome.idle_per_request())));
+        let mut table = Self {
+            rows: Vec::new(),
+            requests: 0,
         };
-        for shells in [0, 1, 2, 4, 8, 16] {
-            add(format!("fixed {shells}"), &|_| shells);
-        }
-        let needs = trace.needs(host.lead_s);
-        let reactive = policies::reactive(&needs, 3);
-        add("reactive 3".to_owned(), &|tick| reactive[tick]);
-        for deviations in [0.0, 1.0, 2.0] {
-            let targets = policies::moving_average(&needs, deviations);
-            add(format!("moving +{deviations} sd"), &|tick| targets[tick]);
-        }
-        for level in [0.8, 0.95, 0.99] {
-            let targets = policies::seasonal_quantile(&needs, level);
-            add(format!("seasonal {level}"), &|tick| targets[tick]);
-        }
-        let misses = replay::isolated_misses(trace, host.lead_s);
-        for cost in [1000.0, 3000.0, 10_000.0] {
-            let targets = policies::sample_average(&misses, cost);
-            add(format!("sample {cost}"), &|tick| targets[tick]);
-        }
-        let curves = replay::curves(trace, host);
-        let known = foresee::Known::new(trace, host.lead_s);
-        let expected = foresee::expect(&known, &curves, ticks.clone());
-        for share in [0.0, 0.05] {
-            for cost in COSTS {
-                let targets = foresee::targets(&expected, cost, Hysteresis { share });
-                let name = if share > 0.0 { "foresight held" } else { "foresight" };
-                add(format!("{name} {cost}"), &|tick| targets[tick - ticks.start]);
-            }
+        let ground = Ground::new(trace, host, ticks, Hysteresis { share: 0.0 });
+        let rules = COMPARED
+            .into_iter()
+            .filter(|rule| !matches!(rule, Rule::Foresight(_)));
+        for rule in rules.chain(COSTS.map(Rule::Foresight)) {
+            let outcome = ground.judge(rule);
+            table.requests = outcome.requests;
+            let point = (outcome.cold_percent(), outcome.idle_per_request());
+            table.rows.push((rule.to_string(), point));
         }
         table
     }
@@ -95,7 +130,7 @@ impl Table {
         let mut points: Vec<(f64, f64)> = self
             .rows
             .iter()
-            .filter(|(name, _)| name.starts_with("foresight ") && !name.contains("held"))
+            .filter(|(name, _)| name.starts_with("foresight:"))
             .map(|(_, (cold, idle))| (*idle, *cold))
             .collect();
         points.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -111,7 +146,9 @@ impl Table {
     fn text(&self) -> String {
         self.rows
             .iter()
-            .map(|(name, (cold, idle))| format!("  {name:24} {cold:7.2} % cold {idle:7.0} s idle per request\n"))
+            .map(|(name, (cold, idle))| {
+                format!("  {name:24} {cold:7.2} % cold {idle:7.0} s idle per request\n")
+            })
             .collect()
     }
 }

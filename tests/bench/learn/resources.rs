@@ -19,10 +19,40 @@ use crate::{Figure, figure};
 pub fn measure() -> Vec<Figure> {
     let days = Days::read();
     let mut figures = Vec::new();
-    let cpu = Resource { name: "cpu", need: 7, cap: 2, other: 3, mean: 4, own: [4, 5, 6, 7, 8] };
-    let memory = Resource { name: "mem", need: 13, cap: 3, other: 2, mean: 9, own: [9, 10, 11, 12, 13] };
-    figures.extend(sizes(&days, &memory, Asked { under: 0.053, deep: 0.026, alloc: 0.387 }));
-    figures.extend(sizes(&days, &cpu, Asked { under: 0.103, deep: 0.032, alloc: 0.299 }));
+    let cpu = Resource {
+        name: "cpu",
+        need: 7,
+        cap: 2,
+        other: 3,
+        mean: 4,
+        own: [4, 5, 6, 7, 8],
+    };
+    let memory = Resource {
+        name: "mem",
+        need: 13,
+        cap: 3,
+        other: 2,
+        mean: 9,
+        own: [9, 10, 11, 12, 13],
+    };
+    figures.extend(sizes(
+        &days,
+        &memory,
+        Asked {
+            under: 0.053,
+            deep: 0.026,
+            alloc: 0.387,
+        },
+    ));
+    figures.extend(sizes(
+        &days,
+        &cpu,
+        Asked {
+            under: 0.103,
+            deep: 0.032,
+            alloc: 0.299,
+        },
+    ));
     figures.extend(run_times());
     figures
 }
@@ -58,10 +88,15 @@ impl Days {
         let mut rows: Vec<(u32, String, Vec<f64>)> = traces::rows("bitbrains_rnd/vm_daily.csv.gz")
             .into_iter()
             .map(|row| {
-                let numbers = row[2..].iter().map(|v| v.parse().unwrap_or(f64::NAN)).collect();
+                let numbers = row[2..]
+                    .iter()
+                    .map(|v| v.parse().unwrap_or(f64::NAN))
+                    .collect();
                 (row[1].parse().expect("a machine"), row[0].clone(), numbers)
             })
-            .filter(|(_, _, day): &(u32, String, Vec<f64>)| day[0] >= 100.0 && day[2] > 0.0 && day[3] > 0.0)
+            .filter(|(_, _, day): &(u32, String, Vec<f64>)| {
+                day[0] >= 100.0 && day[2] > 0.0 && day[3] > 0.0
+            })
             .collect();
         rows.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
         let mut first = HashMap::new();
@@ -82,9 +117,17 @@ impl Days {
     fn features(&self, at: usize, of: &Resource) -> Vec<f64> {
         let (machine, date, day) = &self.rows[at];
         let first = self.first[machine];
-        let mut row = vec![day[1], day[of.cap].ln(), day[of.other].ln(), weekday(date), (at - first).min(40) as f64];
+        let mut row = vec![
+            day[1],
+            day[of.cap].ln(),
+            day[of.other].ln(),
+            weekday(date),
+            (at - first).min(40) as f64,
+        ];
         let before = |days: usize, column: usize| -> Vec<f64> {
-            (at.saturating_sub(days).max(first)..at).map(|day| self.log(day, column, of)).collect()
+            (at.saturating_sub(days).max(first)..at)
+                .map(|day| self.log(day, column, of))
+                .collect()
         };
         for column in of.own.into_iter().chain([NETWORK, DISK]) {
             row.push(before(1, column).last().copied().unwrap_or(f64::NAN));
@@ -100,7 +143,11 @@ impl Days {
             let squares: f64 = week.iter().map(|v| (v - mean) * (v - mean)).sum();
             row.push((squares / (week.len() as f64 - 1.0)).sqrt());
         }
-        row.push(if at >= first + 7 { self.log(at - 7, of.need, of) } else { f64::NAN });
+        row.push(if at >= first + 7 {
+            self.log(at - 7, of.need, of)
+        } else {
+            f64::NAN
+        });
         row
     }
 
@@ -142,15 +189,37 @@ fn sizes(days: &Days, of: &Resource, asked: Asked) -> Vec<Figure> {
     let tune = dated("2013-08-25", "2013-09-01");
     let test = dated("2013-09-01", "2013-12-31");
     let model = |known: &[usize], held_back: f64| {
-        let table = Table::of_rows(&known.iter().map(|at| days.features(*at, of)).collect::<Vec<_>>());
-        let used: Vec<f64> = known.iter().map(|at| days.log(*at, of.need, of).exp()).collect();
+        let table = Table::of_rows(
+            &known
+                .iter()
+                .map(|at| days.features(*at, of))
+                .collect::<Vec<_>>(),
+        );
+        let used: Vec<f64> = known
+            .iter()
+            .map(|at| days.log(*at, of.need, of).exp())
+            .collect();
         Model::fit(&table, &used, held_back, &PLAN, &HEADS).expect("a model")
     };
     let all = [&train[..], &tune].concat();
-    let usual = robust::mean(&all.iter().map(|at| days.rows[*at].2[of.cap]).collect::<Vec<_>>());
+    let usual = robust::mean(
+        &all.iter()
+            .map(|at| days.rows[*at].2[of.cap])
+            .collect::<Vec<_>>(),
+    );
     let chosen = |model: &Model, at: usize, times: f64| {
-        let cost = RetryCost { fixed: times * usual, times_need: 1.0 };
-        model.choose(&days.features(at, of), days.rows[at].2[of.cap], cost, (0.0, 1.0)).amount
+        let cost = RetryCost {
+            fixed: times * usual,
+            times_need: 1.0,
+        };
+        model
+            .choose(
+                &days.features(at, of),
+                days.rows[at].2[of.cap],
+                cost,
+                (0.0, 1.0),
+            )
+            .amount
     };
     let early = model(&train, 0.0);
     // The cheapest cost at which the week before would have been served as asked.
@@ -163,8 +232,10 @@ fn sizes(days: &Days, of: &Resource, asked: Asked) -> Vec<Figure> {
         .unwrap_or(1.25f64.powi(12));
     let full = model(&all, tune.len() as f64 / all.len() as f64);
     let [alloc, under, deep] = days.judged(&test, of, |i| chosen(&full, test[i], times));
-    let even: Vec<f64> =
-        test.iter().map(|at| full.predict(&days.features(*at, of)).quantiles[2]).collect();
+    let even: Vec<f64> = test
+        .iter()
+        .map(|at| full.predict(&days.features(*at, of)).quantiles[2])
+        .collect();
     let [even_alloc, even_under, even_deep] = days.judged(&test, of, |i| even[i]);
     let window: Vec<f64> = test
         .iter()
@@ -180,9 +251,27 @@ fn sizes(days: &Days, of: &Resource, asked: Asked) -> Vec<Figure> {
     let n = test.len();
     let name = |part: &str| format!("res_{}_{part}", of.name);
     vec![
-        figure(&name("alloc"), alloc, "share", &format!("≤ {}", asked.alloc), n),
-        figure(&name("under"), under, "share", &format!("≤ {}", asked.under), n),
-        figure(&name("deep"), deep, "share", &format!("≤ {}", asked.deep), n),
+        figure(
+            &name("alloc"),
+            alloc,
+            "share",
+            &format!("≤ {}", asked.alloc),
+            n,
+        ),
+        figure(
+            &name("under"),
+            under,
+            "share",
+            &format!("≤ {}", asked.under),
+            n,
+        ),
+        figure(
+            &name("deep"),
+            deep,
+            "share",
+            &format!("≤ {}", asked.deep),
+            n,
+        ),
         figure(&name("retry_cost"), times, "× mean", "", n),
         figure(&name("even95_alloc"), even_alloc, "share", "", n),
         figure(&name("even95_under"), even_under, "share", "", n),
@@ -199,21 +288,35 @@ fn run_times() -> Vec<Figure> {
     let mut seconds = Vec::new();
     for row in traces::rows("nasa_ipsc_jobs/jobs.csv") {
         let job: Vec<f64> = row.iter().map(|v| v.parse().expect("a number")).collect();
-        let (submit_s, run_s, procs, user, group, app) = (job[1], job[2], job[3], job[4], job[5], job[6]);
+        let (submit_s, run_s, procs, user, group, app) =
+            (job[1], job[2], job[3], job[4], job[5], job[6]);
         let coarse = user as u64 * 1_000_000;
         let middle = coarse + (app + 1.0) as u64 * 1000;
         let keys = [middle + procs as u64, middle, coarse];
         let mut known = history.features(&keys, submit_s);
-        let (hour, day) = ((submit_s / 3600.0).floor() % 24.0, (submit_s / 86_400.0).floor() % 7.0);
+        let (hour, day) = (
+            (submit_s / 3600.0).floor() % 24.0,
+            (submit_s / 86_400.0).floor() % 7.0,
+        );
         known.extend([procs.log2(), group, hour, day, app, user]);
         features.push(known);
         seconds.push(run_s + 1.0);
         history.ended(&keys, (run_s + 1.0).ln(), submit_s + run_s);
     }
     let cut = (0.6 * seconds.len() as f64) as usize;
-    let plan = greenroom::learn::trees::Plan { leaves: 800, min_leaf: 5.0, ..PLAN };
-    let model = Model::fit(&Table::of_rows(&features[..cut]), &seconds[..cut], 0.0, &plan, &HEADS)
-        .expect("a model");
+    let plan = greenroom::learn::trees::Plan {
+        leaves: 800,
+        min_leaf: 5.0,
+        ..PLAN
+    };
+    let model = Model::fit(
+        &Table::of_rows(&features[..cut]),
+        &seconds[..cut],
+        0.0,
+        &plan,
+        &HEADS,
+    )
+    .expect("a model");
     let (mut ratios, mut covered, mut reserved, mut used) = (Vec::new(), 0.0, 0.0, 0.0);
     for (row, seconds) in features[cut..].iter().zip(&seconds[cut..]) {
         let [q50, q90, ..] = model.predict(row).quantiles;
@@ -224,7 +327,13 @@ fn run_times() -> Vec<Figure> {
     }
     let n = ratios.len();
     vec![
-        figure("runtime_median_ratio", robust::median(&ratios).exp(), "ratio", "≤ 1.61", n),
+        figure(
+            "runtime_median_ratio",
+            robust::median(&ratios).exp(),
+            "ratio",
+            "≤ 1.61",
+            n,
+        ),
         figure("runtime_cover90", covered / n as f64, "share", ".88–.92", n),
         figure("runtime_reserved", reserved / used, "ratio", "≤ 1.51", n),
     ]
