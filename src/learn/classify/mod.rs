@@ -3,6 +3,7 @@
 //! and people decide; what they decide is what it learns from next.
 
 mod encode;
+mod quality;
 
 use linfa::DatasetBase;
 use linfa::traits::Fit;
@@ -11,6 +12,7 @@ use ndarray::{Array1, Array2};
 use serde::{Deserialize, Serialize};
 
 pub use encode::{Column, Encoder, Facts};
+pub use quality::{Quality, judge};
 
 /// A device whose persona is known.
 #[derive(Debug, Clone, PartialEq)]
@@ -271,52 +273,6 @@ fn softmax(scores: &[f64], temperature: f64) -> Vec<f64> {
         .collect();
     let total: f64 = raised.iter().sum();
     raised.iter().map(|r| r / total).collect()
-}
-
-/// How good answers were on devices whose persona is known.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-pub struct Quality {
-    pub top1: f64,
-    pub top3: f64,
-    pub log_loss: f64,
-    /// Expected calibration error over 15 bins of the confidence.
-    pub calibration_error: f64,
-    /// Share that would be assigned without asking, and how many of those are right.
-    pub assigned: f64,
-    pub assigned_right: f64,
-}
-
-/// Judges a classifier on examples it has not seen.
-pub fn judge(classifier: &Classifier, unseen: &[Example]) -> Quality {
-    const BINS: usize = 15;
-    let mut quality = Quality::default();
-    let mut bins = [(0.0, 0.0); BINS];
-    let n = unseen.len().max(1) as f64;
-    let (mut assigned, mut right) = (0.0, 0.0);
-    for example in unseen {
-        let answer = classifier.ask(&example.facts);
-        let rank = answer
-            .ranked
-            .iter()
-            .position(|(persona, _)| *persona == example.persona);
-        let hit = f64::from(u8::from(rank == Some(0)));
-        let confidence = answer.ranked[0].1;
-        quality.top1 += hit / n;
-        quality.top3 += f64::from(u8::from(rank.is_some_and(|rank| rank < 3))) / n;
-        let p = rank.map_or(1e-9, |rank| answer.ranked[rank].1.max(1e-9));
-        quality.log_loss -= p.ln() / n;
-        let bin = &mut bins[((confidence * BINS as f64) as usize).min(BINS - 1)];
-        bin.0 += hit;
-        bin.1 += confidence;
-        if answer.decision == Decision::Assign {
-            assigned += 1.0;
-            right += hit;
-        }
-    }
-    quality.calibration_error = bins.iter().map(|(hits, sum)| (hits - sum).abs() / n).sum();
-    quality.assigned = assigned / n;
-    quality.assigned_right = right / f64::max(assigned, 1.0);
-    quality
 }
 
 #[cfg(test)]

@@ -137,7 +137,7 @@ fn run(y: &[f64], horizon: usize, shape: Shape, c: Constants) -> Run {
     };
     let (mut loss, mut count) = (0.0, 0);
     for t in 0..n {
-        if t >= 2 * week && (n - t) % day == 0 {
+        if t >= 2 * week && (n - t).is_multiple_of(day) {
             for (i, f) in ahead(t, level, &days, &weeks, carried).iter().enumerate() {
                 if t + i < n {
                     let error = y[t + i] - f;

@@ -117,10 +117,7 @@ pub fn ridge(rows: &[Vec<f64>], target: &[f64], weights: &[f64], penalty: f64) -
     }
     for i in 0..width {
         for j in 0..=i {
-            let mut sum = a[i][j];
-            for k in 0..j {
-                sum -= a[i][k] * a[j][k];
-            }
+            let sum = a[i][j] - dot(&a[i][..j], &a[j][..j]);
             a[i][j] = if i == j {
                 sum.max(1e-12).sqrt()
             } else {

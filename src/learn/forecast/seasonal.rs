@@ -99,10 +99,7 @@ impl Forecaster for Additive {
         let n = history.len();
         let weights = weights(n, shape);
         let days = n / shape.day;
-        let day_means: Vec<f64> = history
-            .chunks_exact(shape.day)
-            .map(|day| robust::mean(day))
-            .collect();
+        let day_means: Vec<f64> = history.chunks_exact(shape.day).map(robust::mean).collect();
         let deviations: Vec<f64> = (0..n)
             .map(|t| history[t] - between(&day_means, t, shape.day))
             .collect();

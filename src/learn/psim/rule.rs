@@ -5,7 +5,8 @@ use std::ops::Range;
 use std::str::FromStr;
 
 use super::super::sizing::Hysteresis;
-use super::foresee::{self, Expected, Known};
+use super::foresee::{self, Expected};
+use super::known::Known;
 use super::{Host, MOST, Outcome, Trace, policies, replay, run};
 
 /// A rule with its one number.

@@ -235,12 +235,12 @@ impl<'a> Grower<'a> {
                 };
                 // With the unknown on the left, bin 0 alone is a split of its own.
                 let first = if unknown_left { 0 } else { 1 };
-                for bin in first..cells.len() - 1 {
+                for (bin, cell) in cells.iter().enumerate().take(cells.len() - 1).skip(first) {
                     if bin > 0 {
-                        if cells[bin].weight <= 1e-9 {
+                        if cell.weight <= 1e-9 {
                             continue;
                         }
-                        left = plus(left, &cells[bin]);
+                        left = plus(left, cell);
                     }
                     let right = minus(total, left);
                     if left.weight < self.plan.min_leaf {

@@ -10,12 +10,21 @@ use crate::{Figure, figure};
 /// Costs of a miss in seconds of an idle shell, for a table.
 const COSTS: [f64; 8] = [100.0, 300.0, 700.0, 1500.0, 2000.0, 3000.0, 4500.0, 9000.0];
 
+/// A figure's name, its trace, the host, and goals: idle seconds per request, cold percent.
+type Case<'a> = (
+    &'static str,
+    &'static str,
+    &'a Trace,
+    Host,
+    &'static [(f64, f64)],
+);
+
 pub fn measure() -> Vec<Figure> {
     let (calls, surf) = (traces::calls(), traces::surf());
     let mut figures = Vec::new();
     let host = |lead_s, reuse_s| Host { lead_s, reuse_s };
     // The idle time at which the goal's cold share is asked for.
-    let goals: [(&str, &str, &Trace, Host, &[(f64, f64)]); 6] = [
+    let goals: [Case; 6] = [
         (
             "psim_calls_6p7",
             "calls",
