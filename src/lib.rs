@@ -32,8 +32,8 @@
 //!
 //! # Import rules
 //!
-//! `vocab` ← {`chain`, `clock`, `blocking`} ← {`store`, `hypervisor`, `images`} ← {`engines`, `personas`} ← `runs` ← `reconcile` ← `web` ←
-//! `vocab` ← {`chain`, `clock`, `blocking`} ← {`store`, `hypervisor`, `images`} ← `engines` ← `runs` ← {`reconcile`, `netboot`} ← `web` ←
+//! `vocab` ← {`chain`, `clock`, `blocking`, `learn`} ← {`store`, `hypervisor`, `images`} ← {`engines`, `personas`} ←
+//! `pool` ← `runs` ← {`reconcile`, `netboot`} ← `web` ←
 //! `daemon`; `api` ← {`web`, `cli`}. An arrow means "is imported by"; nothing imports against it.
 //! `tests/layers.rs` holds this. One writer per row kind: `runs::drive` writes runs, attempts,
 //! machines and their journal; everyone else asks it.
@@ -44,7 +44,9 @@
 //! |---|---|
 //! | stage kind | [`vocab::stage::StageKind`] |
 //! | engine | [`engines`]: a file with the same functions, a variant of [`vocab::machine::EngineKind`] |
-//! | predictor of sizes and durations | [`runs::pinned::stage_plan`] |
+//! | predictor of sizes and durations | [`learn::resources`]; used from [`runs::pinned::stage_plan`] |
+//! | forecasting method | [`learn::forecast::Forecaster`], then [`learn::forecast::select::roster`] |
+//! | rule of pool sizes | [`learn::psim::policies`] to compare it, [`learn::sizing`] to use it |
 //! | failure kind | [`vocab::failure::FailureKind`]; retry policies name its word |
 //! | action of a run | [`runs::plan::Action`], its file in [`runs::act`] |
 //! | transform language | [`chain::transform`], [`chain::model::Transform`] |
@@ -70,6 +72,7 @@ pub mod hypervisor;
 pub mod images;
 pub mod netboot;
 pub mod personas;
+pub mod learn;
 pub mod pool;
 pub mod reconcile;
 pub mod runs;
