@@ -5,19 +5,28 @@
 //! ever added. Times are RFC 3339 with microseconds, UTC; digests are whole; durations carry their
 //! unit in their name.
 
+pub mod boot;
 pub mod chains;
+pub mod claims;
 pub mod client;
 pub mod devices;
 pub mod host;
+pub mod pool;
+pub mod personas;
 pub mod problem;
 pub mod runs;
 pub mod time;
 
 pub use chains::{AppliedChainView, ApplyChain, ChainSummary, ChainView};
+pub use claims::{AchievedView, ClaimView, ExecOrder, ExecView, TakeClaim, TakenView};
 pub use client::{Client, ClientError};
 pub use devices::{DeviceView, PutDevice};
 pub use host::{
     CapacityView, HostView, ImageView, ReconcileView, StatusView, StuckRun, VersionView,
+};
+pub use pool::{
+    BuildTemplate, PhaseView, PoolBrief, PoolDetail, PoolStatusView, PoolView, SetPool, ShellView,
+    TargetView, TemplateDetail, TemplateView, WhichClass,
 };
 pub use problem::{Problem, ProblemFault};
 pub use runs::{

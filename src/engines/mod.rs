@@ -1,6 +1,8 @@
-//! Engines: the ways of obtaining a VM. Each is a file with the same functions in the same order.
+//! Engines: the ways of obtaining a VM.
 //!
-//! To add one: a variant of [`EngineKind`], a file here, and its arm in [`disk_order`].
+//! [`resume`] and [`fork`] take a shell of the pool, [`clone`] and [`copy`] boot a machine of their
+//! own. To add one: a variant of [`EngineKind`], a file here, and its arm in [`disk_order`] or in the
+//! pool's claim.
 
 use std::path::PathBuf;
 
@@ -11,12 +13,20 @@ use crate::vocab::machine::{EngineKind, Size};
 pub mod clone;
 pub mod copy;
 
-/// The disk from which the engine's machines boot.
+/// The disk from which a machine that boots on its own is booted. Shells have theirs from the pool;
+/// where there is none, a linked clone takes their place.
 pub fn disk_order(engine: EngineKind, image: &Image, size: Size, path: PathBuf) -> DiskOrder {
     match engine {
-        EngineKind::Clone => clone::disk_order(image, size, path),
+        EngineKind::Resume | EngineKind::Fork | EngineKind::Clone => {
+            clone::disk_order(image, size, path)
+        }
         EngineKind::Copy => copy::disk_order(image, size, path),
     }
+}
+
+/// Whether the pool is asked first. Where it has nothing, a linked clone serves.
+pub fn is_from_pool(engine: EngineKind) -> bool {
+    matches!(engine, EngineKind::Resume | EngineKind::Fork)
 }
 
 /// Chooses an engine and says why.
@@ -24,8 +34,9 @@ pub fn choose(wanted: Option<EngineKind>) -> (EngineKind, String) {
     match wanted {
         Some(engine) => (engine, format!("{engine} was asked for")),
         None => (
-            EngineKind::Clone,
-            "linked clone: a disk in milliseconds, no copy of the base".to_owned(),
+            EngineKind::Resume,
+            "the best that the pool has: a waiting shell, else a fork, else a linked clone"
+                .to_owned(),
         ),
     }
 }

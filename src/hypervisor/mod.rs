@@ -9,6 +9,7 @@
 //! call has a deadline and a size cap. Typed guest commands are in [`guest`], over the one raw
 //! carrier [`Hypervisor::agent`], so that they work wherever libvirt reaches.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use tokio::sync::broadcast;
 
 use crate::vocab::MachineId;
 use crate::vocab::machine::{Accelerator, Size, Tag};
+use crate::vocab::pool::Seal;
 
 pub mod guest;
 pub mod libvirt;
@@ -60,6 +62,51 @@ pub trait Hypervisor: Send + Sync + 'static {
     /// Detaches and returns when the guest has let go. Not attached, or no machine, is a success.
     async fn detach_disk(&self, id: MachineId, disk: &AttachedDisk) -> Result<(), HvError>;
 
+    /// Adds a network card to a running or paused machine. One with this MAC address that is there
+    /// already is a success.
+    async fn attach_nic(&self, id: MachineId, nic: &Nic) -> Result<(), HvError>;
+
+    /// Stops the guest's instructions; its memory stays. Paused already is a success.
+    async fn pause(&self, id: MachineId) -> Result<(), HvError>;
+
+    /// Lets the guest go on. Running already is a success; a fork that nothing was loaded into is
+    /// [`HvError::Refused`].
+    async fn resume(&self, id: MachineId) -> Result<(), HvError>;
+
+    /// Gives a machine its share of the host, paused or running. Memory only grows, and what the
+    /// guest makes of it, it says itself; to ask for what was given is a success.
+    async fn resize(&self, id: MachineId, share: Share) -> Result<(), HvError>;
+
+    /// Pauses a machine that was started with [`Start::Template`] and writes its device state to
+    /// `files.state`. Its memory and disk are complete when it was destroyed after this.
+    async fn capture(&self, id: MachineId, files: &TemplateFiles) -> Result<(), HvError>;
+
+    /// Loads a template's device state into a machine that was started with [`Start::Fork`]. It is
+    /// paused after, at the point at which the template was captured. Loaded already is a success.
+    async fn load_fork(&self, id: MachineId, files: &TemplateFiles) -> Result<(), HvError>;
+
+    /// Makes a template's files read-only for everybody, whoever owned them, and durable. Sealed
+    /// already is a success.
+    async fn seal_template(&self, files: &TemplateFiles) -> Result<Seal, HvError>;
+
+    /// What the files are like now: sizes and stamps, which takes a moment, or digests as well, which
+    /// reads them. [`HvError::Refused`] names a file that is missing or that is not read-only.
+    async fn inspect_template(
+        &self,
+        files: &TemplateFiles,
+        thorough: bool,
+    ) -> Result<Seal, HvError>;
+
+    /// Removes a template's files and their folder. Absent ones are a success.
+    async fn remove_template(&self, files: &TemplateFiles) -> Result<(), HvError>;
+
+    /// The folders of all templates. Complete, or an error.
+    async fn templates(&self) -> Result<Vec<PathBuf>, HvError>;
+
+    /// Memory of the processes of machines, from the host's side: proportional set size, so that the
+    /// sum over machines that share pages is what they take. Machines that are gone are left out.
+    async fn memory_of(&self, ids: &[MachineId]) -> Result<BTreeMap<MachineId, MemoryUse>, HvError>;
+
     /// One guest agent command and its reply, both JSON as in QEMU's guest agent protocol; the
     /// reply is the text of the object with `return` (errors become [`HvError::Agent`]), at most
     /// [`AGENT_REPLY_CAP`] bytes.
@@ -69,6 +116,15 @@ pub trait Hypervisor: Send + Sync + 'static {
         command: &str,
         deadline: Duration,
     ) -> Result<String, HvError>;
+
+    /// Waits until the guest has rung its bell (a port named [`BELL`], to which it writes a byte when
+    /// something is worth a look) since `heard`, and at most so long. Returns how much was heard by
+    /// then. A hint only, and the guest's word: it may ring for nothing, or never.
+    async fn wait_for_bell(&self, id: MachineId, heard: u64, at_most: Duration) -> u64 {
+        let _ = id;
+        tokio::time::sleep(at_most).await;
+        heard
+    }
 
     /// Use since the machine started, from the host's side, not from the guest's word.
     async fn usage(&self, id: MachineId) -> Result<MachineUsage, HvError>;
@@ -81,6 +137,9 @@ pub trait Hypervisor: Send + Sync + 'static {
     fn events(&self) -> broadcast::Receiver<MachineEvent>;
 }
 
+/// Name of the virtio-serial port that serves as a guest's bell.
+pub const BELL: &str = "dev.greenroom.bell";
+
 /// The largest agent reply that is accepted: 4 MiB (libvirt's own cap is 10 MiB).
 pub const AGENT_REPLY_CAP: usize = 4 << 20;
 
@@ -92,6 +151,9 @@ pub const AGENT_CHUNK: usize = 48 << 10;
 pub struct HostFacts {
     /// Such as `libvirt 11.3.0, QEMU 10.0.2`, or `simulated`.
     pub version: String,
+    /// What machines are made of here besides their size: changes with the devices and the CPU that
+    /// guests see, so that a captured machine fits another only where it is equal.
+    pub devices: String,
     pub host_name: String,
     pub cpus: u32,
     pub memory_mib: u64,
@@ -159,6 +221,64 @@ pub struct MachineSpec {
     pub root_disk: PathBuf,
     /// libvirt network to join, with a MAC address of ours.
     pub nic: Option<Nic>,
+    pub start: Start,
+    /// Memory that can be added while the machine exists, MiB; 0 for none. A fork has what its
+    /// template has.
+    pub growth_mib: u64,
+}
+
+/// How a machine comes to life.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "start", rename_all = "snake_case")]
+pub enum Start {
+    /// Boots its kernel.
+    Boot,
+    /// Boots its kernel, with its memory in the template's file, so that it can be captured. The
+    /// root disk is the template's.
+    Template { files: TemplateFiles },
+    /// Goes on from a template: paused, and empty until [`Hypervisor::load_fork`]. All that it writes
+    /// to memory is its own. The root disk is an overlay on the template's.
+    Fork { files: TemplateFiles },
+}
+
+/// A template's files, in a folder of their own below [`Hypervisor`]'s folder for templates.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TemplateFiles {
+    pub folder: PathBuf,
+}
+
+impl TemplateFiles {
+    /// The guest's memory, as large as the guest's.
+    pub fn memory(&self) -> PathBuf {
+        self.folder.join("memory")
+    }
+
+    /// QEMU's migration stream without memory.
+    pub fn state(&self) -> PathBuf {
+        self.folder.join("state")
+    }
+
+    /// qcow2 on the image's base disk.
+    pub fn disk(&self) -> PathBuf {
+        self.folder.join("disk.qcow2")
+    }
+}
+
+/// A machine's share of its host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Share {
+    /// Processor time, percent of one host CPU; none means no limit.
+    pub cpu_percent: Option<u32>,
+    /// Memory beyond what the machine was made with, MiB; rounded up to what the host can add.
+    pub added_memory_mib: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct MemoryUse {
+    /// Proportional set size, MiB.
+    pub pss_mib: f64,
+    /// Pages that nobody else has, MiB.
+    pub private_mib: f64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

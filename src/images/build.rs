@@ -189,7 +189,7 @@ fn describe(
     let settings = &recipe.settings;
     let digest = Digest::of_document(&serde_json::json!({
         "parts": parts.iter().map(|(file, digest, _)| (*file, digest.to_string())).collect::<Vec<_>>(),
-        "cmdline": settings.cmdline, "disk_mib": settings.disk_mib, "min_memory_mib": settings.min_memory_mib,
+        "cmdline": settings.cmdline, "disk_mib": settings.disk_mib, "min_memory_mib": settings.min_memory_mib, "warm_up": settings.warm_up,
     }));
     let home: PathBuf = images
         .folder()
@@ -211,6 +211,7 @@ fn describe(
         os: settings.os.clone(),
         cmdline: settings.cmdline.clone(),
         min_memory_mib: settings.min_memory_mib,
+        warm_up: settings.warm_up.clone(),
         disk_mib: settings.disk_mib,
         kernel: part(0),
         initrd: part(1),

@@ -33,6 +33,9 @@ pub struct Settings {
     /// `initramfs` or `disk`: where the root file system is.
     pub root: String,
     pub min_memory_mib: u64,
+    /// Commands that a shell of this image runs before it waits for use.
+    #[serde(default)]
+    pub warm_up: Vec<Vec<String>>,
     /// Virtual size of the base disk.
     pub disk_mib: u64,
     pub agent: String,

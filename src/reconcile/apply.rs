@@ -25,6 +25,12 @@ pub async fn apply(
                 Err(error) => Err(HvError::Host(error.to_string())),
             }
         }
+        Action::TellPool { machine, why } => {
+            if let Some(pool) = &services.pool {
+                pool.tell_lost(*machine, why).await;
+            }
+            Ok(())
+        }
         Action::TellLost { run, machine, why } => {
             dispatch.tell_lost(*run, *machine, why).await;
             Ok(())

@@ -7,6 +7,7 @@ use crate::hypervisor::SeenMachine;
 use crate::runs::services::Services;
 use crate::store::runs;
 use crate::vocab::machine::Machine;
+use crate::vocab::pool::{ShellState, TemplateState};
 use crate::vocab::{Deployment, MachineId, RunId};
 
 /// Everything there is, at about one time.
@@ -18,6 +19,9 @@ pub struct Seen {
     /// What the database has that is not gone. Read *after* the host was listed, so that a machine
     /// made in between has its row.
     pub rows: BTreeMap<MachineId, Machine>,
+    /// Machines of the pool that are to be there: shells, and templates that are being made. Read
+    /// after the host was listed, too.
+    pub pooled: BTreeMap<MachineId, Pooled>,
     /// Files in the folder of disks.
     pub disks: Vec<PathBuf>,
     /// Runs that may have a handoff disk.
@@ -48,11 +52,46 @@ pub async fn observe(services: &Services) -> anyhow::Result<Seen> {
         machines,
         rows: rows
             .into_iter()
-            .map(|machine| (machine.id, machine))
+            .map(|machine| (machine.domain(), machine))
             .collect(),
+        pooled: pooled(services).await?,
         disks,
         runs_with_disks: with_disks.into_iter().collect(),
     })
+}
+
+/// A machine of the pool, as far as the comparison goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pooled {
+    pub name: String,
+    /// It must be on the host: it is not being made or removed at the moment.
+    pub settled: bool,
+}
+
+async fn pooled(services: &Services) -> anyhow::Result<BTreeMap<MachineId, Pooled>> {
+    let Some(pool) = &services.pool else {
+        return Ok(BTreeMap::new());
+    };
+    let shells = pool.shells().await?.into_iter().map(|shell| {
+        let settled = matches!(shell.state, ShellState::Ready | ShellState::Claimed);
+        let pooled = Pooled {
+            name: shell.name,
+            settled,
+        };
+        (shell.id, pooled)
+    });
+    let templates = pool.templates(false).await?.into_iter();
+    let building = templates
+        .filter(|template| template.state == TemplateState::Building)
+        .map(|template| {
+            let name = format!("template of {}", template.class);
+            let pooled = Pooled {
+                name,
+                settled: false,
+            };
+            (template.id, pooled)
+        });
+    Ok(shells.chain(building).collect())
 }
 
 /// Which machine a disk belongs to, by its name: `machine-<uuid>.…`.
@@ -74,7 +113,8 @@ pub async fn is_owned(services: &Services, path: &std::path::Path) -> anyhow::Re
         (Some(id), _) => runs::machine_alive(&mut connection)
             .await?
             .iter()
-            .any(|machine| machine.id == id),
+            .any(|machine| machine.domain() == id)
+            || pooled(services).await?.contains_key(&id),
         (None, Some(run)) => !runs::run_with_disks(&mut connection, &[run])
             .await?
             .is_empty(),

@@ -23,6 +23,8 @@ pub enum Action {
         machine: MachineId,
         why: String,
     },
+    /// A shell of the pool is not there.
+    TellPool { machine: MachineId, why: String },
 }
 
 impl fmt::Display for Action {
@@ -30,6 +32,9 @@ impl fmt::Display for Action {
         match self {
             Self::DestroyOrphan { name, machine } => write!(f, "destroy orphan {name} ({machine})"),
             Self::RemoveOrphan { path } => write!(f, "remove orphan {}", path.display()),
+            Self::TellPool { machine, why } => {
+                write!(f, "tell the pool that machine {machine} is lost: {why}")
+            }
             Self::TellLost { run, machine, why } => {
                 write!(f, "tell run {run} that machine {machine} is lost: {why}")
             }
@@ -72,7 +77,7 @@ pub fn compare(seen: &Seen, before: Suspects) -> (Vec<Action>, Suspects) {
     let mut now = Suspects::default();
 
     for machine in seen.machines.iter().filter(|machine| seen.is_ours(machine)) {
-        if seen.rows.contains_key(&machine.id) {
+        if seen.rows.contains_key(&machine.id) || seen.pooled.contains_key(&machine.id) {
             continue;
         }
         if before.orphans.contains(&machine.id) {
@@ -88,7 +93,9 @@ pub fn compare(seen: &Seen, before: Suspects) -> (Vec<Action>, Suspects) {
         let owned = match (machine_of(path), run_of(path)) {
             // An orphan machine's disk goes after the machine.
             (Some(id), _) => {
-                seen.rows.contains_key(&id) || seen.machines.iter().any(|machine| machine.id == id)
+                seen.rows.contains_key(&id)
+                    || seen.pooled.contains_key(&id)
+                    || seen.machines.iter().any(|machine| machine.id == id)
             }
             (None, Some(run)) => seen.runs_with_disks.contains(&run),
             // Not named as ours are: somebody put it there, and it is theirs.
@@ -108,19 +115,37 @@ pub fn compare(seen: &Seen, before: Suspects) -> (Vec<Action>, Suspects) {
         .values()
         .filter(|row| matches!(row.state, MachineState::Up | MachineState::Kept { .. }))
     {
-        let why = match seen.machines.iter().find(|machine| machine.id == row.id) {
-            Some(machine) if machine.power != Power::Off => continue,
-            Some(_) => format!("machine {} stopped or crashed", row.name),
-            None => format!("machine {} is not on the host any more", row.name),
+        let Some(why) = why_lost(seen, row.domain(), &row.name) else {
+            continue;
         };
-        if before.missing.contains(&row.id) {
+        if before.missing.contains(&row.id)
+            && let Some(run) = row.tag.run()
+        {
             actions.push(Action::TellLost {
-                run: row.tag.run,
+                run,
                 machine: row.id,
                 why,
             });
         }
         now.missing.insert(row.id);
     }
+    for (id, pooled) in seen.pooled.iter().filter(|(_, pooled)| pooled.settled) {
+        let Some(why) = why_lost(seen, *id, &pooled.name) else {
+            continue;
+        };
+        if before.missing.contains(id) {
+            actions.push(Action::TellPool { machine: *id, why });
+        }
+        now.missing.insert(*id);
+    }
     (actions, now)
+}
+
+/// None while it is there.
+fn why_lost(seen: &Seen, id: MachineId, name: &str) -> Option<String> {
+    match seen.machines.iter().find(|machine| machine.id == id) {
+        Some(machine) if machine.power != Power::Off => None,
+        Some(_) => Some(format!("machine {name} stopped or crashed")),
+        None => Some(format!("machine {name} is not on the host any more")),
+    }
 }

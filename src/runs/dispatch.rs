@@ -2,7 +2,7 @@
 //!
 //! Clients take turns: the client with the fewest active runs goes next, then the one that has
 //! waited longest. At most `max_active` runs are active at once; machines are further bounded by
-//! [`super::capacity`].
+//! [`crate::capacity`].
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;

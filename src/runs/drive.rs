@@ -14,11 +14,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::act::{self, Order};
-use super::capacity::Urgency;
-use super::fault::Window;
 use super::plan::{self, Action, Outcome, Request};
 use super::services::{Live, Services};
 use super::view::View;
+use crate::capacity::Urgency;
+use crate::fault::Window;
 use crate::store::{StoreError, events, journal, runs, times};
 use crate::vocab::machine::MachineState;
 use crate::vocab::run::{Progress, Purpose};
@@ -429,7 +429,7 @@ impl Change {
             runs::attempt_put(connection, i, &self.view.attempts[i]).await?;
         }
         for i in self.machines {
-            runs::machine_put(connection, i, &self.view.machines[i]).await?;
+            runs::machine_put(connection, run.id, i, &self.view.machines[i]).await?;
         }
         for (action, outcome) in self.results {
             journal::result_write(

@@ -13,11 +13,9 @@
 //! actions again.
 
 pub mod act;
-pub mod capacity;
 pub mod dispatch;
 pub mod drive;
 pub mod explain;
-pub mod fault;
 pub mod pinned;
 pub mod plan;
 pub mod services;

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use tokio::sync::broadcast;
 
-use super::capacity::Capacity;
-use super::fault::Faults;
+use crate::capacity::Capacity;
+use crate::fault::Faults;
 use crate::clock::Clock;
 use crate::hypervisor::Hypervisor;
+use crate::pool::Pool;
 use crate::store::Store;
 use crate::store::artefacts::Artefacts;
 use crate::store::events::Event;
@@ -26,6 +27,8 @@ pub struct Services {
     pub hypervisor: Arc<dyn Hypervisor>,
     pub clock: Arc<dyn Clock>,
     pub capacity: Arc<Capacity>,
+    /// Machines that wait before they are asked for; none where the pool is switched off.
+    pub pool: Option<Arc<Pool>>,
     pub settings: Arc<RunSettings>,
     pub deployment: Deployment,
     /// What happens, as it happens, for whoever watches. Slow watchers lose items and re-read.

@@ -21,12 +21,15 @@ use sqlx::{ConnectOptions, Connection};
 use tokio::sync::{mpsc, oneshot};
 
 pub mod artefacts;
+pub mod boot;
 pub mod chains;
 pub mod devices;
 pub mod events;
 pub mod journal;
 pub mod logs;
 pub mod meta;
+pub mod pool;
+pub mod personas;
 pub mod runs;
 pub mod times;
 

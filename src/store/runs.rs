@@ -228,6 +228,7 @@ pub async fn attempt_list(
 
 pub async fn machine_put(
     connection: &mut SqliteConnection,
+    run: RunId,
     position: usize,
     machine: &Machine,
 ) -> Result<(), StoreError> {
@@ -237,7 +238,7 @@ pub async fn machine_put(
          ON CONFLICT (id) DO UPDATE SET state = excluded.state, body = excluded.body, gone_at = excluded.gone_at",
     )
     .bind(machine.id.to_string())
-    .bind(machine.tag.run.0)
+    .bind(run.0)
     .bind(&machine.name)
     .bind(machine.tag.generation)
     .bind(machine.state.word())

@@ -19,6 +19,10 @@ pub struct Image {
     pub cmdline: String,
     /// Below this the guest does not boot.
     pub min_memory_mib: u64,
+    /// Commands (argument vectors) that a shell of this image runs before it waits for use, so that
+    /// the tools its stages use answer at once.
+    #[serde(default)]
+    pub warm_up: Vec<Vec<String>>,
     /// Virtual size of the base disk.
     pub disk_mib: u64,
     pub kernel: ImagePart,

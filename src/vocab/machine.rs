@@ -10,18 +10,55 @@ use super::{Deployment, MachineId, RunId, Timestamp};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tag {
     pub deployment: Deployment,
-    pub run: RunId,
-    pub stage: String,
-    /// Counts the machines made for this stage of this run, from 1.
+    #[serde(flatten)]
+    pub owner: Owner,
+    /// Counts the machines made for the owner, from 1.
     pub serial: u32,
-    /// The run's generation when the machine was made; a later generation disowns it.
+    /// The owner's generation when the machine was made; a later generation disowns it.
     pub generation: i64,
+}
+
+/// Whose a machine is. What a shell serves after it was claimed stands in the database, not here: a
+/// domain's tag never changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Owner {
+    Stage {
+        run: RunId,
+        stage: String,
+    },
+    /// A shell of the pool, made from a template of this image.
+    Shell { shell: String },
+    /// The machine from which a template of this image is captured.
+    Template { template: String },
+}
+
+impl Tag {
+    /// The run that the machine was made for; none for what belongs to the pool.
+    pub fn run(&self) -> Option<RunId> {
+        match &self.owner {
+            Owner::Stage { run, .. } => Some(*run),
+            Owner::Shell { .. } | Owner::Template { .. } => None,
+        }
+    }
+
+    /// The stage that the machine was made for.
+    pub fn stage(&self) -> Option<&str> {
+        match &self.owner {
+            Owner::Stage { stage, .. } => Some(stage),
+            Owner::Shell { .. } | Owner::Template { .. } => None,
+        }
+    }
 }
 
 /// How a VM is obtained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EngineKind {
+    /// A shell that was forked, warmed and paused ahead of need, and goes on.
+    Resume,
+    /// A fork of a template, made on demand.
+    Fork,
     /// Linked qcow2 overlay on the base image, cold boot.
     Clone,
     /// Full copy of the base image, cold boot. Survives the loss of the base.
@@ -29,10 +66,12 @@ pub enum EngineKind {
 }
 
 impl EngineKind {
-    pub const ALL: [EngineKind; 2] = [Self::Clone, Self::Copy];
+    pub const ALL: [EngineKind; 4] = [Self::Resume, Self::Fork, Self::Clone, Self::Copy];
 
     pub fn word(self) -> &'static str {
         match self {
+            Self::Resume => "resume",
+            Self::Fork => "fork",
             Self::Clone => "clone",
             Self::Copy => "copy",
         }
@@ -111,13 +150,19 @@ pub struct MachinePhases {
     /// Waiting for room on the host.
     #[serde(default)]
     pub admit_ms: f64,
+    /// Finding and taking a shell of the pool, its row written.
+    #[serde(default)]
+    pub claim_ms: f64,
+    /// Giving a shell its size, and seeing in the guest that it arrived.
+    #[serde(default)]
+    pub resize_ms: f64,
     /// Making the overlay or copy.
     #[serde(default)]
     pub disk_ms: f64,
     /// libvirt's create call.
     #[serde(default)]
     pub define_ms: f64,
-    /// From the create call's return until the guest agent answered.
+    /// From the create call's return, or the resume, until the guest agent answered.
     #[serde(default)]
     pub boot_ms: f64,
     /// Destroying the domain and removing its files.
@@ -128,6 +173,10 @@ pub struct MachinePhases {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Machine {
     pub id: MachineId,
+    /// The pool's shell that serves as this machine; none while there is none, and for a machine that
+    /// was made for its stage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shell: Option<MachineId>,
     /// Readable in `virsh list`: `gr-<run>-<stage>-<serial>-<deployment>`. libvirt wants names that are
     /// unique on the host, and each installation on it has a run 1.
     pub name: String,
@@ -143,4 +192,11 @@ pub struct Machine {
     pub made_at: Timestamp,
     pub up_at: Option<Timestamp>,
     pub gone_at: Option<Timestamp>,
+}
+
+impl Machine {
+    /// The libvirt domain in which the work runs.
+    pub fn domain(&self) -> MachineId {
+        self.shell.unwrap_or(self.id)
+    }
 }

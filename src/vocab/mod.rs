@@ -3,6 +3,7 @@
 //! Everything else imports from here and nothing here imports from anywhere else. A definition (a
 //! chain, a device) is not an execution (a run, an attempt, a machine).
 
+pub mod boot;
 pub mod device;
 pub mod digest;
 pub mod envelope;
@@ -10,6 +11,8 @@ pub mod failure;
 pub mod ids;
 pub mod image;
 pub mod machine;
+pub mod persona;
+pub mod pool;
 pub mod run;
 pub mod stage;
 pub mod time;

@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State;
 
 use super::refusal::Refusal;
-use super::{App, Shared, present};
+use super::{App, Shared, pool, present};
 use crate::api::{ImageView, StatusView, StuckRun, VersionView};
 use crate::runs::explain::explain;
 use crate::runs::view::View;
@@ -70,6 +70,7 @@ pub async fn status(State(app): Shared) -> Result<Json<StatusView>, Refusal> {
         host,
         host_error,
         reconcile: present::reconcile(app.state.reconciler.status()),
+        pool: pool::brief(&app).await,
         stuck: stuck(&app, held.into_iter().map(|run| run.id)).await?,
     }))
 }

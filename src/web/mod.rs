@@ -11,17 +11,22 @@ use std::time::Duration;
 use anyhow::Context;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{MAX_BODY_BYTES, PREFIX};
 use crate::images::Images;
+use crate::pool::Pool;
+use crate::netboot::desk::Desk;
 use crate::reconcile::Reconciler;
 use crate::runs::dispatch::Dispatch;
 use crate::runs::services::Services;
 use crate::vocab::Timestamp;
 
+mod boot;
 mod chains;
+mod claims;
+mod class;
 mod devices;
 mod extract;
 mod guard;
@@ -29,24 +34,35 @@ mod host;
 mod listen;
 mod logs;
 mod output;
+mod pool;
+mod personas;
 mod present;
 mod refusal;
+mod rooms;
 mod runs;
 mod stream;
+mod templates;
 mod watch;
+
+use rooms::Rooms;
 
 /// What the routes need.
 #[derive(Clone)]
 pub struct State {
     pub services: Services,
     pub dispatch: Arc<Dispatch>,
+    pub pool: Arc<Pool>,
     pub images: Images,
     pub reconciler: Arc<Reconciler>,
+    /// None: this daemon answers no devices.
+    pub netboot: Option<Arc<Desk>>,
 }
 
 /// The state, and what belongs to this server alone.
 pub(crate) struct App {
     pub state: State,
+    /// Of machines that were claimed through this server.
+    pub rooms: Arc<Rooms>,
     /// Ends open streams, which would otherwise keep the server from stopping.
     pub stopping: CancellationToken,
     pub started_at: Timestamp,
@@ -68,7 +84,11 @@ pub async fn serve(
     let claim = listen::claim(socket, group).context("the API's socket cannot be opened")?;
     let (listener, _held) = claim.into_parts();
     tracing::info!(socket = %socket.display(), "the API listens");
+    let rooms = Arc::new(Rooms::new(state.services.capacity.clone()));
+    rooms.adopt(&state.pool.claims().await?);
+    tokio::spawn(rooms.clone().watch(state.pool.clone(), stopping.clone()));
     let app = Arc::new(App {
+        rooms,
         started_at: state.services.now(),
         state,
         stopping: stopping.clone(),
@@ -97,6 +117,20 @@ fn router(app: Arc<App>) -> Router {
         .route("/chains/{name}", get(chains::show))
         .route("/devices", get(devices::list).post(devices::put))
         .route("/devices/{name}", get(devices::show))
+        .route("/pools", get(pool::list).put(pool::set))
+        .route("/pools/{class}", get(pool::show))
+        .route("/pool/status", get(pool::status))
+        .route("/templates", get(templates::list).post(templates::build))
+        .route("/templates/{id}", get(templates::show))
+        .route("/templates/{id}/verify", post(templates::verify))
+        .route("/templates/{id}/retire", post(templates::retire))
+        .route("/claims", get(claims::list).post(claims::take))
+        .route("/claims/{key}", delete(claims::release))
+        .route("/devices/{name}/boot", get(boot::show).post(boot::change))
+        .route("/boot/devices", get(boot::list))
+        .route("/boot/events", get(boot::events))
+        .route("/boot/explain/{mac}", post(boot::explain))
+        .merge(personas::routes())
         .route("/runs", get(runs::list).post(runs::start))
         .route("/runs/{id}", get(runs::show))
         .route("/runs/{id}/output", get(output::output))

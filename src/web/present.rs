@@ -7,7 +7,7 @@ use crate::api::{
 };
 use crate::hypervisor::HostFacts;
 use crate::reconcile;
-use crate::runs::capacity::CapacityStatus;
+use crate::capacity::CapacityStatus;
 use crate::runs::explain::{Explanation, StageStatus};
 use crate::runs::pinned::Plan;
 use crate::runs::submit::Prepared;
@@ -170,9 +170,9 @@ pub fn attempt(attempt: &Attempt) -> AttemptView {
 
 pub fn machine(machine: &Machine) -> MachineView {
     MachineView {
-        uuid: machine.id.to_string(),
+        uuid: machine.domain().to_string(),
         name: machine.name.clone(),
-        stage: machine.tag.stage.clone(),
+        stage: machine.tag.stage().unwrap_or_default().to_owned(),
         state: machine.state.word().into(),
         kept_until: match machine.state {
             MachineState::Kept { until } => Some(time(until)),
@@ -236,5 +236,6 @@ pub fn planned_run(prepared: &Prepared) -> PlannedRun {
         chain_version: prepared.chain_version,
         chain_reason: prepared.chain_reason.clone(),
         stages: planned_stages(&prepared.plan),
+        persona: prepared.plan.persona.as_ref().map(super::personas::of_run),
     }
 }

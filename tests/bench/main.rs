@@ -8,8 +8,16 @@
 mod support;
 
 mod chain5;
+mod fork;
 mod idle;
+#[path = "../libvirt/raw.rs"]
+mod raw;
+mod learn;
+#[path = "../support/personas.rs"]
+mod personas;
 mod simulated;
+#[path = "../support/traces.rs"]
+mod traces;
 
 use serde::Serialize;
 
@@ -41,6 +49,12 @@ pub fn median(mut values: Vec<f64>) -> f64 {
     greenroom::runs::pinned::quantile(&values, 0.5)
 }
 
+/// The value below which the share `q` of some measurements lies.
+pub fn percentile(mut values: Vec<f64>, q: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    greenroom::runs::pinned::quantile(&values, q)
+}
+
 /// A group of figures that are measured together.
 struct Group {
     name: &'static str,
@@ -60,9 +74,24 @@ const GROUPS: &[Group] = &[
         run: chain5::measure,
     },
     Group {
+        name: "fork",
+        about: "forks and hot claims, beside QEMU alone and cold boots",
+        run: fork::measure,
+    },
+    Group {
+        name: "alive",
+        about: "how many hot shells are alive at once, and what each more costs",
+        run: fork::measure_alive,
+    },
+    Group {
         name: "idle",
         about: "an idle daemon",
         run: idle::measure,
+    },
+    Group {
+        name: "learn",
+        about: "forecasts, pool sizes, resources and personas on recorded traces",
+        run: learn::measure,
     },
 ];
 

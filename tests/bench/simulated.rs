@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use greenroom::runs::fault::Faults;
+use greenroom::fault::Faults;
 use greenroom::vocab::run::RunState;
 
 use crate::support::house::House;

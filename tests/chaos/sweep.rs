@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use greenroom::api::StartRun;
-use greenroom::runs::fault::Window;
+use greenroom::fault::Window;
 use greenroom::runs::plan::Action;
 use tokio::task::JoinSet;
 

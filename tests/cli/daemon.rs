@@ -11,19 +11,25 @@ use crate::command::{Said, command, greenroom, greenroom_fed};
 use crate::images::{GOOD, recipe};
 
 /// Ends with the test, however that ends.
-struct Daemon {
+pub struct Daemon {
     child: Child,
 }
 
 impl Daemon {
     /// Starts one and returns when it answers.
-    fn start(folder: &Path) -> Self {
+    pub fn start(folder: &Path) -> Self {
+        Self::start_with(folder, &[])
+    }
+
+    /// With further options.
+    pub fn start_with(folder: &Path, options: &[&str]) -> Self {
+        let arguments = [&["serve", "--hypervisor", "simulated"], options].concat();
         let log = std::fs::File::options()
             .create(true)
             .append(true)
             .open(folder.join("serve.log"))
             .unwrap();
-        let child = command(folder, &["serve", "--hypervisor", "simulated"])
+        let child = command(folder, &arguments)
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
@@ -41,7 +47,7 @@ impl Daemon {
     }
 
     /// Asks it to stop and returns how long that took.
-    fn stop(mut self) -> Duration {
+    pub fn stop(mut self) -> Duration {
         let began = Instant::now();
         kill(
             Pid::from_raw(self.child.id().cast_signed()),
@@ -81,7 +87,7 @@ stages:
 ";
 
 /// A folder with an image, a chain of two stages and a daemon.
-fn stage_set(second: &str) -> (tempfile::TempDir, Daemon) {
+pub fn stage_set(second: &str) -> (tempfile::TempDir, Daemon) {
     let folder = tempfile::tempdir().unwrap();
     recipe(folder.path(), "fake", GOOD);
     greenroom(folder.path(), &["image", "build", "fake"]).exits(0);

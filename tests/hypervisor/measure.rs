@@ -2,6 +2,7 @@
 //!
 //! `vagrant/lab test --test hypervisor -- --ignored --nocapture what_jobs_cost`
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,9 +12,10 @@ use async_trait::async_trait;
 use greenroom::hypervisor::guest::{Guest, Job, LogOffsets};
 use greenroom::hypervisor::{
     AttachedDisk, DiskOrder, HostFacts, HvError, Hypervisor, MachineEvent, MachineSpec,
-    MachineUsage, SeenMachine,
+    MachineUsage, MemoryUse, Nic, SeenMachine, Share, TemplateFiles,
 };
 use greenroom::vocab::MachineId;
+use greenroom::vocab::pool::Seal;
 use tokio::sync::broadcast;
 
 use crate::fixture::{command, script};
@@ -168,6 +170,42 @@ impl Hypervisor for Counting {
     }
     async fn machine(&self, id: MachineId) -> Result<Option<SeenMachine>, HvError> {
         self.inner.machine(id).await
+    }
+    async fn wait_for_bell(&self, id: MachineId, heard: u64, at_most: Duration) -> u64 {
+        self.inner.wait_for_bell(id, heard, at_most).await
+    }
+    async fn attach_nic(&self, id: MachineId, nic: &Nic) -> Result<(), HvError> {
+        self.inner.attach_nic(id, nic).await
+    }
+    async fn pause(&self, id: MachineId) -> Result<(), HvError> {
+        self.inner.pause(id).await
+    }
+    async fn resume(&self, id: MachineId) -> Result<(), HvError> {
+        self.inner.resume(id).await
+    }
+    async fn resize(&self, id: MachineId, share: Share) -> Result<(), HvError> {
+        self.inner.resize(id, share).await
+    }
+    async fn capture(&self, id: MachineId, files: &TemplateFiles) -> Result<(), HvError> {
+        self.inner.capture(id, files).await
+    }
+    async fn load_fork(&self, id: MachineId, files: &TemplateFiles) -> Result<(), HvError> {
+        self.inner.load_fork(id, files).await
+    }
+    async fn seal_template(&self, files: &TemplateFiles) -> Result<Seal, HvError> {
+        self.inner.seal_template(files).await
+    }
+    async fn inspect_template(&self, files: &TemplateFiles, thorough: bool) -> Result<Seal, HvError> {
+        self.inner.inspect_template(files, thorough).await
+    }
+    async fn remove_template(&self, files: &TemplateFiles) -> Result<(), HvError> {
+        self.inner.remove_template(files).await
+    }
+    async fn templates(&self) -> Result<Vec<PathBuf>, HvError> {
+        self.inner.templates().await
+    }
+    async fn memory_of(&self, ids: &[MachineId]) -> Result<BTreeMap<MachineId, MemoryUse>, HvError> {
+        self.inner.memory_of(ids).await
     }
     async fn attach_disk(&self, id: MachineId, disk: &AttachedDisk) -> Result<(), HvError> {
         self.inner.attach_disk(id, disk).await

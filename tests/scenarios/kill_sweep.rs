@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use greenroom::chain::model::Chain;
 use greenroom::daemon::Running;
-use greenroom::runs::fault::{Faults, Hook, Window};
+use greenroom::fault::{Faults, Hook, Window};
 use greenroom::runs::plan::{self, Action};
 use greenroom::runs::view::View;
 use greenroom::vocab::run::{Purpose, RunState};

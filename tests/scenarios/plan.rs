@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use greenroom::runs::plan::{self, Action, Outcome, Request};
+use greenroom::runs::plan::{self, Action, Outcome, Request, Served};
 use greenroom::runs::view::View;
-use greenroom::vocab::machine::{MachinePhases, MachineState};
+use greenroom::vocab::machine::{EngineKind, MachinePhases, MachineState};
 use greenroom::vocab::run::{Progress, Purpose, RunState};
 use greenroom::vocab::*;
 use proptest::prelude::*;
@@ -69,7 +69,14 @@ impl World {
 
     fn good(&self, action: Action) -> Outcome {
         match action {
-            Action::MakeMachine(_) => Outcome::MachineUp(MachinePhases::default()),
+            Action::MakeMachine(_) => Outcome::MachineUp {
+                phases: MachinePhases::default(),
+                served: Served {
+                    shell: None,
+                    engine: EngineKind::Clone,
+                    reason: "test".into(),
+                },
+            },
             Action::Release(_) => Outcome::MachineGone { teardown_ms: 1.0 },
             Action::PrepareDisk(_) => Outcome::DiskPrepared { took_ms: 1.0 },
             Action::Attach(_) => Outcome::Attached { took_ms: 1.0 },

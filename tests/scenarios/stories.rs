@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use greenroom::hypervisor::HvError;
 use greenroom::hypervisor::simulated::{Fault, GuestFault};
-use greenroom::runs::capacity::{OVERHEAD_MIB, Room};
-use greenroom::runs::fault::Faults;
+use greenroom::capacity::{OVERHEAD_MIB, Room};
+use greenroom::fault::Faults;
 use greenroom::runs::plan::Request;
 use greenroom::runs::submit;
 use greenroom::vocab::FailureKind;

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use greenroom::hypervisor::simulated::{Chaos, SimSettings};
-use greenroom::runs::fault::Faults;
+use greenroom::fault::Faults;
 use greenroom::runs::plan::{self, Request};
 use greenroom::vocab::FailureKind;
 use greenroom::vocab::run::{Progress, RunState};
@@ -31,6 +31,7 @@ fn storm(seed: u64) -> Chaos {
         listing_fails: 0.05,
         lost_reply: 0.02,
         unreachable: 0.03,
+        ..Chaos::default()
     }
 }
 

@@ -143,6 +143,7 @@ pub fn image(name: &str) -> Image {
         os: "none".into(),
         cmdline: "quiet".into(),
         min_memory_mib: 64,
+        warm_up: Vec::new(),
         disk_mib: 64,
         kernel: part("kernel"),
         initrd: part("initrd"),
@@ -175,6 +176,7 @@ pub fn view(chain: Chain) -> View {
     let plan = Plan {
         deployment: Deployment::fresh(),
         images: BTreeMap::from([("tiny".to_owned(), image("tiny"))]),
+        persona: None,
         stages,
         replayed_index: None,
         replayed_first_on_disk: false,

@@ -1,7 +1,8 @@
 //! Watching a job to its end.
 //!
 //! For the first moments only the end record is read; a job that ends by then has brought its logs
-//! along. After that each round reads both logs and the record, at a pace that follows the job's own.
+//! along. After that each round reads both logs and the record, at a pace that follows the job's own;
+//! the launcher rings the guest's bell at the end, which cuts the wait short.
 //!
 //! A call that failed may have moved a handle's position in the guest or not (its reply was lost), and
 //! after a restart of the agent the handle may be unknown: [`Tail`] seeks before it goes on, and opens
@@ -82,6 +83,7 @@ pub(super) async fn finish_job(
         doubtful_since: None,
     };
     let mut pause = FIRST_PAUSE;
+    let mut heard = 0;
     let mut strikes = 0;
     loop {
         let began = Instant::now();
@@ -111,7 +113,10 @@ pub(super) async fn finish_job(
             Err(error) => trouble(guest, error, &mut strikes).await?,
         }
         // Never more than half of the time: a round takes processor time from an emulated job.
-        sleep(pause.max(began.elapsed())).await;
+        heard = guest
+            .hypervisor
+            .wait_for_bell(guest.machine, heard, pause.max(began.elapsed()))
+            .await;
         pause = (pause * 2).min(watch.longest_pause());
     }
 }

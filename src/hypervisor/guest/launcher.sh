@@ -108,8 +108,20 @@ record() {
     echo
     echo end
 }
+# A byte on the bell's port tells the host to look at once; without a port it looks in a while.
+ring() {
+    for port in "${block%/*}"/class/virtio-ports/*/name; do
+        seen=
+        [ -r "$port" ] && { read -r seen < "$port" || :; }
+        [ "$seen" = dev.greenroom.bell ] || continue
+        port=${port%/name}
+        echo > "$dev/${port##*/}"
+    done
+    return 0
+}
 # Where the logs have filled the file system, what is no longer needed makes room for the news.
-record >> end && exit 0
+record >> end && ring && exit 0
 rm -rf input script work
 body=left
 record > end
+ring

@@ -17,6 +17,7 @@ impl Yard {
         };
         let folders = Folders {
             disks: at("disks"),
+            templates: at("templates"),
             consoles: at("consoles"),
             scratch: at("scratch"),
             images: vec![at("images")],

@@ -11,10 +11,11 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::domain_xml::DomainPlan;
+use super::qemu_args::Memory;
 use super::settings::{AcceleratorChoice, Place, ProbeImage};
 use super::{Libvirt, consoles};
 use crate::hypervisor::HvError;
-use crate::vocab::machine::{Accelerator, Tag};
+use crate::vocab::machine::{Accelerator, Owner, Tag};
 use crate::vocab::{MachineId, RunId};
 
 /// The tiny guest boots in 4–6 s even when it is emulated, so that KVM has several times what it needs.
@@ -116,8 +117,10 @@ impl Libvirt {
         let console = consoles::prepare(&folders.scratch, id)?;
         let tag = Tag {
             deployment: self.settings.deployment,
-            run: RunId(0),
-            stage: "accelerator-probe".to_owned(),
+            owner: Owner::Stage {
+                run: RunId(0),
+                stage: "accelerator-probe".to_owned(),
+            },
             serial: 1,
             generation: 0,
         };
@@ -130,8 +133,10 @@ impl Libvirt {
             accelerator: Accelerator::Kvm,
             vcpus: 1,
             memory_mib: 256,
+            memory: Memory::Own,
+            growth_mib: 0,
             kernel: &image.kernel,
-            initrd: &image.initrd,
+            initrd: Some(&image.initrd),
             cmdline: &cmdline,
             root_disk: None,
             disk_iops: None,

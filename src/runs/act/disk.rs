@@ -110,7 +110,7 @@ pub async fn attach(services: &Services, order: &Order) -> Result<Outcome, Failu
     let machine = order.machine()?;
     let disk = handoff(services, order);
     patiently(services, || {
-        services.hypervisor.attach_disk(machine.id, &disk)
+        services.hypervisor.attach_disk(machine.domain(), &disk)
     })
     .await
     .map_err(|error| failure_of(&error, "attaching the handoff disk"))?;
@@ -124,7 +124,7 @@ pub async fn detach(services: &Services, order: &Order) -> Result<Outcome, Failu
     let machine = order.machine()?;
     let disk = handoff(services, order);
     patiently(services, || {
-        services.hypervisor.detach_disk(machine.id, &disk)
+        services.hypervisor.detach_disk(machine.domain(), &disk)
     })
     .await
     .map_err(|error| failure_of(&error, "taking the handoff disk back"))?;

@@ -3,13 +3,14 @@
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::pooled::{self, Pooled};
 use super::{Order, elapsed_ms, failure_of, guest, insistently, patiently};
 use crate::engines;
-use crate::hypervisor::{HvError, MachineSpec, Nic};
-use crate::runs::capacity::Urgency;
-use crate::runs::plan::Outcome;
+use crate::hypervisor::{HvError, MachineSpec, Nic, Start};
+use crate::capacity::Urgency;
+use crate::runs::plan::{Outcome, Served};
 use crate::runs::services::Services;
-use crate::vocab::machine::{Machine, MachinePhases};
+use crate::vocab::machine::{EngineKind, Machine, MachinePhases};
 use crate::vocab::{Failure, FailureKind};
 
 /// Lines of a guest's console that go into the report of a failed boot.
@@ -40,14 +41,42 @@ pub async fn make(
     phases.admit_ms = elapsed_ms(begun);
 
     let spec = specification(services, order, machine)?;
-    let begun = Instant::now();
-    if patiently(services, || services.hypervisor.machine(machine.id))
+    let there = patiently(services, || services.hypervisor.machine(machine.id))
         .await
         .map_err(|e| failure_of(&e, "looking for the machine"))?
-        .is_none()
-    {
+        .is_some();
+    let mut served = Served {
+        shell: None,
+        engine: machine.engine,
+        reason: machine.engine_reason.clone(),
+    };
+    // One that was begun in an earlier life of the daemon is not exchanged for a shell.
+    if there && engines::is_from_pool(machine.engine) {
+        served.engine = EngineKind::Clone;
+        served.reason = "it was being made when the daemon was started".to_owned();
+    } else if engines::is_from_pool(machine.engine) {
+        match pooled::claim(services, order, machine, cancel).await? {
+            Pooled::Served { phases: of_claim, served } => {
+                let admit_ms = phases.admit_ms;
+                return Ok(Outcome::MachineUp {
+                    phases: MachinePhases {
+                        admit_ms,
+                        ..of_claim
+                    },
+                    served,
+                });
+            }
+            Pooled::Nothing { reason } => {
+                served.engine = EngineKind::Clone;
+                served.reason = reason;
+            }
+            Pooled::Cancelled => return Ok(Outcome::Cancelled),
+        }
+    }
+    let begun = Instant::now();
+    if !there {
         let image = &order.plan.images[&order.plan.chain.stages[machine.stage_index].image];
-        let disk = engines::disk_order(machine.engine, image, machine.size, spec.root_disk.clone());
+        let disk = engines::disk_order(served.engine, image, machine.size, spec.root_disk.clone());
         patiently(services, || services.hypervisor.make_disk(&disk))
             .await
             .map_err(|e| failure_of(&e, "making the machine's disk"))?;
@@ -73,7 +102,7 @@ pub async fn make(
         () = cancel.cancelled() => return Ok(Outcome::Cancelled),
     }
     phases.boot_ms = elapsed_ms(begun);
-    Ok(Outcome::MachineUp(phases))
+    Ok(Outcome::MachineUp { phases, served })
 }
 
 fn specification(
@@ -101,6 +130,8 @@ fn specification(
             network: services.settings.network.clone(),
             mac: mac_of(machine),
         }),
+        start: Start::Boot,
+        growth_mib: 0,
     })
 }
 
@@ -159,6 +190,10 @@ pub async fn release(
     let machine = order.machine()?;
     let begun = Instant::now();
     let gone = insistently(cancel, "machine", || async {
+        pooled::release(services, machine).await?;
+        if machine.shell.is_some() {
+            return Ok(());
+        }
         services.hypervisor.destroy_machine(machine.id).await?;
         let disk = services.settings.machine_disk(machine);
         services.hypervisor.remove_disk(&disk).await

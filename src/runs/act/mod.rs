@@ -18,6 +18,7 @@ use crate::vocab::{Failure, FailureKind, MachineId};
 
 mod disk;
 mod machine;
+mod pooled;
 mod work;
 
 /// An action with the values it needs, as they were when it became due.

@@ -45,7 +45,7 @@ pub async fn start(services: &Services, order: &Order) -> Result<Outcome, Failur
         disk_serial: stage.handoff_disk.then(|| HANDOFF_SERIAL.to_owned()),
     };
     // Starting again what was started does nothing, so this outlives a libvirtd that is restarted.
-    let guest = guest(services, machine.id);
+    let guest = guest(services, machine.domain());
     talking(services, || guest.start_job(&job))
         .await
         .map_err(|error| failure_of(&error, "starting the work"))?;
@@ -83,7 +83,7 @@ async fn envelope(services: &Services, digest: Digest) -> Result<Envelope, Failu
 pub async fn watch(services: &Services, order: &Order) -> Result<Outcome, Failure> {
     let begun = Instant::now();
     let (attempt, machine) = (order.attempt()?, order.machine()?);
-    let guest = guest(services, machine.id);
+    let guest = guest(services, machine.domain());
     let (pieces, incoming) = mpsc::unbounded_channel();
     let storing = store_pieces(services, order, attempt, incoming);
     let following = async {
@@ -271,7 +271,7 @@ pub async fn collect(services: &Services, order: &Order) -> Result<Outcome, Fail
         | Output::Xml { max_bytes, .. }
         | Output::Binary { max_bytes, .. } => *max_bytes,
     };
-    let guest = guest(services, machine.id);
+    let guest = guest(services, machine.domain());
     let content = match &order.output {
         Some(bytes) if bytes.len() as u64 > max_bytes => Content::TooLarge,
         Some(bytes) => Content::Bytes(bytes.clone()),

@@ -37,9 +37,15 @@ fn machine_made(view: &mut View, id: MachineId, outcome: Outcome, now: Timestamp
         return;
     };
     match outcome {
-        Outcome::MachineUp(phases) if machine.state == MachineState::Making => {
+        Outcome::MachineUp { phases, served } if machine.state == MachineState::Making => {
             machine.state = MachineState::Up;
             machine.phases = phases;
+            machine.engine = served.engine;
+            machine.engine_reason = served.reason;
+            if let Some((shell, name)) = served.shell {
+                machine.shell = Some(shell);
+                machine.name = name;
+            }
             machine.up_at = Some(now);
             if let Some(user) = view
                 .attempts

@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use crate::vocab::machine::MachinePhases;
+use crate::vocab::machine::{EngineKind, MachinePhases};
 use crate::vocab::{AttemptId, Digest, Failure, MachineId, Timestamp};
 
 mod absorb;
@@ -94,10 +94,22 @@ impl fmt::Display for Action {
     }
 }
 
+/// How a machine was really had.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Served {
+    /// The pool's shell that serves, and its domain's name; none for a machine of the run's own.
+    pub shell: Option<(MachineId, String)>,
+    pub engine: EngineKind,
+    pub reason: String,
+}
+
 /// What came of an action.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
-    MachineUp(MachinePhases),
+    MachineUp {
+        phases: MachinePhases,
+        served: Served,
+    },
     MachineGone {
         teardown_ms: f64,
     },

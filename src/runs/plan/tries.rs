@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::absorb::{fail, may_retry, succeed};
 use crate::chain::model::Output;
 use crate::runs::view::View;
-use crate::vocab::machine::{Machine, MachinePhases, MachineState, Tag};
+use crate::vocab::machine::{Machine, MachinePhases, MachineState, Owner, Tag};
 use crate::vocab::run::{Attempt, AttemptPhases, Progress, Purpose};
 use crate::vocab::{AttemptId, Digest, Failure, FailureKind, MachineId, Timestamp};
 
@@ -165,6 +165,7 @@ fn add_machine(view: &mut View, stage_index: usize, now: Timestamp) -> MachineId
     let id = MachineId::fresh();
     view.machines.push(Machine {
         id,
+        shell: None,
         name: format!(
             "gr-{}-{stage}-{serial}-{}",
             view.run.id,
@@ -172,8 +173,10 @@ fn add_machine(view: &mut View, stage_index: usize, now: Timestamp) -> MachineId
         ),
         tag: Tag {
             deployment: view.plan.deployment,
-            run: view.run.id,
-            stage,
+            owner: Owner::Stage {
+                run: view.run.id,
+                stage,
+            },
             serial,
             generation: view.run.generation,
         },
