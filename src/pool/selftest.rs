@@ -108,6 +108,9 @@ pub async fn run(core: &Arc<Core>) -> Result<Verdict, String> {
     Ok(verdict)
 }
 
+/// The image that is tried first, as for the accelerator's probe.
+const PROBE: &str = "tiny";
+
 async fn smallest(core: &Core) -> Result<Image, String> {
     let images = core.services.images.clone();
     let all = crate::blocking::run(move || images.list())
@@ -116,7 +119,8 @@ async fn smallest(core: &Core) -> Result<Image, String> {
     all.into_iter()
         .min_by_key(|image| {
             let bytes = image.initrd.size_bytes + image.disk.size_bytes;
-            (bytes, image.min_memory_mib, image.name.clone())
+            // An image for devices may be smaller and has no agent that could be asked.
+            (image.name != PROBE, bytes, image.min_memory_mib, image.name.clone())
         })
         .ok_or_else(|| {
             "no image is built; `greenroom image build tiny` makes the smallest".to_owned()
