@@ -4,7 +4,7 @@
 //! # The picture
 //!
 //! ```text
-//!  people, scripts ──► cli ──► api (wire types, client) ──► web (routes on a Unix socket)
+//!  people, scripts ──► cli ──► api (wire types, client) ──► web (Unix socket, TLS; access: who may)
 //!                                                             │
 //!            chain file ──► chain: read → check → Chain       ▼
 //!                                         │            runs::submit  pins chain, images, sizes
@@ -30,7 +30,7 @@
 //!
 //! # Import rules
 //!
-//! `vocab` ← {`chain`, `clock`, `blocking`} ← {`store`, `hypervisor`, `images`} ← `engines` ← `runs` ← `reconcile` ← `web` ←
+//! `vocab` ← {`chain`, `clock`, `blocking`, `access`} ← {`store`, `hypervisor`, `images`} ← `engines` ← `runs` ← {`reconcile`, `outbound`} ← `web` ←
 //! `daemon`; `api` ← {`web`, `cli`}. An arrow means "is imported by"; nothing imports against it.
 //! `tests/layers.rs` holds this. One writer per row kind: `runs::drive` writes runs, attempts,
 //! machines and their journal; everyone else asks it.
@@ -47,9 +47,12 @@
 //! | transform language | [`chain::transform`], [`chain::model::Transform`] |
 //! | kind of host | [`hypervisor::Hypervisor`], then run `tests/hypervisor` on it |
 //! | base image | a folder in `images/` with `recipe.yaml`, `inputs` and `build` |
-//! | route or page | [`web`], with its wire types in [`api`] |
+//! | route or page | [`web::routes`] says how; its wire types in [`api`] |
+//! | role, or rule of who may | [`access`] |
+//! | way of telling others | [`outbound`] |
 //! | command | [`cli`], a file per group |
 
+pub mod access;
 pub mod api;
 pub mod blocking;
 pub mod capacity;
@@ -62,6 +65,7 @@ pub mod engines;
 pub mod fault;
 pub mod hypervisor;
 pub mod images;
+pub mod outbound;
 pub mod pool;
 pub mod reconcile;
 pub mod runs;

@@ -10,9 +10,11 @@ use serde::de::DeserializeOwned;
 
 use super::{
     AbortRun, AppliedChainView, ApplyChain, ChainSummary, ChainView, DeviceView, ImageView,
-    LogPiece, PREFIX, Problem, PutDevice, ReplayRun, RetryRun, RunOutput, RunSummary, RunView,
+    LogPiece, PREFIX, Page, Problem, PutDevice, ReplayRun, RetryRun, RunOutput, RunSummary, RunView,
     StartRun, StartedRun, StatusView, VersionView, WatchUpdate,
 };
+
+mod administration;
 
 /// Longest wait for the head of an answer. Requests to a run's driver wait for a write to disk.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -90,7 +92,7 @@ impl Client {
     }
 
     pub async fn chain_list(&self) -> Result<Vec<ChainSummary>, ClientError> {
-        self.get("/chains", &[]).await
+        self.all("/chains").await
     }
 
     pub async fn chain_show(
@@ -108,7 +110,7 @@ impl Client {
     }
 
     pub async fn device_list(&self) -> Result<Vec<DeviceView>, ClientError> {
-        self.get("/devices", &[]).await
+        self.all("/devices").await
     }
 
     pub async fn device_show(&self, name: &str) -> Result<DeviceView, ClientError> {
@@ -139,7 +141,8 @@ impl Client {
         query.extend(state.map(|state| ("state", state.to_owned())));
         query.extend(device.map(|device| ("device", device.to_owned())));
         query.extend(below.map(|below| ("below", below.to_string())));
-        self.get("/runs", &query).await
+        let page: Page<RunSummary> = self.get("/runs", &query).await?;
+        Ok(page.items)
     }
 
     pub async fn run_show(&self, id: i64, journal: bool) -> Result<RunView, ClientError> {
@@ -193,6 +196,21 @@ impl Client {
         query.extend(follow.then(|| ("follow", "1".to_owned())));
         query.extend(stage.map(|stage| ("stage", stage.to_owned())));
         self.stream(&format!("/runs/{id}/logs"), &query).await
+    }
+
+    /// A whole list, page by page.
+    async fn all<T: DeserializeOwned>(&self, path: &str) -> Result<Vec<T>, ClientError> {
+        let mut items = Vec::new();
+        let mut query = vec![("limit", "1000".to_owned())];
+        loop {
+            let page: Page<T> = self.get(path, &query).await?;
+            items.extend(page.items);
+            let Some(next) = page.next else {
+                return Ok(items);
+            };
+            query.truncate(1);
+            query.push(("cursor", next));
+        }
     }
 
     async fn get<T: DeserializeOwned>(
@@ -315,7 +333,10 @@ async fn refusal(response: Response) -> ClientError {
     };
     match status {
         StatusCode::NOT_FOUND => ClientError::NotFound(problem),
-        StatusCode::CONFLICT => ClientError::Conflict(problem),
+        StatusCode::CONFLICT
+        | StatusCode::PRECONDITION_FAILED
+        | StatusCode::UNAUTHORIZED
+        | StatusCode::FORBIDDEN => ClientError::Conflict(problem),
         StatusCode::UNPROCESSABLE_ENTITY => ClientError::Invalid(problem),
         status if status.is_client_error() => ClientError::Mistake(problem),
         _ => ClientError::Server(problem),

@@ -16,6 +16,7 @@ use self::context::Context;
 use self::exit::{Exit, Failure};
 use self::output::{ColourChoice, Format};
 
+mod audit;
 mod chain;
 mod context;
 mod device;
@@ -29,6 +30,9 @@ mod serve;
 mod status;
 mod table;
 mod text;
+mod token;
+mod user;
+mod webhook;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -65,6 +69,7 @@ Environment, each overruling the configuration file and overruled by flags:
   GREENROOM_IMAGES (recipes)
   GREENROOM_HYPERVISOR  GREENROOM_LIBVIRT_URI  GREENROOM_ACCELERATOR  GREENROOM_NETWORK
   GREENROOM_MEMORY_MIB  GREENROOM_VCPUS  GREENROOM_MAX_ACTIVE_RUNS
+  GREENROOM_API_ADDRESS
   NO_COLOR, CLICOLOR_FORCE
 
 Start here:
@@ -136,6 +141,18 @@ enum Command {
     /// Base images: build, list
     #[command(subcommand, visible_alias = "images")]
     Image(image::ImageCommand),
+    /// Bearer tokens of programs: create, list, revoke
+    #[command(subcommand, visible_alias = "tokens")]
+    Token(token::TokenCommand),
+    /// People who log in: create, list, password, remove
+    #[command(subcommand, visible_alias = "users")]
+    User(user::UserCommand),
+    /// Who changed what: list, verify
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
+    /// Who outside is told what happens: add, list, test, log, remove
+    #[command(subcommand, visible_alias = "webhooks")]
+    Webhook(webhook::WebhookCommand),
 }
 
 /// Runs the process's command line.
@@ -201,6 +218,10 @@ async fn execute(command: Command, context: &Context) -> Result<Exit, Failure> {
         Command::Device(command) => command.run(context).await,
         Command::Run(command) => command.run(context).await,
         Command::Image(command) => command.run(context).await,
+        Command::Token(command) => command.run(context).await,
+        Command::User(command) => command.run(context).await,
+        Command::Audit(command) => command.run(context).await,
+        Command::Webhook(command) => command.run(context).await,
     }
 }
 

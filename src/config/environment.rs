@@ -32,6 +32,7 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("GREENROOM_PATIENCE_S", "runs.patience_s"),
     ("GREENROOM_LOG_CAP_BYTES", "runs.log_cap_bytes"),
     ("GREENROOM_RECONCILE_INTERVAL_S", "reconcile.interval_s"),
+    ("GREENROOM_API_ADDRESS", "api.address"),
 ];
 
 impl Environment {
@@ -102,6 +103,15 @@ impl Environment {
         self.number("GREENROOM_LOG_CAP_BYTES", faults, |n| {
             config.runs.log_cap_bytes = n
         });
+        if let Some(address) = self.get("GREENROOM_API_ADDRESS") {
+            match address.trim().parse() {
+                Ok(address) => config.api.address = Some(address),
+                Err(_) => faults.push(ConfigFault::new(
+                    "GREENROOM_API_ADDRESS",
+                    format!("{address:?} is not ADDRESS:PORT, such as 127.0.0.1:8443"),
+                )),
+            }
+        }
         self.number("GREENROOM_RECONCILE_INTERVAL_S", faults, |n| {
             config.reconcile.interval_s = n
         });

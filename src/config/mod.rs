@@ -12,12 +12,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::runs::services::RunSettings;
 
+pub mod api;
 pub mod environment;
 pub mod host;
 pub mod hypervisor;
 pub mod reconcile;
 pub mod runs;
 
+pub use api::ApiConfig;
 pub use environment::Environment;
 pub use host::HostShare;
 pub use hypervisor::{AcceleratorChoice, HypervisorConfig, HypervisorKind};
@@ -46,6 +48,8 @@ pub struct Config {
     pub runs: RunsConfig,
     /// The comparison of what is stored with what is there.
     pub reconcile: ReconcileConfig,
+    /// The listener on the network, and who outside is told what happens.
+    pub api: ApiConfig,
 }
 
 impl Default for Config {
@@ -59,6 +63,7 @@ impl Default for Config {
             host: HostShare::default(),
             runs: RunsConfig::default(),
             reconcile: ReconcileConfig::default(),
+            api: ApiConfig::default(),
         }
     }
 }
@@ -214,6 +219,7 @@ impl Config {
         faults.extend(self.host.check());
         faults.extend(self.runs.check());
         faults.extend(self.reconcile.check());
+        faults.extend(self.api.check());
         faults
     }
 
@@ -247,6 +253,11 @@ impl Config {
     /// Folder of the machines' serial consoles.
     pub fn consoles(&self) -> PathBuf {
         self.state.join("consoles")
+    }
+
+    /// Folder of the certificate that is made where none is given.
+    pub fn tls(&self) -> PathBuf {
+        self.state.join("tls")
     }
 
     /// Folder of short-lived files, and of what was found out about the host.

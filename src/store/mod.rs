@@ -20,15 +20,20 @@ use sqlx::sqlite::{
 use sqlx::{ConnectOptions, Connection};
 use tokio::sync::{mpsc, oneshot};
 
+pub mod access;
+pub mod answers;
 pub mod artefacts;
+pub mod audit;
 pub mod chains;
 pub mod devices;
 pub mod events;
 pub mod journal;
 pub mod logs;
 pub mod meta;
+pub mod pages;
 pub mod runs;
 pub mod times;
+pub mod webhooks;
 
 #[derive(Clone)]
 pub struct Store {
