@@ -90,7 +90,9 @@ async fn events(
         live,
     };
     let own = app.clone();
-    stream(&app, Form::Events, move |lines| teller.tell(own, lines))
+    stream(&app, caller, Form::Events, move |lines| {
+        teller.tell(own, lines)
+    })
 }
 
 struct Teller {

@@ -107,3 +107,25 @@ async fn by_session(app: &App, secret: &Secret) -> Result<Caller, Refusal> {
         scope: session.user.scope,
     })
 }
+
+/// Whether a caller who was let in would be let in now, with the same rights.
+pub async fn is_still_known(app: &App, caller: &Caller) -> Result<bool, Refusal> {
+    let now = app.state.services.now();
+    let mut connection = app.state.services.store.read().await?;
+    let rights = match &caller.who {
+        Who::Socket { .. } => return Ok(true),
+        Who::Token { id, .. } => rows::token_get(&mut connection, *id)
+            .await?
+            .filter(|token| token.is_valid(now))
+            .map(|token| (token.role, token.scope)),
+        // Listening is no use of the session: an open page alone does not keep it.
+        Who::User { session, .. } => rows::session_by_secret(&mut connection, *session)
+            .await?
+            .filter(|session| {
+                !app.sessions
+                    .is_over(session.created_at, session.seen_at, now)
+            })
+            .map(|session| (session.user.role, session.user.scope)),
+    };
+    Ok(rights.is_some_and(|(role, scope)| role == caller.role && scope == caller.scope))
+}

@@ -88,7 +88,7 @@ async fn logs(
         sent: HashMap::new(),
     };
     let own = app.clone();
-    stream(&app, Form::Lines, move |lines| {
+    stream(&app, caller, Form::Lines, move |lines| {
         send(own, reader, which.follow.then_some(live), lines)
     })
 }

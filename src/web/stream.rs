@@ -1,6 +1,8 @@
 //! Answers without a foreseeable end: one JSON document per line.
 
 use std::io;
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::http::header;
@@ -8,8 +10,9 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
-use super::App;
 use super::refusal::{Refusal, Why};
+use super::{App, identity};
+use crate::access::Caller;
 use crate::store::StoreError;
 
 /// Where the documents of a stream go.
@@ -48,6 +51,20 @@ impl Lines {
     }
 }
 
+/// How often it is looked whether a listener may still listen.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// Returns once the caller is not let in any more.
+async fn shut_out(app: &App, caller: &Caller) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        // A database that does not answer now is no reason to hang up.
+        if let Ok(false) = identity::is_still_known(app, caller).await {
+            return;
+        }
+    }
+}
+
 /// How the documents of a stream are set apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
@@ -57,9 +74,15 @@ pub enum Form {
     Events,
 }
 
-/// Streams what `produce` sends. Ends with it, when the listener goes away, or when the server stops.
+/// Streams what `produce` sends. Ends with it, when the listener goes away, or when the server stops,
+/// and when the caller is not let in any more: a token that is revoked does not go on listening.
 /// Refused when as many streams as are allowed are open.
-pub fn stream<F, Done>(app: &App, form: Form, produce: F) -> Result<Response, Refusal>
+pub fn stream<F, Done>(
+    app: &Arc<App>,
+    caller: Caller,
+    form: Form,
+    produce: F,
+) -> Result<Response, Refusal>
 where
     F: FnOnce(Lines) -> Done,
     Done: Future<Output = Result<(), Cut>> + Send + 'static,
@@ -71,12 +94,14 @@ where
         )
     })?;
     let stopping = app.stopping.clone();
+    let own = app.clone();
     let (sender, receiver) = mpsc::channel(16);
     let work = produce(Lines(sender.clone()));
     tokio::spawn(async move {
         let _open = open;
         tokio::select! {
             () = stopping.cancelled() => {}
+            () = shut_out(&own, &caller) => {}
             () = sender.closed() => {}
             done = work => if let Err(Cut::Store(error)) = done {
                 tracing::error!(%error, "a stream was cut");

@@ -47,7 +47,7 @@ async fn watch(State(app): Shared, caller: Caller, OfRun(id): OfRun) -> Result<R
     let live = app.state.services.live.subscribe();
     load(&app, &caller, id).await?;
     let own = app.clone();
-    stream(&app, Form::Lines, move |lines| {
+    stream(&app, caller, Form::Lines, move |lines| {
         updates(own, id, live, lines)
     })
 }

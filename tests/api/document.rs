@@ -36,19 +36,38 @@ async fn the_document_names_every_route_of_the_router_and_no_other() {
     // And the running server has exactly these: asked without a token, a route that is there never says
     // that it is not, and a method that is not described is not there.
     let token = ground.token(Role::Viewer, None).await;
-    for path in described.iter().map(|(_, path)| path).collect::<BTreeSet<_>>() {
+    for path in described
+        .iter()
+        .map(|(_, path)| path)
+        .collect::<BTreeSet<_>>()
+    {
         let concrete = path.replace("{word}", "nosuch").replace(['{', '}'], "");
-        for method in [Method::GET, Method::POST, Method::PUT, Method::DELETE, Method::PATCH] {
+        for method in [
+            Method::GET,
+            Method::POST,
+            Method::PUT,
+            Method::DELETE,
+            Method::PATCH,
+        ] {
             let is_described = described.contains(&(method.to_string(), path.clone()));
             let (status, ..) = ground
                 .ask(method.clone(), &concrete)
                 .token(&token)
                 .head()
                 .await;
-            assert_eq!(status != 405, is_described, "{method} {concrete} answered {status}");
+            assert_eq!(
+                status != 405,
+                is_described,
+                "{method} {concrete} answered {status}"
+            );
         }
     }
-    ground.get("/api/v1/nosuch").token(&token).send().await.refused(404);
+    ground
+        .get("/api/v1/nosuch")
+        .token(&token)
+        .send()
+        .await
+        .refused(404);
 }
 
 #[tokio::test]
@@ -69,7 +88,10 @@ async fn answers_are_what_the_document_says() {
         ("/api/v1/devices/box".into(), "/api/v1/devices/{name}"),
         ("/api/v1/runs".into(), "/api/v1/runs"),
         (format!("/api/v1/runs/{run}?journal=1"), "/api/v1/runs/{id}"),
-        (format!("/api/v1/runs/{run}/output"), "/api/v1/runs/{id}/output"),
+        (
+            format!("/api/v1/runs/{run}/output"),
+            "/api/v1/runs/{id}/output",
+        ),
         ("/api/v1/session".into(), "/api/v1/session"),
         ("/api/v1/tokens".into(), "/api/v1/tokens"),
         ("/api/v1/users".into(), "/api/v1/users"),
@@ -79,14 +101,28 @@ async fn answers_are_what_the_document_says() {
         ("/problems/stranger".into(), "/problems/{word}"),
         ("/readyz".into(), "/readyz"),
     ] {
-        let answer = ground.get(&path).token(&admin).send().await.fine(200).json();
+        let answer = ground
+            .get(&path)
+            .token(&admin)
+            .send()
+            .await
+            .fine(200)
+            .json();
         let operation = &document["paths"][template]["get"];
         let schema = &operation["responses"]["200"]["content"]["application/json"]["schema"];
-        assert!(schema.is_object() || schema.is_boolean(), "{template} has no schema");
+        assert!(
+            schema.is_object() || schema.is_boolean(),
+            "{template} has no schema"
+        );
         fits(&document, schema, &answer, &path);
     }
-    let problem = ground.get("/api/v1/devices/nosuch").token(&admin).send().await;
-    let schema = &document["components"]["responses"]["Problem"]["content"]["application/problem+json"]["schema"];
+    let problem = ground
+        .get("/api/v1/devices/nosuch")
+        .token(&admin)
+        .send()
+        .await;
+    let schema = &document["components"]["responses"]["Problem"]["content"]["application/problem+json"]
+        ["schema"];
     fits(&document, schema, &problem.refused(404), "a problem");
 }
 
@@ -108,13 +144,26 @@ async fn the_viewer_needs_no_other_network_and_its_policy_allows_none() {
     let ground = Ground::new().await;
     let page = ground.get("/api/v1/docs").send().await.fine(200);
     let policy = page.header("content-security-policy").to_owned();
-    assert!(policy.starts_with("default-src 'none'; script-src 'self'"), "{policy}");
+    assert!(
+        policy.starts_with("default-src 'none'; script-src 'self'"),
+        "{policy}"
+    );
     assert!(!policy.contains("unsafe"), "{policy}");
     let text = page.text();
-    assert!(!text.contains("http:") && !text.contains("https:") && !text.contains("//"), "{text}");
-    assert!(!text.contains("<style") && !text.contains(" style=") && !text.contains("onclick"), "{text}");
+    assert!(
+        !text.contains("http:") && !text.contains("https:") && !text.contains("//"),
+        "{text}"
+    );
+    assert!(
+        !text.contains("<style") && !text.contains(" style=") && !text.contains("onclick"),
+        "{text}"
+    );
     for (path, media_type) in [("page.js", "text/javascript"), ("page.css", "text/css")] {
-        let asset = ground.get(&format!("/api/v1/docs/{path}")).send().await.fine(200);
+        let asset = ground
+            .get(&format!("/api/v1/docs/{path}"))
+            .send()
+            .await
+            .fine(200);
         assert!(asset.header("content-type").starts_with(media_type));
         assert!(!asset.text().contains("innerHTML"));
     }

@@ -151,7 +151,14 @@ impl Ground {
         };
         let started = self.local.run_start(&order).await.expect("a run");
         let id = started.run.expect("a real one").id;
-        while !self.local.run_show(id, false).await.expect("the run").run.is_at_rest() {
+        while !self
+            .local
+            .run_show(id, false)
+            .await
+            .expect("the run")
+            .run
+            .is_at_rest()
+        {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         id
@@ -177,7 +184,9 @@ impl Ground {
 
     /// A connection, for who speaks HTTP by hand.
     pub async fn connect(&self) -> TlsStream<TcpStream> {
-        let stream = TcpStream::connect(self.address).await.expect("a connection");
+        let stream = TcpStream::connect(self.address)
+            .await
+            .expect("a connection");
         let name = ServerName::try_from("localhost").expect("a name");
         self.tls.connect(name, stream).await.expect("TLS")
     }
@@ -186,7 +195,9 @@ impl Ground {
 fn trusting(pem: &std::path::Path) -> TlsConnector {
     let mut roots = rustls::RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(pem).expect("the certificate") {
-        roots.add(certificate.expect("a certificate")).expect("a root");
+        roots
+            .add(certificate.expect("a certificate"))
+            .expect("a root");
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)
@@ -219,6 +230,12 @@ impl Ask<'_> {
     pub fn json(mut self, body: Value) -> Self {
         self.body = body.to_string().into();
         self.header("content-type", "application/json")
+    }
+
+    /// A body that is not what it says.
+    pub fn text(mut self, body: String) -> Self {
+        self.body = body.into();
+        self
     }
 
     /// The head of the answer and its body as it comes.

@@ -163,7 +163,10 @@ impl Stage {
             }
             _ => template.to_owned(),
         };
-        assert!(!path.contains('{'), "{id}: {path} needs a value in this test");
+        assert!(
+            !path.contains('{'),
+            "{id}: {path} needs a value in this test"
+        );
         path
     }
 
@@ -178,11 +181,17 @@ impl Stage {
             "run_replay" => json!({ "stage": "nosuch" }),
             "run_discard" | "webhook_test" => json!({}),
             "session_begin" => json!({ "name": "ada", "password": "correct horse battery" }),
-            "bootstrap" => json!({ "code": "X", "name": "eve", "password": "correct horse battery" }),
+            "bootstrap" => {
+                json!({ "code": "X", "name": "eve", "password": "correct horse battery" })
+            }
             "token_create" => json!({ "name": "t", "role": "viewer", "client": "lab" }),
-            "user_create" => json!({ "name": self.fresh("u"), "role": "viewer", "client": "lab", "password": "correct horse battery" }),
+            "user_create" => {
+                json!({ "name": self.fresh("u"), "role": "viewer", "client": "lab", "password": "correct horse battery" })
+            }
             "user_password" => json!({ "password": "another horse battery" }),
-            "webhook_add" => json!({ "name": self.fresh("w"), "url": "https://hooks.invalid/x", "client": "lab" }),
+            "webhook_add" => {
+                json!({ "name": self.fresh("w"), "url": "https://hooks.invalid/x", "client": "lab" })
+            }
             _ => return None,
         })
     }
@@ -244,7 +253,9 @@ async fn every_route_for_every_role_own_and_foreign() {
                 if needs.is_none() && asker.is_some_and(|asker| asker != (Role::Admin, None)) {
                     continue;
                 }
-                let path = stage.path(id, &format!("{}{}", routes.prefix, op.path)).await;
+                let path = stage
+                    .path(id, &format!("{}{}", routes.prefix, op.path))
+                    .await;
                 let mut ask = ground.ask(op.declared.method.clone(), &path);
                 if let Some(body) = stage.body(id) {
                     ask = ask.json(body);
@@ -261,14 +272,19 @@ async fn every_route_for_every_role_own_and_foreign() {
                         assert_eq!(media_type, "application/problem+json", "{shown}");
                         if id != "event_stream" {
                             let text = collected(body).await;
-                            assert!(status != 404 || !text.contains("\"lab\""), "{shown}: {text}");
+                            assert!(
+                                status != 404 || !text.contains("\"lab\""),
+                                "{shown}: {text}"
+                            );
                         }
                     }
                     None => {
                         admitted += 1;
                         let fits = match id {
                             // Admitted, and then the state of things has its say.
-                            "run_abort" | "run_retry" | "run_discard" => matches!(status, 202 | 409),
+                            "run_abort" | "run_retry" | "run_discard" => {
+                                matches!(status, 202 | 409)
+                            }
                             "run_replay" | "run_artefact" => matches!(status, 404 | 409),
                             "bootstrap" => status == 409,
                             _ => (200..300).contains(&status),
@@ -279,7 +295,11 @@ async fn every_route_for_every_role_own_and_foreign() {
                             let sees_lab = text.contains("\"lab\"");
                             let client = asker.and_then(|(_, client)| client);
                             let has_any = !matches!(id, "user_list" | "webhook_list") || sees_lab;
-                            assert_eq!(sees_lab && has_any, has_any && client != Some("other"), "{shown}: {text}");
+                            assert_eq!(
+                                sees_lab && has_any,
+                                has_any && client != Some("other"),
+                                "{shown}: {text}"
+                            );
                         }
                     }
                 }
@@ -312,13 +332,48 @@ async fn what_is_another_clients_answers_as_if_it_were_not_there() {
     let absent_token = greenroom::vocab::TokenId::fresh().to_string();
     let run = stage.run.to_string();
     for (method, there, absent, names) in [
-        ("GET", "/devices/lab-box".to_owned(), "/devices/no-box".to_owned(), ["lab-box", "no-box"]),
-        ("GET", format!("/runs/{run}"), "/runs/999".into(), [run.as_str(), "999"]),
-        ("GET", format!("/runs/{run}/logs"), "/runs/999/logs".into(), [&run, "999"]),
-        ("GET", format!("/runs/{run}/output"), "/runs/999/output".into(), [&run, "999"]),
-        ("DELETE", format!("/tokens/{token}"), format!("/tokens/{absent_token}"), [&token, &absent_token]),
-        ("DELETE", format!("/users/{user}"), "/users/nobody".into(), [&user, "nobody"]),
-        ("DELETE", format!("/webhooks/{hook}"), "/webhooks/none".into(), [&hook, "none"]),
+        (
+            "GET",
+            "/devices/lab-box".to_owned(),
+            "/devices/no-box".to_owned(),
+            ["lab-box", "no-box"],
+        ),
+        (
+            "GET",
+            format!("/runs/{run}"),
+            "/runs/999".into(),
+            [run.as_str(), "999"],
+        ),
+        (
+            "GET",
+            format!("/runs/{run}/logs"),
+            "/runs/999/logs".into(),
+            [&run, "999"],
+        ),
+        (
+            "GET",
+            format!("/runs/{run}/output"),
+            "/runs/999/output".into(),
+            [&run, "999"],
+        ),
+        (
+            "DELETE",
+            format!("/tokens/{token}"),
+            format!("/tokens/{absent_token}"),
+            [&token, &absent_token],
+        ),
+        (
+            "DELETE",
+            format!("/users/{user}"),
+            "/users/nobody".into(),
+            [&user, "nobody"],
+        ),
+        (
+            "DELETE",
+            format!("/webhooks/{hook}"),
+            "/webhooks/none".into(),
+            [&hook, "none"],
+        ),
     ] {
         let mut said = Vec::new();
         for (path, name) in [&there, &absent].into_iter().zip(names) {

@@ -11,13 +11,13 @@ use crate::command::{Said, command, greenroom, greenroom_fed};
 use crate::images::{GOOD, recipe};
 
 /// Ends with the test, however that ends.
-struct Daemon {
+pub struct Daemon {
     child: Child,
 }
 
 impl Daemon {
     /// Starts one and returns when it answers.
-    fn start(folder: &Path) -> Self {
+    pub fn start(folder: &Path) -> Self {
         let log = std::fs::File::options()
             .create(true)
             .append(true)
@@ -41,7 +41,7 @@ impl Daemon {
     }
 
     /// Asks it to stop and returns how long that took.
-    fn stop(mut self) -> Duration {
+    pub fn stop(mut self) -> Duration {
         let began = Instant::now();
         kill(
             Pid::from_raw(self.child.id().cast_signed()),

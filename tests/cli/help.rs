@@ -23,6 +23,11 @@ fn every_command_explains_itself() {
         &["run", "retry"],
         &["run", "replay"],
         &["image", "build"],
+        &["token", "create"],
+        &["user", "create"],
+        &["audit", "list"],
+        &["audit", "verify"],
+        &["webhook", "add"],
     ];
     let mut all = String::new();
     for path in commands {
