@@ -46,37 +46,37 @@ pub struct Hall {
 }
 
 /// Accepts from the Unix socket, whose file's mode has decided who may.
-pub async fn accept_local(listener: UnixListener, hall: Hall) -> io::Result<()> {
+pub async fn accept_local(listener: UnixListener, hall: Hall) {
     while let Some(accepted) = hall.stopping.run_until_cancelled(listener.accept()).await {
         let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
-                rest_after(&error).await?;
+                rest_after(&error).await;
                 continue;
             }
         };
-        let uid = stream.peer_cred()?.uid();
+        let uid = match stream.peer_cred() {
+            Ok(peer) => peer.uid(),
+            Err(error) => {
+                rest_after(&error).await;
+                continue;
+            }
+        };
         let hall = hall.clone();
         hall.open
             .clone()
             .spawn(async move { serve(stream, Origin::Socket { uid }, hall).await });
     }
-    Ok(())
 }
 
 /// Accepts from the network.
-pub async fn accept_network(
-    listener: TcpListener,
-    tls: TlsAcceptor,
-    most: usize,
-    hall: Hall,
-) -> io::Result<()> {
+pub async fn accept_network(listener: TcpListener, tls: TlsAcceptor, most: usize, hall: Hall) {
     let crowd = Crowd::new(most);
     while let Some(accepted) = hall.stopping.run_until_cancelled(listener.accept()).await {
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                rest_after(&error).await?;
+                rest_after(&error).await;
                 continue;
             }
         };
@@ -96,14 +96,12 @@ pub async fn accept_network(
             }
         });
     }
-    Ok(())
 }
 
 /// Running out of file descriptors is no reason to end: connections close, and there are some again.
-async fn rest_after(error: &io::Error) -> io::Result<()> {
+async fn rest_after(error: &io::Error) {
     tracing::warn!(%error, "a connection was not accepted");
     tokio::time::sleep(Duration::from_millis(100)).await;
-    Ok(())
 }
 
 async fn serve<S>(stream: S, origin: Origin, hall: Hall)

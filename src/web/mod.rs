@@ -258,9 +258,7 @@ pub async fn serve(state: State, doors: Doors, stopping: CancellationToken) -> a
         accepting.spawn(door::accept_network(listener, tls, most, hall.clone()));
     }
     while let Some(ended) = accepting.join_next().await {
-        ended
-            .context("the API's listener broke")?
-            .context("the API's listener ended")?;
+        ended.context("the API's listener broke")?;
     }
     hall.open.close();
     if tokio::time::timeout(GRACE, hall.open.wait()).await.is_err() {

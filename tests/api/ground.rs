@@ -60,7 +60,7 @@ impl Ground {
         Self::with(outbound::Settings::default(), |_| {}).await
     }
 
-    pub async fn with(outbound: outbound::Settings, change: impl FnOnce(&mut Doors)) -> Self {
+    pub async fn with(mut outbound: outbound::Settings, change: impl FnOnce(&mut Doors)) -> Self {
         let house = House::new();
         let running = house.daemon(Faults::none()).await;
         let state = house.state.path();
@@ -73,6 +73,9 @@ impl Ground {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("its number");
         let stop = CancellationToken::new();
+        outbound
+            .authorities
+            .get_or_insert(folder.join("self-signed.pem"));
         let outbound = Outbound::new(
             outbound,
             running.services.store.clone(),

@@ -339,3 +339,72 @@ async fn a_collector_hears_everything_in_order_over_tcp_and_after_it_was_away() 
     assert!(seqs.len() >= 4);
     assert_eq!(seqs, expected, "each record once, in order");
 }
+
+#[tokio::test]
+async fn a_webhook_over_tls_needs_a_certificate_that_is_believed() {
+    let ground = Ground::with(open(20, 3), |_| {}).await;
+    // The daemon's own listener as the target: it answers 405, and that it was reached is what counts.
+    let url = format!("https://127.0.0.1:{}/healthz", ground.address.port());
+    let order = AddWebhook {
+        url,
+        ..hook(1, &[], None)
+    };
+    ground.local.webhook_add(&order).await.unwrap();
+    let tested = ground.local.webhook_test("desk").await.unwrap();
+    assert_eq!(tested.status, Some(405), "{tested:?}");
+
+    let stranger = tempfile::tempdir().unwrap();
+    let (pem, _acceptor) = certificate(stranger.path());
+    let settings = Settings {
+        authorities: Some(pem),
+        ..open(20, 3)
+    };
+    let ground = Ground::with(settings, |_| {}).await;
+    let order = AddWebhook {
+        url: format!("https://127.0.0.1:{}/healthz", ground.address.port()),
+        ..hook(1, &[], None)
+    };
+    ground.local.webhook_add(&order).await.unwrap();
+    let tested = ground.local.webhook_test("desk").await.unwrap();
+    let error = tested.error.unwrap();
+    assert!(error.contains("TLS"), "{error}");
+}
+
+fn certificate(folder: &std::path::Path) -> (std::path::PathBuf, tokio_rustls::TlsAcceptor) {
+    let own = greenroom::web::tls::Certificate::Own {
+        folder: folder.to_owned(),
+        names: vec!["127.0.0.1".into()],
+    };
+    let acceptor = greenroom::web::tls::acceptor(&own).unwrap();
+    (folder.join("self-signed.pem"), acceptor)
+}
+
+#[tokio::test]
+async fn a_collector_hears_over_tls() {
+    let folder = tempfile::tempdir().unwrap();
+    let (pem, acceptor) = certificate(folder.path());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let settings = Settings {
+        authorities: Some(pem),
+        syslog: Some(Collector {
+            address: listener.local_addr().unwrap().to_string(),
+            transport: Transport::Tls,
+            facility: 13,
+        }),
+        ..Settings::default()
+    };
+    let collector = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut stream = acceptor.accept(stream).await.unwrap();
+        let (mut text, mut buffer) = (String::new(), [0; 4096]);
+        while !text.contains("action=\"device_put\"") {
+            let n = stream.read(&mut buffer).await.unwrap();
+            assert!(n > 0);
+            text.push_str(&String::from_utf8_lossy(&buffer[..n]));
+        }
+    });
+    let ground = Ground::with(settings, |_| {}).await;
+    ground.add_device("box", "lab").await;
+    let heard = tokio::time::timeout(Duration::from_secs(60), collector);
+    heard.await.expect("a message in time").unwrap();
+}
