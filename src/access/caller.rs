@@ -65,11 +65,38 @@ impl Caller {
     }
 }
 
+impl Origin {
+    /// What shares one allowance: an IPv4 address, or the /64 of IPv6 that one subscriber has all to
+    /// themselves (RFC 6177).
+    pub fn neighbourhood(&self) -> String {
+        match self {
+            Self::Network(IpAddr::V6(address)) => {
+                let [a, b, c, d, ..] = address.segments();
+                format!("{a:x}:{b:x}:{c:x}:{d:x}::/64")
+            }
+            other => other.to_string(),
+        }
+    }
+}
+
 impl std::fmt::Display for Origin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Socket { uid } => write!(f, "socket uid {uid}"),
             Self::Network(address) => address.fmt(f),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subscribers_many_addresses_are_one_neighbourhood() {
+        let of = |text: &str| Origin::Network(text.parse().unwrap()).neighbourhood();
+        assert_eq!(of("2001:db8:1:2::1"), of("2001:db8:1:2:ffff::9"));
+        assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
+        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
     }
 }

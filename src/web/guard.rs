@@ -149,7 +149,7 @@ async fn known(
 ) -> Result<Option<Caller>, Refusal> {
     let from = match origin {
         Origin::Socket { uid } => return Ok(Some(Caller::of_socket(uid))),
-        Origin::Network(address) => format!("failed:{address}"),
+        Origin::Network(_) => format!("failed:{}", origin.neighbourhood()),
     };
     let caller = match identity::of(app, headers).await {
         Err(refusal) if refusal.why() == Why::Stranger => {
@@ -160,16 +160,17 @@ async fn known(
     };
     match &caller {
         Some(caller) => app.pace(&caller.key(), app.limits.rate)?,
-        None => app.pace(&format!("stranger:{origin}"), STRANGERS)?,
+        None => app.pace(&format!("stranger:{}", origin.neighbourhood()), STRANGERS)?,
     }
     Ok(caller)
 }
 
 fn stranger(app: &App, op: &Declared, origin: Origin) -> Result<(), Refusal> {
+    let from = origin.neighbourhood();
     match origin {
         Origin::Socket { .. } => Ok(()),
-        Origin::Network(address) if op.mutates() => app.pace(&format!("try:{address}"), TRIES),
-        Origin::Network(address) => app.pace(&format!("stranger:{address}"), STRANGERS),
+        Origin::Network(_) if op.mutates() => app.pace(&format!("try:{from}"), TRIES),
+        Origin::Network(_) => app.pace(&format!("stranger:{from}"), STRANGERS),
     }
 }
 
