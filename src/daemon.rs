@@ -14,25 +14,29 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access::pace::Rate;
 use crate::access::session;
+use crate::capacity::{Capacity, Room};
 use crate::clock::{Clock, SystemClock};
 use crate::config::api::SyslogTransport;
-use crate::config::{self, Config, HypervisorKind};
+use crate::config::{self, Config, HypervisorKind, StartTarget, TargetOf};
+use crate::fault::Faults;
 use crate::hypervisor::Hypervisor;
 use crate::hypervisor::libvirt::{self, Folders, Libvirt, LibvirtSettings, ProbeImage};
 use crate::hypervisor::simulated::{SimSettings, Simulated};
 use crate::images::Images;
 use crate::outbound::syslog::{Collector, Transport};
 use crate::outbound::{self, Outbound};
+use crate::pool::{Pool, PoolServices, PoolSettings};
+use crate::netboot::desk::Desk;
+use crate::netboot::{listener, plane};
 use crate::reconcile::Reconciler;
-use crate::capacity::{Capacity, Room};
 use crate::runs::dispatch::Dispatch;
-use crate::fault::Faults;
 use crate::runs::services::{RunSettings, Services};
 use crate::store::Store;
 use crate::store::artefacts::Artefacts;
 use crate::store::meta;
 use crate::vocab::Deployment;
 use crate::vocab::machine::Accelerator;
+use crate::vocab::pool::{Class, TrustDomain};
 use crate::web;
 
 /// How a daemon is to be, apart from the host it works on.
@@ -45,6 +49,9 @@ pub struct Settings {
     /// What of the host the machines may use.
     pub room: Room,
     pub runs: RunSettings,
+    pub pool: PoolSettings,
+    /// What is wanted of classes of which nobody said anything yet.
+    pub pool_targets: Vec<StartTarget>,
     /// How often rows and host are compared when nothing asks for it.
     pub reconcile_every: Duration,
 }
@@ -52,6 +59,7 @@ pub struct Settings {
 /// A daemon at work, without its listeners.
 pub struct Running {
     pub services: Services,
+    pub pool: Arc<Pool>,
     pub dispatch: Arc<Dispatch>,
     pub reconciler: Arc<Reconciler>,
     pub images: Images,
@@ -88,18 +96,30 @@ pub async fn start(
     std::fs::create_dir_all(&settings.runs.disks)
         .with_context(|| format!("making {}", settings.runs.disks.display()))?;
     let images = Images::open(&settings.state)?;
+    let pool = Pool::start(PoolServices {
+        store: foundation.store.clone(),
+        hypervisor: hypervisor.clone(),
+        clock: clock.clone(),
+        images: images.clone(),
+        deployment: foundation.deployment,
+        settings: Arc::new(settings.pool),
+        faults: faults.clone(),
+    })
+    .await?;
     let services = Services {
         store: foundation.store,
         artefacts: Artefacts::open(settings.state.join("artefacts"))?,
         hypervisor,
         clock,
         capacity: Arc::new(Capacity::new(settings.room)),
-        pool: None,
+        // Without memory to spend it has nothing, and runs need not ask.
+        pool: (pool.settings().budget_mib > 0).then(|| pool.clone()),
         settings: Arc::new(settings.runs),
         deployment: foundation.deployment,
         live: broadcast::channel(4096).0,
         faults,
     };
+    apply_targets(&pool, &images, settings.pool_targets).await?;
     let dispatch = Dispatch::start(services.clone(), settings.max_active).await?;
     let reconciler = Reconciler::new(services.clone(), dispatch.clone());
     let stop = CancellationToken::new();
@@ -110,11 +130,56 @@ pub async fn start(
     );
     Ok(Running {
         services,
+        pool,
         dispatch,
         reconciler,
         images,
         stop,
     })
+}
+
+/// Tells the pool what the configuration wants of classes that have no target yet. An image that is
+/// not built is no reason not to start.
+async fn apply_targets(
+    pool: &Pool,
+    images: &Images,
+    targets: Vec<StartTarget>,
+) -> anyhow::Result<()> {
+    if targets.is_empty() {
+        return Ok(());
+    }
+    let known = pool.status().await?.pools;
+    for StartTarget { of, target } in targets {
+        let class = match of {
+            TargetOf::Class(class) => class,
+            TargetOf::Image(name) => match images.get(&name) {
+                Ok(image) => Class {
+                    image: name,
+                    vcpus: 1,
+                    memory_mib: image.min_memory_mib,
+                    network: false,
+                    trust: TrustDomain::default(),
+                },
+                Err(error) => {
+                    tracing::warn!(%error, "a target of the configuration is left out");
+                    continue;
+                }
+            },
+        };
+        let has_target = known
+            .iter()
+            .any(|pool| pool.class == class && pool.target.is_some());
+        if has_target {
+            continue;
+        }
+        match pool.set(class.clone(), Some(target)).await {
+            Ok(()) => tracing::info!(%class, hot = target.hot, "kept ready, as configured"),
+            Err(error) => {
+                tracing::warn!(%class, %error, "a target of the configuration is left out");
+            }
+        }
+    }
+    Ok(())
 }
 
 impl Running {
@@ -142,6 +207,8 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         max_active: config.runs.max_active,
         room: config.host.room(host.memory_mib, host.cpus),
         runs: config.run_settings(),
+        pool: config.pool_settings(host.memory_mib),
+        pool_targets: config.pool.start_targets(),
         reconcile_every: config.reconcile.interval(),
     };
     let running = start(
@@ -161,12 +228,18 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         running.services.deployment,
     )?;
     outbound.start(running.services.live.clone(), &stop);
+    let boot = match config.boot.enabled {
+        true => Some(start_boot(&config, &running, &stop).await?),
+        false => None,
+    };
     let state = web::State {
         services: running.services.clone(),
         dispatch: running.dispatch.clone(),
+        pool: running.pool.clone(),
         images: running.images.clone(),
         reconciler: running.reconciler.clone(),
         outbound,
+        netboot: boot.as_ref().map(|boot| boot.desk.clone()),
     };
     let doors = doors(&config).await?;
     if doors.network.is_some() {
@@ -174,6 +247,9 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     }
     let served = web::serve(state, doors, stop).await;
     running.stop();
+    if let Some(boot) = boot {
+        boot.end().await;
+    }
     served
 }
 
@@ -253,6 +329,38 @@ async fn print_bootstrap_code(services: &Services) -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+/// The network boot at work.
+struct Boot {
+    desk: Arc<Desk>,
+    tasks: tokio_util::task::TaskTracker,
+}
+
+impl Boot {
+    /// Waits until dnsmasq is gone, and not for ever.
+    async fn end(self) {
+        self.tasks.close();
+        let _ = tokio::time::timeout(Duration::from_secs(5), self.tasks.wait()).await;
+    }
+}
+
+/// Answers devices: dnsmasq, their listener, and the desk that looks after them. Ends with `stop`.
+async fn start_boot(config: &Config, running: &Running, stop: &CancellationToken) -> anyhow::Result<Boot> {
+    let settings = config.boot.settings(&config.state);
+    plane::prepare(&settings).context("the network boot cannot be started")?;
+    let desk = Desk::new(
+        running.services.clone(),
+        running.dispatch.clone(),
+        running.images.clone(),
+        settings.clone(),
+    );
+    let listener = listener::open(&settings.plane).await?;
+    let tasks = tokio_util::task::TaskTracker::new();
+    tasks.spawn(listener::serve(listener, desk.clone(), stop.clone()));
+    tasks.spawn(desk.clone().run(stop.clone()));
+    tasks.spawn(plane::supervise(settings, desk.clone(), stop.clone()));
+    Ok(Boot { desk, tasks })
 }
 
 /// Makes the folders of the state. QEMU's user must be able to pass through to the disks, and nobody

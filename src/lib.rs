@@ -6,6 +6,7 @@
 //! ```text
 //!  people, scripts ──► cli ──► api (wire types, client) ──► web (Unix socket, TLS; access: who may)
 //!                                                             │
+//!          persona file ──► personas: layer → version ────────►│  which one, as what files
 //!            chain file ──► chain: read → check → Chain       ▼
 //!                                         │            runs::submit  pins chain, images, sizes
 //!                                         └──────────────►    │
@@ -30,7 +31,7 @@
 //!
 //! # Import rules
 //!
-//! `vocab` ← {`chain`, `clock`, `blocking`, `access`} ← {`store`, `hypervisor`, `images`} ← `engines` ← `runs` ← {`reconcile`, `outbound`} ← `web` ←
+//! `vocab` ← {`chain`, `clock`, `blocking`, `access`} ← {`store`, `hypervisor`, `images`} ← {`engines`, `personas`} ← `runs` ← {`reconcile`, `outbound`} ← `web` ←
 //! `daemon`; `api` ← {`web`, `cli`}. An arrow means "is imported by"; nothing imports against it.
 //! `tests/layers.rs` holds this. One writer per row kind: `runs::drive` writes runs, attempts,
 //! machines and their journal; everyone else asks it.
@@ -50,6 +51,7 @@
 //! | route or page | [`web::routes`] says how; its wire types in [`api`] |
 //! | role, or rule of who may | [`access`] |
 //! | way of telling others | [`outbound`] |
+//! | key of personas | [`personas`]: the tables in `facets`, a field in [`vocab::persona::Document`], a check, a writer |
 //! | command | [`cli`], a file per group |
 
 pub mod access;
@@ -66,6 +68,8 @@ pub mod fault;
 pub mod hypervisor;
 pub mod images;
 pub mod outbound;
+pub mod netboot;
+pub mod personas;
 pub mod pool;
 pub mod reconcile;
 pub mod runs;

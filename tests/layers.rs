@@ -61,8 +61,14 @@ const MAY_IMPORT: &[(&str, &[&str], &str)] = &[
         "shells made ahead of need, for whoever asks",
     ),
     (
+        "personas",
+        &["vocab", "chain", "store", "images", "clock", "blocking"],
+        "what a device is to become; asked by runs and web",
+    ),
+    (
         "runs",
         &[
+            "personas",
             "pool",
             "capacity",
             "fault",
@@ -78,6 +84,20 @@ const MAY_IMPORT: &[(&str, &[&str], &str)] = &[
         "the heart",
     ),
     (
+        "netboot",
+        &[
+            "vocab",
+            "chain",
+            "store",
+            "runs",
+            "images",
+            "capacity",
+            "clock",
+            "blocking",
+        ],
+        "devices on the network; starts runs, and delivers what they made",
+    ),
+    (
         "reconcile",
         &["vocab", "store", "hypervisor", "runs", "pool"],
         "compares rows and host; changes runs only through their dispatcher",
@@ -89,7 +109,7 @@ const MAY_IMPORT: &[(&str, &[&str], &str)] = &[
     ),
     (
         "config",
-        &["vocab", "runs", "capacity", "pool", "hypervisor"],
+        &["vocab", "runs", "capacity", "pool", "hypervisor", "netboot"],
         "settings of the parts",
     ),
     (
@@ -104,6 +124,7 @@ const MAY_IMPORT: &[(&str, &[&str], &str)] = &[
             "outbound",
             "vocab",
             "chain",
+            "personas",
             "store",
             "hypervisor",
             "images",
@@ -112,6 +133,7 @@ const MAY_IMPORT: &[(&str, &[&str], &str)] = &[
             "fault",
             "runs",
             "reconcile",
+            "netboot",
             "api",
             "clock",
             "blocking",
@@ -123,11 +145,13 @@ const MAY_IMPORT: &[(&str, &[&str], &str)] = &[
         &[
             "vocab",
             "chain",
+            "personas",
             "images",
             "api",
             "config",
             "daemon",
             "hypervisor",
+            "netboot",
             "store",
             "clock",
             "blocking",
@@ -149,6 +173,7 @@ const MAY_IMPORT: &[(&str, &[&str], &str)] = &[
             "fault",
             "runs",
             "reconcile",
+            "netboot",
             "config",
             "web",
             "clock",

@@ -17,6 +17,7 @@ main() {
     say "reading what is known about $GREENROOM_DEVICE"
     hostname=$(field hostname)
     [ -n "$hostname" ] || hostname=$(printf %s "$GREENROOM_DEVICE" | tr 'A-Z_.' 'a-z--')
+    check_persona
     check_hostname
     check_machine
     choose_boot
@@ -67,6 +68,18 @@ split() {
 
 # joined LIST ITEM: the list with one more item.
 joined() { if [ -n "$1" ]; then printf '%s,%s' "$1" "$2"; else printf %s "$2"; fi; }
+
+# What the persona asks of the device was compared with its facts when the run was made.
+check_persona() {
+    persona=$(field persona)
+    [ -n "$persona" ] || { say "no persona: the owner's wishes count"; return 0; }
+    say "persona: $persona"
+    problems=$(field problems)
+    [ "$problems" = 0 ] ||
+        fault "the persona $persona does not fit: $problems reasons, told by \`greenroom persona preview $persona --device $GREENROOM_DEVICE\`"
+    cmdline=$(field cmdline)
+    matches "$cmdline" '[A-Za-z0-9 ._=,:/@+-]*' || fault "\"$cmdline\" cannot be on a kernel's command line"
+}
 
 check_hostname() {
     matches "$hostname" '[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?' ||
@@ -170,7 +183,7 @@ list_users() {
     say "users:$user_names"
 }
 add_user() {
-    name=$1 sudo=${2:-} keys=${3:-} list=''
+    name=$1 sudo=${2:-} keys=${3:-} groups=${4:-} shell=${5:-/bin/bash} list='' group_list=''
     is_name "$name" || { fault "\"$name\" cannot be a user's name"; return; }
     case $name in root | daemon | bin | sys | sshd | nobody | www-data | systemd-*) fault "the user name $name is taken"; return ;; esac
     case $user_names in *" $name "*) fault "two users are called $name"; return ;; esac
@@ -185,7 +198,14 @@ add_user() {
             { fault "user $name: this is not a public SSH key: $(printf %.40s "$key")"; return; }
         list=$(joined "$list" "\"$key\"")
     done
-    users=$(joined "$users" "{\"name\":\"$name\",\"sudo\":$sudo,\"keys\":[$list]}")
+    while [ -n "$groups" ]; do
+        group=${groups%%;*}
+        case $groups in *\;*) groups=${groups#*;} ;; *) groups= ;; esac
+        is_name "$group" || { fault "user $name: \"$group\" cannot be a group"; continue; }
+        group_list=$(joined "$group_list" "\"$group\"")
+    done
+    case $shell in /bin/bash | /bin/sh) ;; *) fault "user $name: \"$shell\" is not a login shell here" ;; esac
+    users=$(joined "$users" "{\"name\":\"$name\",\"sudo\":$sudo,\"groups\":[$group_list],\"shell\":\"$shell\",\"keys\":[$list]}")
 }
 
 list_applications() {
@@ -207,7 +227,8 @@ list_open_ports() {
     open='' open_said=''
     ssh_from=$(field ssh_from)
     is_source "$ssh_from" || fault "SSH from \"$ssh_from\": any, or a network such as 10.0.0.0/8"
-    each "$implied" add_open_port
+    # A persona lists all of its ports.
+    [ "$(field ports)" = 'as listed' ] || each "$implied" add_open_port
     each "$(field allow)" add_open_port
     say "open ports: 22 from $ssh_from$open_said"
 }
@@ -248,6 +269,7 @@ write_plan() {
   "site": { "title": "$site_title" },
   "ssh_from": "$ssh_from",
   "allow": [$open],
+  "cmdline": "$(field cmdline)",
   "timezone": "$timezone",
   "locale": "$locale"
 }

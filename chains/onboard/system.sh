@@ -18,6 +18,7 @@ main() {
     clock set_region
     clock set_network
     clock add_users
+    clock write_files
     clock set_boot_files
     clock install_boot_loaders
     say "report"
@@ -62,8 +63,8 @@ partition_device() {
 
 read_plan() {
     { read -r data_mount; read -r image_mib; read -r bios_boot_mib; read -r esp_mib; read -r root_mib
-      read -r timezone; read -r locale; read -r hostname; } <<VALUES
-$(plan '(.layout | (.data.mount // ""), .image_mib, .bios_boot_mib, .esp_mib, .root_mib), .timezone, .locale, .hostname')
+      read -r timezone; read -r locale; read -r cmdline; read -r hostname; } <<VALUES
+$(plan '(.layout | (.data.mount // ""), .image_mib, .bios_boot_mib, .esp_mib, .root_mib), .timezone, .locale, (.cmdline // ""), .hostname')
 VALUES
     say "$hostname on $disk"
     [ -b "$disk" ] || die "there is no disk $disk"
@@ -124,7 +125,14 @@ unpack() {
     kernel=$(one_of "$root"/boot/vmlinuz-*)
     initrd=$(one_of "$root"/boot/initrd.img-*)
     kernel_version=${kernel#"$root"/boot/vmlinuz-}
-    say "Debian $(cat "$root/etc/debian_version"), kernel $kernel_version"
+    debian=$(cat "$root/etc/debian_version")
+    say "Debian $debian, kernel $kernel_version"
+    # The toolbox brings one system; a persona may want another one.
+    variant=$(plan '.variant // ""')
+    case $variant in
+        '' | "debian-${debian%%.*}") ;;
+        *) die "the persona wants $variant, the toolbox image brings Debian $debian" ;;
+    esac
 }
 one_of() {
     [ $# -eq 1 ] && [ -f "$1" ] || die "expected one file, found: $*"
@@ -164,8 +172,9 @@ set_region() {
     echo "LANG=$locale" > "$root/etc/default/locale"
 }
 
+# A persona brings files for each of its interfaces, which count instead of the plan's one.
 set_network() {
-    {
+    [ "$(plan '[.files[]? | select(.path | startswith("/etc/systemd/network/"))] | length')" -gt 0 ] || {
         printf '[Match]\nMACAddress=%s\n\n[Network]\n' "$(plan .network.mac)"
         plan '.network.uplink
             | (if .how == "dhcp" then "DHCP=yes" else "Address=\(.address)", (select(.gateway != "") | "Gateway=\(.gateway)") end),
@@ -182,8 +191,10 @@ set_network() {
 add_users() {
     plan '.users[] | "\(.name) \(.sudo)"' | while read -r name sudo; do
         say "user $name"
-        if [ "$sudo" = true ]; then groups=sudo,adm; else groups=; fi
-        chroot "$root" useradd --create-home --shell /bin/bash ${groups:+--groups "$groups"} "$name"
+        groups=$(jq -r --arg name "$name" '.users[] | select(.name == $name)
+            | ((if .sudo then ["sudo", "adm"] else [] end) + (.groups // [])) | unique | join(",")' "$GREENROOM_INPUT")
+        shell=$(jq -r --arg name "$name" '.users[] | select(.name == $name) | .shell // "/bin/bash"' "$GREENROOM_INPUT")
+        chroot "$root" useradd --create-home --shell "$shell" ${groups:+--groups "$groups"} "$name"
         install -d -m 700 "$root/home/$name/.ssh"
         jq -r --arg name "$name" '.users[] | select(.name == $name) | .keys[]' "$GREENROOM_INPUT" \
             > "$root/home/$name/.ssh/authorized_keys"
@@ -193,6 +204,17 @@ add_users() {
     echo '%sudo ALL=(ALL:ALL) NOPASSWD: ALL' > "$root/etc/sudoers.d/keys-only"
     chmod 440 "$root/etc/sudoers.d/keys-only"
     chroot "$root" visudo -q -c -f /etc/sudoers.d/keys-only || die "the rule for sudo is refused"
+}
+
+# The persona's own files, as `persona preview` shows them. The schema says which paths there may be.
+write_files() {
+    plan '.files[]? | "\(.mode) \(.path)"' | while read -r mode path; do
+        say "file $path"
+        mkdir -p "$root${path%/*}"
+        rm -f "$root$path"
+        jq -j --arg path "$path" '.files[] | select(.path == $path) | .text' "$GREENROOM_INPUT" > "$root$path"
+        chmod "$mode" "$root$path"
+    done
 }
 
 set_boot_files() {
@@ -214,11 +236,11 @@ set timeout=1
 set default=0
 search --no-floppy --fs-uuid --set=root $root_uuid
 menuentry "Debian, $hostname" {
-    linux /boot/vmlinuz-$kernel_version root=UUID=$root_uuid ro console=tty0 console=ttyS0,115200n8
+    linux /boot/vmlinuz-$kernel_version root=UUID=$root_uuid ro console=tty0 console=ttyS0,115200n8${cmdline:+ $cmdline}
     initrd /boot/initrd.img-$kernel_version
 }
 menuentry "Debian, $hostname, rescue" {
-    linux /boot/vmlinuz-$kernel_version root=UUID=$root_uuid ro single console=tty0 console=ttyS0,115200n8
+    linux /boot/vmlinuz-$kernel_version root=UUID=$root_uuid ro single console=tty0 console=ttyS0,115200n8${cmdline:+ $cmdline}
     initrd /boot/initrd.img-$kernel_version
 }
 CONFIG
@@ -244,7 +266,7 @@ quietly() { grep -v -e '^Installing for' -e 'No error reported' >&2 || :; }
 
 report() {
     promised=$(sha256sum "$kernel" "$initrd" "$root/boot/grub/grub.cfg" "$root/boot/efi/EFI/BOOT/BOOTX64.EFI" "$root/etc/fstab" \
-        "$root/etc/hostname" "$root/etc/systemd/network/20-uplink.network" "$root/etc/sudoers.d/keys-only")
+        "$root/etc/hostname" "$root"/etc/systemd/network/*.network "$root/etc/sudoers.d/keys-only")
     sfdisk --json "$disk" | jq \
         --arg root "$root" --arg promised "$promised" --arg timings "$timings" --arg kernel "$kernel_version" \
         --arg debian "$(cat "$root/etc/debian_version")" --arg grub "$(grub-install --version)" \

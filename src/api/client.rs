@@ -8,16 +8,28 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::boot::{BootEventView, BootView, ChangeBoot, ExplainBoot, ExplainedBoot};
+use super::personas::{
+    AppliedPersona, ApplyPersonas, ApplyRules, AssignPersona, AssignmentView, EndAssignment,
+    MovePersona, PersonaDifference, PersonaHistory, PersonaPreview, PersonaSummary, PersonaView,
+    PersonaWhy, PreviewPersona, RulesView,
+};
 use super::{
-    AbortRun, AppliedChainView, ApplyChain, ChainSummary, ChainView, DeviceView, ImageView,
-    LogPiece, PREFIX, Page, Problem, PutDevice, ReplayRun, RetryRun, RunOutput, RunSummary, RunView,
-    StartRun, StartedRun, StatusView, VersionView, WatchUpdate,
+    AbortRun, AppliedChainView, ApplyChain, BuildTemplate, ChainSummary, ChainView, ClaimView,
+    DeviceView, ImageView, LogPiece, PREFIX, Page, PoolDetail, PoolStatusView, PoolView, Problem,
+    PutDevice, ReplayRun, RetryRun, RunOutput, RunSummary, RunView, SetPool, StartRun, StartedRun,
+    StatusView, TakeClaim, TakenView, TemplateDetail, TemplateView, VersionView, WatchUpdate,
 };
 
 mod administration;
 
 /// Longest wait for the head of an answer. Requests to a run's driver wait for a write to disk.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The same for a claim, beside its command's time: room on the host is waited for, and a fork that
+/// has to be made on demand may be that of a slow guest.
+const CLAIM_PATIENCE: Duration = Duration::from_secs(300);
+/// The same for reading a template's files: 10 GiB at 20 MiB/s.
+const VERIFY_PATIENCE: Duration = Duration::from_secs(600);
 /// Longest line of a stream: a log piece is at most a few hundred KiB.
 const MAX_LINE_BYTES: usize = 16 << 20;
 
@@ -92,7 +104,7 @@ impl Client {
     }
 
     pub async fn chain_list(&self) -> Result<Vec<ChainSummary>, ClientError> {
-        self.all("/chains").await
+        self.all("/chains", &[]).await
     }
 
     pub async fn chain_show(
@@ -109,8 +121,107 @@ impl Client {
         self.post("/chains", order).await
     }
 
+    /// A dry run answers with faults, a real one refuses them.
+    pub async fn persona_apply(
+        &self,
+        order: &ApplyPersonas,
+    ) -> Result<Vec<AppliedPersona>, ClientError> {
+        self.post("/personas", order).await
+    }
+
+    pub async fn persona_list(&self) -> Result<Vec<PersonaSummary>, ClientError> {
+        self.all("/personas", &[]).await
+    }
+
+    pub async fn persona_show(
+        &self,
+        name: &str,
+        version: Option<i64>,
+    ) -> Result<PersonaView, ClientError> {
+        let version = version.map(|version| ("version", version.to_string()));
+        self.get(&format!("/personas/{}", segment(name)), version.as_slice())
+            .await
+    }
+
+    pub async fn persona_history(&self, name: &str) -> Result<PersonaHistory, ClientError> {
+        self.get(&format!("/personas/{}/history", segment(name)), &[])
+            .await
+    }
+
+    pub async fn persona_diff(
+        &self,
+        name: &str,
+        from: Option<i64>,
+        to: Option<i64>,
+    ) -> Result<PersonaDifference, ClientError> {
+        let mut query = Vec::new();
+        query.extend(from.map(|from| ("from", from.to_string())));
+        query.extend(to.map(|to| ("to", to.to_string())));
+        self.get(&format!("/personas/{}/diff", segment(name)), &query)
+            .await
+    }
+
+    pub async fn persona_promote(
+        &self,
+        name: &str,
+        order: &MovePersona,
+    ) -> Result<PersonaView, ClientError> {
+        self.post(&format!("/personas/{}/promote", segment(name)), order)
+            .await
+    }
+
+    pub async fn persona_roll_back(
+        &self,
+        name: &str,
+        order: &MovePersona,
+    ) -> Result<PersonaView, ClientError> {
+        self.post(&format!("/personas/{}/rollback", segment(name)), order)
+            .await
+    }
+
+    pub async fn persona_preview(
+        &self,
+        order: &PreviewPersona,
+    ) -> Result<PersonaPreview, ClientError> {
+        self.post("/persona-previews", order).await
+    }
+
+    pub async fn persona_assign(
+        &self,
+        order: &AssignPersona,
+    ) -> Result<AssignmentView, ClientError> {
+        self.post("/persona-assignments", order).await
+    }
+
+    pub async fn persona_unassign(
+        &self,
+        id: i64,
+        order: &EndAssignment,
+    ) -> Result<AssignmentView, ClientError> {
+        self.post(&format!("/persona-assignments/{id}/end"), order)
+            .await
+    }
+
+    pub async fn persona_assignments(&self) -> Result<Vec<AssignmentView>, ClientError> {
+        self.all("/persona-assignments", &[]).await
+    }
+
+    pub async fn persona_why(&self, device: &str) -> Result<PersonaWhy, ClientError> {
+        self.get(&format!("/devices/{}/persona", segment(device)), &[])
+            .await
+    }
+
+    pub async fn persona_rules(&self, version: Option<i64>) -> Result<RulesView, ClientError> {
+        let version = version.map(|version| ("version", version.to_string()));
+        self.get("/persona-rules", version.as_slice()).await
+    }
+
+    pub async fn persona_rules_apply(&self, order: &ApplyRules) -> Result<RulesView, ClientError> {
+        self.post("/persona-rules", order).await
+    }
+
     pub async fn device_list(&self) -> Result<Vec<DeviceView>, ClientError> {
-        self.all("/devices").await
+        self.all("/devices", &[]).await
     }
 
     pub async fn device_show(&self, name: &str) -> Result<DeviceView, ClientError> {
@@ -123,6 +234,77 @@ impl Client {
 
     pub async fn image_list(&self) -> Result<Vec<ImageView>, ClientError> {
         self.get("/images", &[]).await
+    }
+
+    pub async fn pool_list(&self) -> Result<Vec<PoolView>, ClientError> {
+        self.all("/pools", &[]).await
+    }
+
+    /// By class, or by an image of which there is one class.
+    pub async fn pool_show(&self, which: &str) -> Result<PoolDetail, ClientError> {
+        self.get(&format!("/pools/{}", segment(which)), &[]).await
+    }
+
+    pub async fn pool_set(&self, order: &SetPool) -> Result<PoolDetail, ClientError> {
+        let request = self.request(Method::PUT, "/pools", &[]).json(order);
+        self.read(self.send(request).await?).await
+    }
+
+    pub async fn pool_status(&self) -> Result<PoolStatusView, ClientError> {
+        self.get("/pool/status", &[]).await
+    }
+
+    /// Newest first.
+    pub async fn template_list(&self, all: bool) -> Result<Vec<TemplateView>, ClientError> {
+        let all = all.then(|| ("all", "1".to_owned()));
+        self.all("/templates", all.as_slice()).await
+    }
+
+    /// By id, the beginning of one, or a class: its newest.
+    pub async fn template_show(&self, which: &str) -> Result<TemplateDetail, ClientError> {
+        self.get(&format!("/templates/{}", segment(which)), &[])
+            .await
+    }
+
+    /// The one that is begun, or is there already. Does not wait for it.
+    pub async fn template_build(&self, order: &BuildTemplate) -> Result<TemplateView, ClientError> {
+        self.post("/templates", order).await
+    }
+
+    /// Reads all its files, which takes as long as the disk takes.
+    pub async fn template_verify(&self, which: &str) -> Result<TemplateView, ClientError> {
+        let path = format!("/templates/{}/verify", segment(which));
+        let request = self.request(Method::POST, &path, &[]);
+        let request = request.json(&serde_json::json!({}));
+        self.read(self.send_within(request, VERIFY_PATIENCE).await?)
+            .await
+    }
+
+    pub async fn template_retire(&self, which: &str) -> Result<TemplateView, ClientError> {
+        let path = format!("/templates/{}/retire", segment(which));
+        self.post(&path, &serde_json::json!({})).await
+    }
+
+    /// Claims that are not released, oldest first.
+    pub async fn claim_list(&self) -> Result<Vec<ClaimView>, ClientError> {
+        self.all("/claims", &[]).await
+    }
+
+    /// Takes a machine and runs the order's command in it: one request.
+    pub async fn claim_take(&self, order: &TakeClaim) -> Result<TakenView, ClientError> {
+        let exec_s = order.exec.as_ref().map_or(0, |exec| {
+            exec.deadline_s.unwrap_or(super::claims::DEFAULT_EXEC_S)
+        });
+        let patience = CLAIM_PATIENCE + Duration::from_secs(exec_s);
+        let request = self.request(Method::POST, "/claims", &[]).json(order);
+        self.read(self.send_within(request, patience).await?).await
+    }
+
+    /// Returns when the machine is gone.
+    pub async fn claim_release(&self, key: &str) -> Result<(), ClientError> {
+        let path = format!("/claims/{}", segment(key));
+        let request = self.request(Method::DELETE, &path, &[]);
+        self.send(request).await.map(|_| ())
     }
 
     pub async fn run_start(&self, order: &StartRun) -> Result<StartedRun, ClientError> {
@@ -199,18 +381,67 @@ impl Client {
     }
 
     /// A whole list, page by page.
-    async fn all<T: DeserializeOwned>(&self, path: &str) -> Result<Vec<T>, ClientError> {
+    async fn all<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        which: &[(&str, String)],
+    ) -> Result<Vec<T>, ClientError> {
         let mut items = Vec::new();
-        let mut query = vec![("limit", "1000".to_owned())];
+        let mut query = which.to_vec();
+        query.push(("limit", "1000".to_owned()));
+        let without_cursor = query.len();
         loop {
             let page: Page<T> = self.get(path, &query).await?;
             items.extend(page.items);
             let Some(next) = page.next else {
                 return Ok(items);
             };
-            query.truncate(1);
+            query.truncate(without_cursor);
             query.push(("cursor", next));
         }
+    }
+
+    pub async fn boot_list(&self) -> Result<Vec<BootView>, ClientError> {
+        self.all("/boot/devices", &[]).await
+    }
+
+    pub async fn boot_show(&self, device: &str) -> Result<BootView, ClientError> {
+        self.get(&format!("/devices/{}/boot", segment(device)), &[])
+            .await
+    }
+
+    pub async fn boot_change(
+        &self,
+        device: &str,
+        order: &ChangeBoot,
+    ) -> Result<BootView, ClientError> {
+        self.post(&format!("/devices/{}/boot", segment(device)), order)
+            .await
+    }
+
+    pub async fn boot_forget(&self, device: &str) -> Result<(), ClientError> {
+        let path = format!("/devices/{}/boot", segment(device));
+        let request = self.request(Method::DELETE, &path, &[]);
+        self.send(request).await.map(|_| ())
+    }
+
+    pub async fn boot_events(
+        &self,
+        device: Option<&str>,
+        after: i64,
+    ) -> Result<Vec<BootEventView>, ClientError> {
+        let mut query = vec![("after", after.to_string())];
+        query.extend(device.map(|device| ("device", device.to_owned())));
+        self.all("/boot/events", &query).await
+    }
+
+    pub async fn boot_explain(
+        &self,
+        mac: &str,
+        order: &ExplainBoot,
+    ) -> Result<Vec<ExplainedBoot>, ClientError> {
+        self.post(&format!("/boot/explain/{}", segment(mac)), order)
+            .await
     }
 
     async fn get<T: DeserializeOwned>(
@@ -241,9 +472,17 @@ impl Client {
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Response, ClientError> {
-        let answer = tokio::time::timeout(PATIENCE, request.send())
+        self.send_within(request, PATIENCE).await
+    }
+
+    async fn send_within(
+        &self,
+        request: RequestBuilder,
+        patience: Duration,
+    ) -> Result<Response, ClientError> {
+        let answer = tokio::time::timeout(patience, request.send())
             .await
-            .map_err(|_| ClientError::TimedOut(PATIENCE))?;
+            .map_err(|_| ClientError::TimedOut(patience))?;
         let response = answer.map_err(|error| {
             if error.is_connect() {
                 ClientError::Unreachable {

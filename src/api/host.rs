@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Time;
+use super::{PoolBrief, Time};
 use crate::vocab::Digest;
 use crate::vocab::image::Image;
 
@@ -36,6 +36,9 @@ pub struct StatusView {
     /// The last comparison of what is stored with what is there; none before the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reconcile: Option<ReconcileView>,
+    /// The warm machines; none where the pool cannot be asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<PoolBrief>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

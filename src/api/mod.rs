@@ -7,12 +7,16 @@
 
 pub mod access;
 pub mod audit;
+pub mod boot;
 pub mod chains;
+pub mod claims;
 pub mod client;
 pub mod devices;
 pub mod events;
 pub mod host;
 pub mod page;
+pub mod pool;
+pub mod personas;
 pub mod problem;
 pub mod runs;
 pub mod time;
@@ -24,6 +28,7 @@ pub use access::{
 };
 pub use audit::{AuditVerdict, AuditView};
 pub use chains::{AppliedChainView, ApplyChain, ChainSummary, ChainView};
+pub use claims::{AchievedView, ClaimView, ExecOrder, ExecView, TakeClaim, TakenView};
 pub use client::{Client, ClientError};
 pub use devices::{DeviceView, PutDevice, ReplaceDevice};
 pub use events::EventOfRun;
@@ -31,6 +36,10 @@ pub use host::{
     CapacityView, HostView, ImageView, ReconcileView, StatusView, StuckRun, VersionView,
 };
 pub use page::Page;
+pub use pool::{
+    BuildTemplate, PhaseView, PoolBrief, PoolDetail, PoolStatusView, PoolView, SetPool, ShellView,
+    TargetView, TemplateDetail, TemplateView, WhichClass,
+};
 pub use problem::{Problem, ProblemFault};
 pub use runs::{
     AbortRun, ArtefactView, AttemptView, EventView, JournalEntryView, LogPiece, MachineView,

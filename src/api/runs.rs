@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::personas::PersonaOfRun;
 use super::{DeviceView, Time};
 use crate::vocab::machine::{EngineKind, MachinePhases, Size};
 use crate::vocab::run::AttemptPhases;
@@ -69,6 +70,9 @@ pub struct PlannedRun {
     /// Why this chain.
     pub chain_reason: String,
     pub stages: Vec<PlannedStage>,
+    /// What the device is to become, if anything says so.
+    #[serde(default)]
+    pub persona: Option<PersonaOfRun>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -236,6 +240,9 @@ pub struct RunView {
     pub events: Vec<EventView>,
     /// What was decided before it started.
     pub plan: Vec<PlannedStage>,
+    /// What the device is to become, pinned when the run was made.
+    #[serde(default)]
+    pub persona: Option<PersonaOfRun>,
     /// Only where it was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub journal: Option<Vec<JournalEntryView>>,

@@ -6,7 +6,7 @@
 //!
 //! The file's surface is told by the tables of keys in [`stage`] and below; `chains/` has examples.
 
-mod fields;
+pub(crate) mod fields;
 mod output;
 mod stage;
 mod values;
@@ -15,7 +15,7 @@ mod work;
 use std::path::Path;
 
 use super::faults::{Fault, Faults, quoted};
-use super::files::{ScriptFiles, ScriptFolder};
+use super::files::{FileRefusal, ScriptFiles, ScriptFolder};
 use super::model::{Chain, HandoffDisk, OnFailure};
 use super::read::{self, Content, Node, Span};
 use super::trigger::Trigger;
@@ -66,8 +66,8 @@ fn check_bytes(bytes: &[u8], files: &dyn ScriptFiles) -> Result<Chain, Faults> {
     }
 }
 
-/// Collects faults on the walk.
-struct Checker<'a> {
+/// Collects faults on the walk. Other languages of the house (personas) walk their trees with it too.
+pub(crate) struct Checker<'a> {
     source: &'a str,
     files: &'a dyn ScriptFiles,
     faults: Vec<Fault>,
@@ -82,8 +82,32 @@ const CHAIN_KEYS: &[&str] = &[
     "stages",
 ];
 
+/// For files that name no others.
+struct NoFiles;
+
+impl ScriptFiles for NoFiles {
+    fn text(&self, _: &str) -> Result<String, FileRefusal> {
+        Err(FileRefusal::Missing)
+    }
+}
+
+impl<'a> Checker<'a> {
+    /// A walk over a text that names no other files, with the faults of its reading.
+    pub(crate) fn of_text(source: &'a str, faults: Vec<Fault>) -> Self {
+        Self {
+            source,
+            files: &NoFiles,
+            faults,
+        }
+    }
+
+    pub(crate) fn into_faults(self) -> Vec<Fault> {
+        self.faults
+    }
+}
+
 impl Checker<'_> {
-    fn report(&mut self, fault: Fault) {
+    pub(crate) fn report(&mut self, fault: Fault) {
         self.faults.push(fault);
     }
 
@@ -110,7 +134,7 @@ impl Checker<'_> {
         })
     }
 
-    fn trigger(&mut self, node: &Node, path: &str) -> Option<String> {
+    pub(crate) fn trigger(&mut self, node: &Node, path: &str) -> Option<String> {
         let text = self.text(node, path)?;
         if let Err(error) = Trigger::parse(&text) {
             let span = self.inside(node, &text, error.bytes());

@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value};
 
 use super::context::Context;
+use super::device_boot::{self, DeviceBootCommand};
 use super::exit::{Exit, Failure};
 use super::facts;
 use super::output::as_yaml;
@@ -33,6 +34,8 @@ pub enum DeviceCommand {
         /// Name or id
         name: String,
     },
+    #[command(flatten)]
+    Boot(DeviceBootCommand),
 }
 
 #[derive(Debug, Args)]
@@ -71,10 +74,14 @@ impl DeviceCommand {
                 Ok(Exit::Ok)
             }
             Self::Show { name } => {
-                let device = context.client()?.device_show(&name).await?;
-                context.show(&device, || show(&device))?;
+                let client = context.client()?;
+                let device = client.device_show(&name).await?;
+                // A daemon without a network boot, or a device that never used it, has nothing to add.
+                let boot = client.boot_show(&name).await.ok();
+                context.show(&device, || show(&device) + &device_boot::section(boot.as_ref(), context))?;
                 Ok(Exit::Ok)
             }
+            Self::Boot(command) => command.run(context).await,
         }
     }
 }

@@ -6,22 +6,45 @@ use crate::images::ImageError;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    Ok = 0,
+    Ok,
     /// A run failed or is held, a build failed, doctor found something.
-    Failed = 1,
-    Usage = 2,
-    NotFound = 3,
-    Refused = 4,
-    Invalid = 5,
-    TimedOut = 7,
-    Unreachable = 8,
-    Internal = 70,
-    Interrupted = 130,
+    Failed,
+    Usage,
+    NotFound,
+    Refused,
+    Invalid,
+    /// The pool has no machine for this.
+    Nothing,
+    TimedOut,
+    Unreachable,
+    Internal,
+    Interrupted,
+    /// A command in a claimed machine ended with this.
+    Command(u8),
+}
+
+impl Exit {
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Ok => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::NotFound => 3,
+            Self::Refused => 4,
+            Self::Invalid => 5,
+            Self::Nothing => 6,
+            Self::TimedOut => 7,
+            Self::Unreachable => 8,
+            Self::Internal => 70,
+            Self::Interrupted => 130,
+            Self::Command(code) => code,
+        }
+    }
 }
 
 impl From<Exit> for std::process::ExitCode {
     fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
+        Self::from(exit.code())
     }
 }
 

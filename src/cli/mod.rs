@@ -1,7 +1,7 @@
 //! The command line: nouns, then verbs; a file per group.
 //!
 //! Data goes to standard output, everything else to standard error. Commands speak through
-//! `api::client` like everyone else; only `chain check`, `image` and `doctor` work without a daemon.
+//! `api::client` like everyone else; only `chain check`, `persona check`, `image` and `doctor` work without a daemon.
 //! What a guest or a stranger may have written passes [`text`] before it reaches a terminal.
 
 use std::io::Write as _;
@@ -17,18 +17,24 @@ use self::exit::{Exit, Failure};
 use self::output::{ColourChoice, Format};
 
 mod audit;
+mod boot;
 mod chain;
+mod claim;
 mod context;
 mod device;
+mod device_boot;
 mod doctor;
 mod exit;
 mod facts;
 mod image;
 mod output;
+mod pool;
+mod persona;
 mod run;
 mod serve;
 mod status;
 mod table;
+mod template;
 mod text;
 mod token;
 mod user;
@@ -58,11 +64,13 @@ Exit codes:
   2    the command line or the request is wrong
   3    there is no such thing
   4    refused: it does not fit the present state
-  5    a document (chain, device, configuration) has faults
+  5    a document (chain, persona, device, configuration) has faults
+  6    the pool has no machine for this
   7    timed out
   8    the daemon or libvirt cannot be reached
   70   a fault of greenroom itself
   130  interrupted
+`claim --exec` ends with the exit code of its command once that has run.
 
 Environment, each overruling the configuration file and overruled by flags:
   GREENROOM_CONFIG  GREENROOM_STATE  GREENROOM_SOCKET  GREENROOM_SOCKET_GROUP
@@ -70,6 +78,7 @@ Environment, each overruling the configuration file and overruled by flags:
   GREENROOM_HYPERVISOR  GREENROOM_LIBVIRT_URI  GREENROOM_ACCELERATOR  GREENROOM_NETWORK
   GREENROOM_MEMORY_MIB  GREENROOM_VCPUS  GREENROOM_MAX_ACTIVE_RUNS
   GREENROOM_API_ADDRESS
+  GREENROOM_POOL  GREENROOM_POOL_BUDGET_MIB  GREENROOM_POOL_MAX_AGE  GREENROOM_POOL_GROWTH_MIB
   NO_COLOR, CLICOLOR_FORCE
 
 Start here:
@@ -132,9 +141,15 @@ enum Command {
     /// Recipes of stages: check, apply, list, show
     #[command(subcommand, visible_alias = "chains")]
     Chain(chain::ChainCommand),
-    /// What is provisioned: add, list, show
+    /// What is provisioned: add, list, show, watch, approve, release
     #[command(subcommand, visible_alias = "devices")]
     Device(device::DeviceCommand),
+    /// The network boot: explain
+    #[command(subcommand)]
+    Boot(boot::BootCommand),
+    /// What devices are to become: check, apply, diff, promote, preview, assign, why
+    #[command(subcommand, visible_alias = "personas")]
+    Persona(persona::PersonaCommand),
     /// Executions of chains: start, list, show, watch, logs, abort, retry, replay
     #[command(subcommand, visible_alias = "runs")]
     Run(run::RunCommand),
@@ -153,6 +168,17 @@ enum Command {
     /// Who outside is told what happens: add, list, test, log, remove
     #[command(subcommand, visible_alias = "webhooks")]
     Webhook(webhook::WebhookCommand),
+    /// What warm machines are forked from: build, list, show, verify, retire
+    #[command(subcommand, visible_alias = "templates")]
+    Template(template::TemplateCommand),
+    /// Machines that wait before they are asked for: list, show, set, top
+    #[command(subcommand, visible_alias = "pools")]
+    Pool(pool::PoolCommand),
+    /// Take a warm machine, and run a command in it
+    #[command(visible_alias = "claims")]
+    Claim(claim::ClaimCommand),
+    /// Give claimed machines back
+    Release(claim::Release),
 }
 
 /// Runs the process's command line.
@@ -206,7 +232,7 @@ fn end(exit: Exit) -> ! {
     let _ = std::io::stdout().flush();
     let _ = std::io::stderr().flush();
     // SAFETY: takes a number and does not return.
-    unsafe { nix::libc::_exit(exit as i32) }
+    unsafe { nix::libc::_exit(i32::from(exit.code())) }
 }
 
 async fn execute(command: Command, context: &Context) -> Result<Exit, Failure> {
@@ -216,12 +242,18 @@ async fn execute(command: Command, context: &Context) -> Result<Exit, Failure> {
         Command::Status(status) => status.run(context).await,
         Command::Chain(command) => command.run(context).await,
         Command::Device(command) => command.run(context).await,
+        Command::Boot(command) => command.run(context).await,
+        Command::Persona(command) => command.run(context).await,
         Command::Run(command) => command.run(context).await,
         Command::Image(command) => command.run(context).await,
         Command::Token(command) => command.run(context).await,
         Command::User(command) => command.run(context).await,
         Command::Audit(command) => command.run(context).await,
         Command::Webhook(command) => command.run(context).await,
+        Command::Template(command) => command.run(context).await,
+        Command::Pool(command) => command.run(context).await,
+        Command::Claim(command) => command.run(context).await,
+        Command::Release(release) => release.run(context).await,
     }
 }
 

@@ -22,6 +22,9 @@ pub struct Serve {
     /// What makes machines real, instead of the configuration's choice
     #[arg(long, value_enum, value_name = "KIND")]
     hypervisor: Option<HypervisorKind>,
+    /// Keep no machines ready: each one boots
+    #[arg(long)]
+    no_pool: bool,
 }
 
 impl Serve {
@@ -29,6 +32,7 @@ impl Serve {
         let config = context.config_with(Flags {
             state: self.state.state,
             hypervisor: self.hypervisor,
+            no_pool: self.no_pool,
             ..Flags::default()
         })?;
         match crate::daemon::serve(config).await {

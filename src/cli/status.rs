@@ -8,7 +8,7 @@ use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::output::Paint;
 use super::text;
-use crate::api::StatusView;
+use crate::api::{PoolBrief, StatusView};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -69,6 +69,9 @@ fn render(status: &StatusView, paint: Paint) -> String {
     );
     let _ = writeln!(out, "runs      {}", counted(&status.runs));
     let _ = writeln!(out, "machines  {}", counted(&status.machines));
+    if let Some(pool) = &status.pool {
+        let _ = writeln!(out, "pool      {}", pool_line(pool));
+    }
     if let Some(last) = &status.reconcile {
         let ago = text::span(status.now.seconds_from(last.at));
         let found = match &last.problem {
@@ -98,6 +101,22 @@ fn render(status: &StatusView, paint: Paint) -> String {
         }
     }
     out
+}
+
+fn pool_line(pool: &PoolBrief) -> String {
+    if pool.budget_mib == 0 {
+        return "switched off; every machine boots".to_owned();
+    }
+    let forks = if pool.forks { "forks" } else { "does not fork" };
+    format!(
+        "{forks}: {}; {} ready, {} filling, {} claimed; {} of {}",
+        text::line(&pool.forks_reason),
+        pool.ready,
+        pool.filling,
+        pool.claimed,
+        text::mib(pool.used_mib.round() as u64),
+        text::mib(pool.budget_mib)
+    )
 }
 
 fn counted(counts: &std::collections::BTreeMap<String, i64>) -> String {
@@ -135,6 +154,15 @@ mod tests {
             host: None,
             host_error: Some("libvirt cannot be reached: no socket".into()),
             reconcile: None,
+            pool: Some(PoolBrief {
+                budget_mib: 2048,
+                used_mib: 101.6,
+                forks: true,
+                forks_reason: "a probe guest was forked\x07".into(),
+                ready: 3,
+                filling: 1,
+                claimed: 0,
+            }),
             stuck: vec![StuckRun {
                 run: 7,
                 device: "box".into(),
@@ -154,6 +182,7 @@ mod tests {
         share     512 MiB of 8 GiB, 1 of 8 vCPUs; 1 machines, 0 waiting for room
         runs      1 held, 12 succeeded
         machines  none
+        pool      forks: a probe guest was forked\u{7}; 3 ready, 1 filling, 0 claimed; 102 MiB of 2 GiB
 
         held run 7 (device box) for 1m02s: is held: exit: code 3\u{1b}[2J
           next     is given up and cleaned away when the hold ends

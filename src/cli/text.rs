@@ -85,6 +85,17 @@ pub fn span(seconds: f64) -> String {
     }
 }
 
+/// `4.2ms`, `47ms`, `1.3s`: parts of what takes moments.
+pub fn millis(ms: f64) -> String {
+    if ms < 9.95 {
+        format!("{:.1}ms", ms.max(0.0))
+    } else if ms < 999.5 {
+        format!("{ms:.0}ms")
+    } else {
+        span(ms / 1000.0)
+    }
+}
+
 /// `512 MiB`, `1.5 GiB`.
 pub fn mib(mib: u64) -> String {
     if mib < 1024 {
@@ -147,6 +158,10 @@ mod tests {
             .map(span)
             .collect();
         assert_eq!(shown, ["0.0s", "12.3s", "1m00s", "2m05s", "2h10m", "3d03h"]);
+        assert_eq!(
+            [0.04, 9.97, 999.6, 62_000.0].map(millis),
+            ["0.0ms", "10ms", "1.0s", "1m02s"]
+        );
         assert_eq!(parse_span("1h30m"), Ok(5400));
         assert!(parse_span("-5s").is_err());
         assert!(parse_span("soon").is_err());

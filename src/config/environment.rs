@@ -31,6 +31,10 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("GREENROOM_SILENCE_S", "runs.silence_s"),
     ("GREENROOM_PATIENCE_S", "runs.patience_s"),
     ("GREENROOM_LOG_CAP_BYTES", "runs.log_cap_bytes"),
+    ("GREENROOM_POOL", "pool.enabled"),
+    ("GREENROOM_POOL_BUDGET_MIB", "pool.budget_mib"),
+    ("GREENROOM_POOL_MAX_AGE", "pool.max_age"),
+    ("GREENROOM_POOL_GROWTH_MIB", "pool.growth_mib"),
     ("GREENROOM_RECONCILE_INTERVAL_S", "reconcile.interval_s"),
     ("GREENROOM_API_ADDRESS", "api.address"),
 ];
@@ -112,6 +116,18 @@ impl Environment {
                 )),
             }
         }
+        if let Some(age) = self.get("GREENROOM_POOL_MAX_AGE") {
+            age.clone_into(&mut config.pool.max_age);
+        }
+        self.truth("GREENROOM_POOL", faults, |enabled| {
+            config.pool.enabled = enabled
+        });
+        self.number("GREENROOM_POOL_BUDGET_MIB", faults, |n| {
+            config.pool.budget_mib = Some(n)
+        });
+        self.number("GREENROOM_POOL_GROWTH_MIB", faults, |n| {
+            config.pool.growth_mib = n
+        });
         self.number("GREENROOM_RECONCILE_INTERVAL_S", faults, |n| {
             config.reconcile.interval_s = n
         });
@@ -124,6 +140,18 @@ impl Environment {
             Err(_) => faults.push(ConfigFault::new(
                 name,
                 format!("{text:?} is not a whole number"),
+            )),
+        }
+    }
+
+    fn truth(&self, name: &str, faults: &mut Vec<ConfigFault>, set: impl FnOnce(bool)) {
+        let Some(text) = self.get(name) else { return };
+        match text.trim() {
+            "1" | "true" | "yes" | "on" => set(true),
+            "0" | "false" | "no" | "off" => set(false),
+            _ => faults.push(ConfigFault::new(
+                name,
+                format!("{text:?} is neither true nor false"),
             )),
         }
     }

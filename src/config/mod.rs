@@ -10,19 +10,24 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::pool::PoolSettings;
 use crate::runs::services::RunSettings;
 
 pub mod api;
+pub mod boot;
 pub mod environment;
 pub mod host;
 pub mod hypervisor;
+pub mod pool;
 pub mod reconcile;
 pub mod runs;
 
 pub use api::ApiConfig;
+pub use boot::BootConfig;
 pub use environment::Environment;
 pub use host::HostShare;
 pub use hypervisor::{AcceleratorChoice, HypervisorConfig, HypervisorKind};
+pub use pool::{PoolConfig, StartTarget, TargetOf};
 pub use reconcile::ReconcileConfig;
 pub use runs::RunsConfig;
 
@@ -46,10 +51,14 @@ pub struct Config {
     pub host: HostShare,
     /// Limits of runs.
     pub runs: RunsConfig,
+    /// Machines that wait before they are asked for.
+    pub pool: PoolConfig,
     /// The comparison of what is stored with what is there.
     pub reconcile: ReconcileConfig,
     /// The listener on the network, and who outside is told what happens.
     pub api: ApiConfig,
+    /// The network boot of devices.
+    pub boot: BootConfig,
 }
 
 impl Default for Config {
@@ -62,8 +71,10 @@ impl Default for Config {
             hypervisor: HypervisorConfig::default(),
             host: HostShare::default(),
             runs: RunsConfig::default(),
+            pool: PoolConfig::default(),
             reconcile: ReconcileConfig::default(),
             api: ApiConfig::default(),
+            boot: BootConfig::default(),
         }
     }
 }
@@ -76,6 +87,7 @@ pub struct Flags {
     pub socket: Option<PathBuf>,
     pub recipes: Option<PathBuf>,
     pub hypervisor: Option<HypervisorKind>,
+    pub no_pool: bool,
 }
 
 /// One value that cannot work.
@@ -186,6 +198,9 @@ impl Flags {
         if let Some(kind) = self.hypervisor {
             config.hypervisor.kind = kind;
         }
+        if self.no_pool {
+            config.pool.enabled = false;
+        }
     }
 }
 
@@ -218,8 +233,10 @@ impl Config {
         faults.extend(self.hypervisor.check());
         faults.extend(self.host.check());
         faults.extend(self.runs.check());
+        faults.extend(self.pool.check());
         faults.extend(self.reconcile.check());
         faults.extend(self.api.check());
+        faults.extend(self.boot.check());
         faults
     }
 
@@ -274,6 +291,20 @@ impl Config {
             silence: self.runs.silence(),
             patience: self.runs.patience(),
             log_cap: self.runs.log_cap_bytes,
+        }
+    }
+
+    /// What the pool is told, on a host with so much memory.
+    pub fn pool_settings(&self, host_memory_mib: u64) -> PoolSettings {
+        PoolSettings {
+            disks: self.disks(),
+            templates: self.templates(),
+            network: self.hypervisor.network.clone(),
+            boot_deadline: self.runs.boot_deadline(),
+            budget_mib: self.pool.budget_mib(host_memory_mib),
+            max_age: self.pool.max_age(),
+            growth_mib: self.pool.growth_mib,
+            trust: self.pool.trust(),
         }
     }
 }

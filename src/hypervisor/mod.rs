@@ -151,6 +151,9 @@ pub const AGENT_CHUNK: usize = 48 << 10;
 pub struct HostFacts {
     /// Such as `libvirt 11.3.0, QEMU 10.0.2`, or `simulated`.
     pub version: String,
+    /// What machines are made of here besides their size: changes with the devices and the CPU that
+    /// guests see, so that a captured machine fits another only where it is equal.
+    pub devices: String,
     pub host_name: String,
     pub cpus: u32,
     pub memory_mib: u64,

@@ -9,6 +9,7 @@ use crate::chain::model::{Bounds, Chain, Deadline, Stage};
 use crate::vocab::Deployment;
 use crate::vocab::image::Image;
 use crate::vocab::machine::{EngineKind, Size};
+use crate::vocab::persona::PinnedPersona;
 use crate::vocab::run::{Run, RunState};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -17,6 +18,9 @@ pub struct Plan {
     pub deployment: Deployment,
     pub chain: Chain,
     pub images: BTreeMap<String, Image>,
+    /// What the device is to become, where it has a persona; whole in the run's document.
+    #[serde(default)]
+    pub persona: Option<PinnedPersona>,
     /// One per stage of the chain, in its order.
     pub stages: Vec<StagePlan>,
     /// For a replay: where its one stage stood in the replayed run's chain.

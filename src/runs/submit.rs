@@ -10,6 +10,7 @@ use super::services::Services;
 use crate::chain::trigger::Trigger;
 use crate::engines;
 use crate::images::{ImageError, Images};
+use crate::personas::library::{self, LibraryError};
 use crate::store::chains::AppliedChain;
 use crate::store::{StoreError, chains, devices, runs, times};
 use crate::vocab::envelope::Envelope;
@@ -45,6 +46,9 @@ pub struct Prepared {
     pub plan: Plan,
     /// Why this chain.
     pub chain_reason: String,
+    /// What stages read as `persona`; the plan says which it is and why.
+    #[serde(default)]
+    pub persona: Option<serde_json::Value>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +64,16 @@ pub enum SubmitError {
     Store(#[from] StoreError),
     #[error("{0}")]
     Internal(String),
+}
+
+impl From<LibraryError> for SubmitError {
+    fn from(error: LibraryError) -> Self {
+        match error {
+            LibraryError::NotFound(what) => Self::NotFound(what),
+            LibraryError::Refused(why) => Self::Refused(why),
+            LibraryError::Store(error) => Self::Store(error),
+        }
+    }
 }
 
 /// Resolves an order without starting anything.
@@ -131,10 +145,15 @@ pub async fn prepare(
             chain.name
         )));
     }
+    let (persona, persona_document) = library::for_run(&mut connection, &device, services.now())
+        .await?
+        .map(|persona| (persona.pinned, persona.document))
+        .unzip();
     let plan = Plan {
         deployment: services.deployment,
         chain,
         images: pinned,
+        persona,
         stages,
         replayed_index: None,
         replayed_first_on_disk: false,
@@ -144,6 +163,7 @@ pub async fn prepare(
         chain_version: applied.version,
         plan,
         chain_reason,
+        persona: persona_document,
     })
 }
 
@@ -189,7 +209,10 @@ fn pick(all: Vec<AppliedChain>, device: &Device) -> Result<(AppliedChain, String
 
 /// Starts what was prepared: stores the first envelope, the run and its plan. The run is queued.
 pub async fn submit(services: &Services, prepared: Prepared) -> Result<Run, SubmitError> {
-    let envelope = Envelope::of_facts(&prepared.device.facts);
+    let mut envelope = Envelope::of_facts(&prepared.device.facts);
+    if let Some(persona) = &prepared.persona {
+        envelope.document["persona"] = persona.clone();
+    }
     insert(services, prepared, &envelope, None).await
 }
 
@@ -318,6 +341,8 @@ pub async fn replay(services: &Services, id: RunId, stage_name: &str) -> Result<
         chain_version: view.run.chain_version,
         plan,
         chain_reason: format!("replays stage {stage_name} of run {id}"),
+        // It is in the saved input.
+        persona: None,
     };
     insert(
         services,

@@ -4,6 +4,7 @@
 //! chain, a device) is not an execution (a run, an attempt, a machine).
 
 pub mod access;
+pub mod boot;
 pub mod device;
 pub mod digest;
 pub mod envelope;
@@ -11,6 +12,7 @@ pub mod failure;
 pub mod ids;
 pub mod image;
 pub mod machine;
+pub mod persona;
 pub mod pool;
 pub mod run;
 pub mod stage;

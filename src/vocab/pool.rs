@@ -196,10 +196,13 @@ words!(
 );
 
 words!(
-    /// `Filling → Ready → Claimed → Releasing → Gone`; from any state to `Releasing`.
+    /// `Filling → Ready → Claimed → Releasing → Gone`, or `Filling → Standby → Claimed …` for one that
+    /// waits empty; from any state to `Releasing`.
     ShellState {
         /// Being forked, given its identity and warmed.
         Filling = "filling",
+        /// Started and empty: a fork on demand loads the template into it.
+        Standby = "standby",
         /// Paused, waiting for a claim.
         Ready = "ready",
         /// Somebody's. Used once: never back to `Ready`.
@@ -297,6 +300,9 @@ pub struct Claim {
     pub key: String,
     /// For people: `run 7, stage apply`.
     pub owner: String,
+    /// On whose behalf.
+    #[serde(default)]
+    pub client: String,
     pub shell: MachineId,
     /// Name of the shell's domain.
     #[serde(default)]

@@ -59,9 +59,39 @@ pub fn page<T, V>(
     }
 }
 
+/// The same of a list that is at hand whole, in the order of its keys, which tell all things apart.
+pub fn cut<T, V>(
+    list: &str,
+    mut all: Vec<T>,
+    limit: Option<i64>,
+    cursor: Option<&str>,
+    key: impl Fn(&T) -> String,
+    view: impl Fn(&T) -> V,
+) -> Result<Page<V>, Refusal> {
+    let limit = self::limit(limit);
+    let after = read(list, cursor, "")?;
+    all.sort_by_cached_key(&key);
+    let rest = all.into_iter().filter(|one| key(one) > after);
+    let found = rest.take(usize::try_from(limit + 1).unwrap_or(1)).collect();
+    Ok(page(list, found, limit, key, view))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_list_at_hand_is_cut_in_the_order_of_its_keys() {
+        let names = ["c", "a", "d", "b"];
+        let cut = |cursor: Option<&str>| {
+            let key = |name: &&str| (*name).to_owned();
+            cut("names", names.to_vec(), Some(3), cursor, key, |name| *name).unwrap()
+        };
+        let first = cut(None);
+        assert_eq!(first.items, ["a", "b", "c"]);
+        let second = cut(first.next.as_deref());
+        assert_eq!((second.items, second.next), (vec!["d"], None));
+    }
 
     #[test]
     fn pages_follow_each_other_and_cursors_stay_with_their_list() {

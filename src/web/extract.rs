@@ -3,6 +3,7 @@
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 
@@ -44,6 +45,16 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
             .map(|Query(value)| Self(value))
             .map_err(|rejection| Refusal::mistake(rejection.body_text()))
     }
+}
+
+/// Which part of a list; a query string of its own, or a part of one.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Part {
+    /// 100 when not given, 1000 at most.
+    pub limit: Option<i64>,
+    /// The `next` of the last page.
+    pub cursor: Option<String>,
 }
 
 /// What a path names.

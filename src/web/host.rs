@@ -7,7 +7,7 @@ use axum::extract::State;
 
 use super::refusal::Refusal;
 use super::routes::{Op, Routes};
-use super::{App, Shared, present};
+use super::{App, Shared, pool, present};
 use crate::access::Access;
 use crate::api::{ImageView, StatusView, StuckRun, VersionView};
 use crate::runs::explain::explain;
@@ -102,6 +102,7 @@ async fn status(State(app): Shared) -> Result<Json<StatusView>, Refusal> {
         host,
         host_error,
         reconcile: present::reconcile(app.state.reconciler.status()),
+        pool: pool::brief(&app).await,
         stuck: stuck(&app, held.into_iter().map(|run| run.id)).await?,
     }))
 }

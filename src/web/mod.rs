@@ -30,7 +30,9 @@ use crate::access::session;
 use crate::api::MAX_BODY_BYTES;
 pub use crate::api::PREFIX;
 use crate::images::Images;
+use crate::netboot::desk::Desk;
 use crate::outbound::Outbound;
+use crate::pool::Pool;
 use crate::reconcile::Reconciler;
 use crate::runs::dispatch::Dispatch;
 use crate::runs::services::Services;
@@ -38,8 +40,11 @@ use crate::store::StoreError;
 use crate::vocab::Timestamp;
 
 mod audit;
+mod boot;
 mod chains;
 mod changes;
+mod claims;
+mod class;
 mod cursor;
 mod describe;
 mod devices;
@@ -56,12 +61,16 @@ mod logs;
 mod meter;
 mod openapi;
 mod output;
+mod personas;
+mod pool;
 mod present;
 mod refusal;
+mod rooms;
 pub mod routes;
 mod runs;
 mod sessions;
 mod stream;
+mod templates;
 pub mod tls;
 mod tokens;
 mod users;
@@ -69,6 +78,7 @@ mod watch;
 mod webhooks;
 
 use refusal::Refusal;
+use rooms::Rooms;
 use routes::Routes;
 
 /// All that is served. A file of routes is added here.
@@ -77,6 +87,11 @@ pub fn all_routes() -> Vec<Routes> {
         host::routes(),
         chains::routes(),
         devices::routes(),
+        boot::routes(),
+        personas::routes(),
+        pool::routes(),
+        templates::routes(),
+        claims::routes(),
         runs::routes(),
         output::routes(),
         logs::routes(),
@@ -99,9 +114,12 @@ pub fn all_routes() -> Vec<Routes> {
 pub struct State {
     pub services: Services,
     pub dispatch: Arc<Dispatch>,
+    pub pool: Arc<Pool>,
     pub images: Images,
     pub reconciler: Arc<Reconciler>,
     pub outbound: Arc<Outbound>,
+    /// None: this daemon answers no devices.
+    pub netboot: Option<Arc<Desk>>,
 }
 
 /// Where the API is to be reached, and how much of it one caller gets.
@@ -160,6 +178,8 @@ impl Default for Limits {
 /// The state, and what belongs to this server alone.
 pub struct App {
     pub(crate) state: State,
+    /// Of machines that were claimed through this server.
+    rooms: Arc<Rooms>,
     /// Ends open streams, which would otherwise keep the server from stopping.
     stopping: CancellationToken,
     started_at: Timestamp,
@@ -195,6 +215,7 @@ impl App {
     fn new(state: State, doors: &Doors, stopping: CancellationToken) -> Arc<Self> {
         Arc::new(Self {
             started_at: state.services.now(),
+            rooms: Arc::new(Rooms::new(state.services.capacity.clone())),
             state,
             stopping,
             limits: doors.limits,
@@ -245,6 +266,9 @@ pub async fn serve(state: State, doors: Doors, stopping: CancellationToken) -> a
     let (listener, _held) = claim.into_parts();
     tracing::info!(socket = %doors.socket.display(), "the API listens");
     let app = App::new(state, &doors, stopping.clone());
+    app.rooms.adopt(&app.state.pool.claims().await?);
+    let rooms = app.rooms.clone();
+    tokio::spawn(rooms.watch(app.state.pool.clone(), stopping.clone()));
     let hall = door::Hall {
         router: router(app),
         stopping: stopping.clone(),

@@ -236,5 +236,6 @@ pub fn planned_run(prepared: &Prepared) -> PlannedRun {
         chain_version: prepared.chain_version,
         chain_reason: prepared.chain_reason.clone(),
         stages: planned_stages(&prepared.plan),
+        persona: prepared.plan.persona.as_ref().map(super::personas::of_run),
     }
 }

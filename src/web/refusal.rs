@@ -8,7 +8,9 @@ use axum::response::{IntoResponse, Response};
 use crate::api::problem::MEDIA_TYPE;
 use crate::api::{Problem, ProblemFault};
 use crate::chain::Faults;
+use crate::hypervisor::HvError;
 use crate::images::ImageError;
+use crate::pool::PoolError;
 use crate::runs::dispatch::RequestError;
 use crate::runs::submit::SubmitError;
 use crate::store::StoreError;
@@ -210,7 +212,7 @@ impl Refusal {
             })
             .collect();
         let plural = if count == 1 { "" } else { "s" };
-        Self::invalid(format!("the chain has {count} fault{plural}"), errors)
+        Self::invalid(format!("the document has {count} fault{plural}"), errors)
     }
 }
 
@@ -242,6 +244,17 @@ impl From<ImageError> for Refusal {
         let why = match &error {
             ImageError::Io { .. } => Why::Unavailable,
             _ => Why::Refused,
+        };
+        Self::new(why, error.to_string())
+    }
+}
+
+impl From<PoolError> for Refusal {
+    fn from(error: PoolError) -> Self {
+        let why = match &error {
+            PoolError::NotFound(_) => Why::NotFound,
+            PoolError::Refused(_) | PoolError::Host(HvError::Refused(_)) => Why::Refused,
+            PoolError::Host(_) | PoolError::Store(_) => Why::Unavailable,
         };
         Self::new(why, error.to_string())
     }

@@ -205,6 +205,7 @@ async fn show(
         machines: view.machines.iter().map(present::machine).collect(),
         events: events.iter().map(present::event).collect(),
         plan: present::planned_stages(&view.plan),
+        persona: view.plan.persona.as_ref().map(super::personas::of_run),
         journal,
     }))
 }

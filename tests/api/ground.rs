@@ -87,6 +87,7 @@ impl Ground {
         let api = web::State {
             services: running.services.clone(),
             dispatch: running.dispatch.clone(),
+            pool: running.pool.clone(),
             images: running.images.clone(),
             reconciler: running.reconciler.clone(),
             outbound,

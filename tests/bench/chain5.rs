@@ -1,6 +1,11 @@
 //! A chain of five stages on real machines: what it costs beyond the stages' own work.
 
+use std::time::Duration;
+
+use greenroom::config::{StartTarget, TargetOf};
 use greenroom::runs::view::View;
+use greenroom::vocab::machine::EngineKind;
+use greenroom::vocab::pool::{Target, Tier};
 use greenroom::vocab::run::RunState;
 
 use crate::support::verbs::Verbs;
@@ -41,29 +46,81 @@ pub fn measure() -> Vec<Figure> {
             on_disk.push(one_run(&yard, &format!("d{n}"), "five-on-disk").await);
         }
         yard.check_nothing_left().await;
+        let (pooled, pooled_on_disk) = on_shells(&stages).await;
         let mut figures = vec![
             figure(
                 "chain5_overhead_s",
+                median(pooled.iter().map(overhead_s).collect()),
+                "s",
+                "≤ 0.25",
+                REPEATS,
+            ),
+            figure(
+                "chain5_shells_disk_overhead_s",
+                median(pooled_on_disk.iter().map(overhead_s).collect()),
+                "s",
+                "",
+                REPEATS,
+            ),
+            figure(
+                "chain5_clones_overhead_s",
                 median(plain.iter().map(overhead_s).collect()),
                 "s",
                 "",
                 REPEATS,
             ),
             figure(
-                "chain5_disk_overhead_s",
+                "chain5_clones_disk_overhead_s",
                 median(on_disk.iter().map(overhead_s).collect()),
                 "s",
                 "",
                 REPEATS,
             ),
         ];
-        figures.extend(phases(&on_disk));
+        figures.extend(phases("clones", &on_disk));
+        figures.extend(phases("shells", &pooled_on_disk));
+        figures.extend(phases("shells_plain", &pooled));
         figures
     })
 }
 
+/// The same chains, with a pool that is full when each begins.
+async fn on_shells(
+    stages: &impl Fn(bool) -> Vec<greenroom::chain::model::Stage>,
+) -> (Vec<View>, Vec<View>) {
+    let target = StartTarget {
+        of: TargetOf::Image("tiny".into()),
+        target: Target {
+            hot: STAGES as u32 + 1,
+            floor: Tier::Warm,
+        },
+    };
+    let yard = Yard::with_pool("chain on shells", 8192, vec![target])
+        .await
+        .expect("the lab was there a moment ago");
+    yard.daemon.apply(&chain("five", stages(false))).await;
+    yard.daemon
+        .apply(&chain("five-on-disk", stages(true)))
+        .await;
+    let (mut plain, mut on_disk) = (Vec::new(), Vec::new());
+    for n in 0..REPEATS {
+        yard.filled(Duration::from_secs(300)).await;
+        plain.push(one_run(&yard, &format!("p{n}"), "five").await);
+        yard.filled(Duration::from_secs(300)).await;
+        on_disk.push(one_run(&yard, &format!("d{n}"), "five-on-disk").await);
+    }
+    for view in plain.iter().chain(&on_disk) {
+        for machine in &view.machines {
+            assert_eq!(machine.engine, EngineKind::Resume, "{}", machine.engine_reason);
+        }
+    }
+    yard.drained(Duration::from_secs(120)).await;
+    yard.check_nothing_left().await;
+    (plain, on_disk)
+}
+
 async fn one_run(yard: &Yard, device: &str, chain: &str) -> View {
-    yard.daemon.add_device(device, "bench").await;
+    yard.daemon.add_device(device, "default").await;
     let run = yard.daemon.start(device, chain).await;
     let view = yard.daemon.finished_within(run.id, 300).await;
     assert_eq!(view.run.state, RunState::Succeeded, "{view:#?}");
@@ -79,26 +136,32 @@ fn overhead_s(view: &View) -> f64 {
 }
 
 /// Medians per stage, milliseconds. Boots and teardowns overlap with other stages' work.
-fn phases(views: &[View]) -> Vec<Figure> {
+fn phases(with: &str, views: &[View]) -> Vec<Figure> {
     let machines = || views.iter().flat_map(|view| &view.machines);
     let attempts = || views.iter().flat_map(|view| &view.attempts);
     let n = views.len() * STAGES;
-    let row = |name: &str, values: Vec<f64>| figure(name, median(values), "ms", "", n);
+    let row = |name: &str, values: Vec<f64>| {
+        figure(&format!("chain5_{with}_{name}"), median(values), "ms", "", n)
+    };
     vec![
         row(
-            "chain5_overlay_ms",
+            "claim_ms",
+            machines().map(|m| m.phases.claim_ms).collect(),
+        ),
+        row(
+            "overlay_ms",
             machines().map(|m| m.phases.disk_ms).collect(),
         ),
         row(
-            "chain5_define_ms",
+            "define_ms",
             machines().map(|m| m.phases.define_ms).collect(),
         ),
         row(
-            "chain5_boot_ms",
+            "boot_ms",
             machines().map(|m| m.phases.boot_ms).collect(),
         ),
         row(
-            "chain5_agent_ms",
+            "agent_ms",
             attempts()
                 .map(|a| {
                     a.phases.start_ms + a.phases.collect_ms + (a.phases.work_ms - WORK_S * 1000.0)
@@ -106,13 +169,13 @@ fn phases(views: &[View]) -> Vec<Figure> {
                 .collect(),
         ),
         row(
-            "chain5_handoff_ms",
+            "handoff_ms",
             attempts()
                 .map(|a| a.phases.disk_ms + a.phases.attach_ms + a.phases.detach_ms)
                 .collect(),
         ),
         row(
-            "chain5_teardown_ms",
+            "teardown_ms",
             machines().map(|m| m.phases.teardown_ms).collect(),
         ),
     ]

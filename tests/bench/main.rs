@@ -13,7 +13,10 @@ mod ground;
 
 mod api;
 mod chain5;
+mod fork;
 mod idle;
+#[path = "../libvirt/raw.rs"]
+mod raw;
 mod simulated;
 
 use serde::Serialize;
@@ -46,6 +49,12 @@ pub fn median(mut values: Vec<f64>) -> f64 {
     greenroom::runs::pinned::quantile(&values, 0.5)
 }
 
+/// The value below which the share `q` of some measurements lies.
+pub fn percentile(mut values: Vec<f64>, q: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    greenroom::runs::pinned::quantile(&values, q)
+}
+
 /// A group of figures that are measured together.
 struct Group {
     name: &'static str,
@@ -68,6 +77,16 @@ const GROUPS: &[Group] = &[
         name: "chain",
         about: "a chain of five stages on real machines, by phase",
         run: chain5::measure,
+    },
+    Group {
+        name: "fork",
+        about: "forks and hot claims, beside QEMU alone and cold boots",
+        run: fork::measure,
+    },
+    Group {
+        name: "alive",
+        about: "how many hot shells are alive at once, and what each more costs",
+        run: fork::measure_alive,
     },
     Group {
         name: "idle",

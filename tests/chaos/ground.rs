@@ -123,6 +123,7 @@ impl Ground {
         }
         command
             .env("GREENROOM_STATE", self.state())
+            .env("GREENROOM_POOL", "off")
             .envs(self.settings.iter().map(|(name, value)| (name, value)))
             .envs(fault.map(|fault| ("GREENROOM_FAULT", fault)));
         self.daemon = Some(command.spawn().expect("the daemon"));

@@ -97,7 +97,7 @@ async fn a_full_disk_under_the_machines_holds_the_run_until_there_is_space() {
     };
     let disks = ground.state().join("vm");
     // An overlay's header alone takes more.
-    ground.mount(&disks, "64k");
+    ground.mount(&disks, "4k");
     ground.start(None).await;
     ground.apply(&chains::marks(0)).await;
     let run = ground.begin("marks").await;

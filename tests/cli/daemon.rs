@@ -18,12 +18,18 @@ pub struct Daemon {
 impl Daemon {
     /// Starts one and returns when it answers.
     pub fn start(folder: &Path) -> Self {
+        Self::start_with(folder, &[])
+    }
+
+    /// With further options.
+    pub fn start_with(folder: &Path, options: &[&str]) -> Self {
+        let arguments = [&["serve", "--hypervisor", "simulated"], options].concat();
         let log = std::fs::File::options()
             .create(true)
             .append(true)
             .open(folder.join("serve.log"))
             .unwrap();
-        let child = command(folder, &["serve", "--hypervisor", "simulated"])
+        let child = command(folder, &arguments)
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
@@ -81,7 +87,7 @@ stages:
 ";
 
 /// A folder with an image, a chain of two stages and a daemon.
-fn stage_set(second: &str) -> (tempfile::TempDir, Daemon) {
+pub fn stage_set(second: &str) -> (tempfile::TempDir, Daemon) {
     let folder = tempfile::tempdir().unwrap();
     recipe(folder.path(), "fake", GOOD);
     greenroom(folder.path(), &["image", "build", "fake"]).exits(0);

@@ -15,6 +15,15 @@ fn usage_is_2_and_goes_to_standard_error() {
         &["run", "start", "--device", "x", "--wait", "--dry-run"],
         &["device", "add"],
         &["device", "add", "x", "--fact", "no-value"],
+        &["claim"],
+        &["claim", "x", "--keep"],
+        &["claim", "x", "--ttl", "soon"],
+        &["release"],
+        &["release", "x", "--all"],
+        &["pool", "set", "x"],
+        &["pool", "set", "x", "--warm", "--cool"],
+        &["pool", "set", "x", "--hot", "1", "--timeout", "1s"],
+        &["template", "build"],
     ] {
         let said = greenroom(folder.path(), arguments).exits(2);
         assert!(said.out.is_empty(), "{arguments:?}: {}", said.out);
@@ -33,6 +42,9 @@ fn a_daemon_that_is_not_there_is_8_and_the_way_out_is_told() {
         &["chain", "list"],
         &["device", "add", "box"],
         &["run", "logs", "1", "--follow"],
+        &["claim", "tiny", "--exec", "true"],
+        &["pool", "top"],
+        &["template", "build", "tiny"],
     ] {
         let said = greenroom(folder.path(), arguments).exits(8);
         assert!(said.err.contains("greenroom serve"), "{}", said.err);

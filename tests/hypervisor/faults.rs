@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use greenroom::hypervisor::guest::{Guest, LogOffsets};
 use greenroom::hypervisor::simulated::{
-    Chaos, Fault, GuestFault, Latencies, Operation, SimSettings, Simulated,
+    Chaos, Damage, Fault, GuestFault, Latencies, Operation, SimSettings, Simulated,
 };
-use greenroom::hypervisor::{DiskOrder, HvError, Hypervisor};
+use greenroom::hypervisor::{DiskOrder, HvError, Hypervisor, TemplateFiles};
 
 use crate::fixture::{Fixture, done, follow, script, simulated};
 
@@ -16,7 +16,7 @@ use std::sync::Arc;
 use greenroom::vocab::Deployment;
 
 /// A fixture whose world the test can reach.
-fn reachable(settings: SimSettings) -> (Fixture, Arc<Simulated>) {
+pub fn reachable(settings: SimSettings) -> (Fixture, Arc<Simulated>) {
     struct Nothing;
     #[async_trait::async_trait]
     impl crate::fixture::Backdoor for Nothing {
@@ -25,6 +25,7 @@ fn reachable(settings: SimSettings) -> (Fixture, Arc<Simulated>) {
         }
         async fn remove_stranger(&self, _: greenroom::vocab::MachineId) {}
         async fn pause(&self, _: greenroom::vocab::MachineId) {}
+        async fn damage(&self, _: &TemplateFiles, _: Damage) {}
         async fn clear(&self) {}
     }
     let simulated = Simulated::new(settings);
@@ -33,6 +34,7 @@ fn reachable(settings: SimSettings) -> (Fixture, Arc<Simulated>) {
         Deployment::fresh(),
         "/images".into(),
         "/disks".into(),
+        "/templates".into(),
         Box::new(Nothing),
     );
     (fixture, simulated)

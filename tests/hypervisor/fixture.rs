@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use greenroom::hypervisor::guest::{Guest, Job, JobWork, LogOffsets, Stream};
-use greenroom::hypervisor::simulated::{SimSettings, Simulated};
-use greenroom::hypervisor::{DiskOrder, HvError, Hypervisor, MachineSpec, Start};
+use greenroom::hypervisor::guest::{Guest, Job, JobState, JobWork, LogOffsets, Stream};
+use greenroom::hypervisor::simulated::{Damage, SimSettings, Simulated};
+use greenroom::hypervisor::{DiskOrder, HvError, Hypervisor, MachineSpec, Start, TemplateFiles};
 use greenroom::vocab::machine::{Owner, Size, Tag};
+use greenroom::vocab::pool::Seal;
 use greenroom::vocab::{AttemptId, Deployment, MachineId, RunId};
 use tokio::sync::OnceCell;
 
@@ -23,12 +24,27 @@ pub struct Fixture {
     pub base_disk: PathBuf,
     /// Folder for disks.
     pub disks: PathBuf,
+    /// Folder for templates.
+    pub templates: PathBuf,
     pub boot_deadline: Duration,
     pub backdoor: Box<dyn Backdoor>,
     /// Shared by rules that leave no traces in a machine: booting a real one takes seconds.
     shared: OnceCell<MachineId>,
+    /// The same for a template that rules fork from and leave as it is.
+    template: OnceCell<Template>,
     serial: AtomicU32,
 }
+
+/// A sealed template, and what its guest was doing.
+pub struct Template {
+    pub files: TemplateFiles,
+    pub seal: Seal,
+    /// Runs in each fork until there is a file `/tmp/end`, and prints that.
+    pub waiting: AttemptId,
+}
+
+/// Memory that can be added to the machines of templates, MiB.
+pub const GROWTH_MIB: u64 = 256;
 
 /// What somebody else does to the host.
 #[async_trait]
@@ -38,6 +54,8 @@ pub trait Backdoor: Send + Sync {
     async fn remove_stranger(&self, id: MachineId);
     /// Stops a guest's instructions.
     async fn pause(&self, id: MachineId);
+    /// Does something to a template's memory.
+    async fn damage(&self, files: &TemplateFiles, damage: Damage);
     async fn clear(&self);
 }
 
@@ -47,6 +65,7 @@ impl Fixture {
         deployment: Deployment,
         image: PathBuf,
         disks: PathBuf,
+        templates: PathBuf,
         backdoor: Box<dyn Backdoor>,
     ) -> Self {
         Self {
@@ -56,9 +75,11 @@ impl Fixture {
             initrd: image.join("initrd"),
             base_disk: image.join("disk.qcow2"),
             disks,
+            templates,
             boot_deadline: Duration::from_secs(120),
             backdoor,
             shared: OnceCell::new(),
+            template: OnceCell::new(),
             serial: AtomicU32::new(1),
         }
     }
@@ -123,6 +144,94 @@ impl Fixture {
         self.guest(*id)
     }
 
+    /// A machine to be captured, with its root disk made.
+    pub async fn template_spec(&self) -> (MachineSpec, TemplateFiles) {
+        let mut spec = self.spec().await;
+        self.hypervisor.remove_disk(&spec.root_disk).await.unwrap();
+        let files = TemplateFiles {
+            folder: self.templates.join(spec.id.to_string()),
+        };
+        spec.root_disk = files.disk();
+        spec.growth_mib = GROWTH_MIB;
+        spec.tag.owner = Owner::Template {
+            template: "tiny".into(),
+        };
+        spec.start = Start::Template {
+            files: files.clone(),
+        };
+        let order = DiskOrder::Overlay {
+            path: files.disk(),
+            base: self.base_disk.clone(),
+            size_mib: 256,
+        };
+        self.hypervisor.make_disk(&order).await.unwrap();
+        (spec, files)
+    }
+
+    /// A template of its own: booted, given a past, captured, sealed.
+    pub async fn fresh_template(&self) -> Template {
+        let (spec, files) = self.template_spec().await;
+        self.hypervisor.start_machine(&spec).await.unwrap();
+        let guest = self.guest(spec.id);
+        guest.wait_until_up(self.boot_deadline).await.unwrap();
+        guest.write_file("/tmp/past", b"the past").await.unwrap();
+        let job = script("until [ -e /tmp/end ]; do sleep 0.1; done\ncat /tmp/end\n");
+        guest.start_job(&job).await.unwrap();
+        // The launcher itself has begun, so that what is captured is the job.
+        while guest.job_state(job.attempt).await.unwrap() != JobState::Running {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        self.hypervisor.capture(spec.id, &files).await.unwrap();
+        self.hypervisor.destroy_machine(spec.id).await.unwrap();
+        let seal = self.hypervisor.seal_template(&files).await.unwrap();
+        Template {
+            files,
+            seal,
+            waiting: job.attempt,
+        }
+    }
+
+    /// The template that rules share.
+    pub async fn template(&self) -> &Template {
+        self.template.get_or_init(|| self.fresh_template()).await
+    }
+
+    /// A fork to be, with its root disk made.
+    pub async fn fork_spec(&self, files: &TemplateFiles) -> MachineSpec {
+        let mut spec = self.spec().await;
+        self.hypervisor.remove_disk(&spec.root_disk).await.unwrap();
+        let order = DiskOrder::Overlay {
+            path: spec.root_disk.clone(),
+            base: files.disk(),
+            size_mib: 256,
+        };
+        self.hypervisor.make_disk(&order).await.unwrap();
+        spec.growth_mib = GROWTH_MIB;
+        spec.tag.owner = Owner::Shell {
+            shell: "tiny".into(),
+        };
+        spec.start = Start::Fork {
+            files: files.clone(),
+        };
+        spec
+    }
+
+    /// A fork that is loaded and paused.
+    pub async fn loaded(&self, files: &TemplateFiles) -> Guest<'_> {
+        let spec = self.fork_spec(files).await;
+        self.hypervisor.start_machine(&spec).await.unwrap();
+        self.hypervisor.load_fork(spec.id, files).await.unwrap();
+        self.guest(spec.id)
+    }
+
+    /// A fork that runs and whose agent answers.
+    pub async fn fork(&self, files: &TemplateFiles) -> Guest<'_> {
+        let guest = self.loaded(files).await;
+        self.hypervisor.resume(guest.machine).await.unwrap();
+        guest.wait_until_up(self.boot_deadline).await.unwrap();
+        guest
+    }
+
     pub fn guest(&self, machine: MachineId) -> Guest<'_> {
         Guest {
             hypervisor: &*self.hypervisor,
@@ -155,6 +264,10 @@ impl Fixture {
         }
         for disk in self.hypervisor.disks().await.unwrap() {
             self.hypervisor.remove_disk(&disk).await.unwrap();
+        }
+        for folder in self.hypervisor.templates().await.unwrap() {
+            let files = TemplateFiles { folder };
+            self.hypervisor.remove_template(&files).await.unwrap();
         }
         self.backdoor.clear().await;
     }
@@ -218,6 +331,13 @@ pub async fn follow(guest: &Guest<'_>, attempt: AttemptId) -> Result<Done, HvErr
     })
 }
 
+/// The output of a short command that has to end well.
+pub async fn said(guest: &Guest<'_>, argv: &[&str]) -> String {
+    let done = guest.run(argv, b"", Duration::from_secs(60)).await.unwrap();
+    assert_eq!(done.exit_code, 0, "{argv:?}: {done:?}");
+    String::from_utf8(done.out).unwrap()
+}
+
 pub fn env(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs
         .iter()
@@ -233,6 +353,7 @@ pub fn simulated() -> Fixture {
         Deployment::fresh(),
         "/images/tiny".into(),
         "/disks".into(),
+        "/templates".into(),
         backdoor,
     )
 }
@@ -249,6 +370,9 @@ impl Backdoor for SimulatedBackdoor {
     }
     async fn pause(&self, id: MachineId) {
         self.0.world().set_paused(id, true);
+    }
+    async fn damage(&self, files: &TemplateFiles, damage: Damage) {
+        self.0.world().damage_template(&files.folder, damage);
     }
     async fn clear(&self) {}
 }

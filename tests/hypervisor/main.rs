@@ -1,10 +1,11 @@
 //! One behaviour suite for every hypervisor, so that the simulation cannot drift from libvirt.
 //!
 //! `suite` holds the rules; each is a test of its own against the simulation, and all of them run
-//! against libvirt in the lab. The rest is about the simulation alone (`faults`), and about the
+//! against libvirt in the lab. The rest is about the simulation alone (`faults`, `fork_faults`), and about the
 //! launcher of jobs on this host's shells (`launcher`).
 
 mod faults;
+mod fork_faults;
 mod fixture;
 mod launcher;
 mod measure;
@@ -73,6 +74,20 @@ rules! {
     jobs::following_ends_when_the_machine_goes,
     jobs::files_are_written_and_read,
     jobs::short_commands_run_to_their_end,
+    templates::a_template_is_captured_sealed_and_removed,
+    templates::only_a_captured_template_is_sealed,
+    templates::a_damaged_template_is_noticed,
+    forks::forks_share_a_past_and_no_future,
+    forks::forks_draw_different_numbers,
+    forks::a_fork_stands_still_until_it_goes_on,
+    forks::a_fork_with_another_tag_is_refused,
+    forks::what_forks_do_leaves_their_template_as_it_was,
+    forks::memory_grows_as_asked,
+    forks::processor_time_is_shared_out,
+    forks::a_fork_gets_network_cards_of_its_own,
+    forks::disks_travel_between_forks,
+    forks::the_memory_of_forks_is_counted,
+    forks::only_machines_of_ours_are_changed,
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,9 +1,12 @@
 //! The fixture of the lab's libvirt.
 
+use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
+use greenroom::hypervisor::TemplateFiles;
 use greenroom::hypervisor::libvirt::{AcceleratorChoice, Folders, Libvirt, LibvirtSettings};
+use greenroom::hypervisor::simulated::Damage;
 use greenroom::vocab::{Deployment, MachineId};
 use virt::connect::Connect;
 use virt::domain::Domain;
@@ -53,6 +56,7 @@ pub async fn libvirt(name: &str) -> Option<Fixture> {
         deployment,
         root.join("image"),
         folders.disks,
+        folders.templates,
         backdoor,
     );
     for machine in fixture.hypervisor.machines().await.unwrap() {
@@ -118,6 +122,15 @@ impl Backdoor for LibvirtBackdoor {
     }
     async fn pause(&self, id: MachineId) {
         self.domain(id).suspend().unwrap();
+    }
+    async fn damage(&self, files: &TemplateFiles, damage: Damage) {
+        let path = files.memory();
+        let opened = || std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+        match damage {
+            Damage::Missing => std::fs::remove_file(&path).unwrap(),
+            Damage::Truncated => opened().set_len(64 << 20).unwrap(),
+            Damage::Changed => opened().write_all_at(b"changed", 100 << 20).unwrap(),
+        }
     }
     async fn clear(&self) {
         std::fs::remove_dir_all(&self.root).unwrap();

@@ -50,6 +50,7 @@ const TEXTS: &[&str] = &[
     "head -c 5 /dev/zero | cat",
     "cat /dev/null; echo $?; echo x > /dev/null; echo $?",
     "echo '#not a comment' a#b # comment",
+    "printf 'ab\\nb\\nc\\n' > f; grep -c b f; grep -q c f && echo yes; grep b < f; grep z f; echo $?; grep x no-such-file; echo $?",
     "echo ~ > /dev/null; echo \"it's\" 'say \"hi\"'",
 ];
 

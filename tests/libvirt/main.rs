@@ -3,7 +3,11 @@
 //! The rules that hold for every hypervisor are in `tests/hypervisor`; here is what belongs to
 //! libvirt: tags of strangers, its death, its events, silent guests, the accelerator probe.
 
+mod fork_measure;
+mod fork_yard;
+mod forks;
 mod measure;
+mod raw;
 mod yard;
 
 use std::time::{Duration, Instant};
@@ -19,9 +23,9 @@ use tokio::sync::{RwLock, broadcast};
 use yard::{PING, Yard};
 
 /// Held for reading by whoever needs a libvirtd that stays, for writing by whoever kills it.
-static LIBVIRTD: RwLock<()> = RwLock::const_new(());
+pub static LIBVIRTD: RwLock<()> = RwLock::const_new(());
 
-async fn heard(
+pub async fn heard(
     events: &mut broadcast::Receiver<MachineEvent>,
     wanted: impl Fn(&MachineEvent) -> bool,
 ) -> MachineEvent {
@@ -141,7 +145,7 @@ async fn a_raw_disk_belongs_to_one_machine_at_a_time() {
     libvirt.attach_disk(first, &disk).await.unwrap();
     libvirt.attach_disk(first, &disk).await.unwrap();
     let by_serial =
-        r#"for b in /sys/block/vd*; do [ "$(cat $b/serial)" = handoff ] && cat $b/size; done"#;
+        r#"for i in $(seq 100); do for b in /sys/block/vd*; do [ "$(cat $b/serial)" = handoff ] && cat $b/size && exit; done; sleep 0.1; done"#;
     assert_eq!(
         yard.shell(first, by_serial).await,
         "16384",
@@ -372,7 +376,7 @@ async fn a_libvirtd_that_hangs_holds_nobody_up() {
 }
 
 /// Of the lab only: the file is in its own `/run`.
-fn signal_libvirtd(signal: Signal) {
+pub fn signal_libvirtd(signal: Signal) {
     let pid = std::fs::read_to_string("/run/libvirtd.pid")
         .unwrap()
         .trim()

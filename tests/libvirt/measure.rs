@@ -7,10 +7,10 @@ use greenroom::hypervisor::{AttachedDisk, DiskOrder, Hypervisor};
 
 use crate::yard::{PING, Yard};
 
-struct Series(Vec<(&'static str, Vec<f64>)>);
+pub struct Series(pub Vec<(&'static str, Vec<f64>)>);
 
 impl Series {
-    fn add(&mut self, name: &'static str, took: Duration) {
+    pub fn add(&mut self, name: &'static str, took: Duration) {
         let ms = took.as_secs_f64() * 1e3;
         match self.0.iter_mut().find(|(known, _)| *known == name) {
             Some((_, values)) => values.push(ms),
@@ -18,7 +18,7 @@ impl Series {
         }
     }
 
-    fn print(&mut self) {
+    pub fn print(&mut self) {
         for (name, values) in &mut self.0 {
             values.sort_by(f64::total_cmp);
             let at = |part: f64| values[((values.len() - 1) as f64 * part).round() as usize];
@@ -33,6 +33,7 @@ impl Series {
     }
 }
 
+#[macro_export]
 macro_rules! timed {
     ($series:expr, $name:expr, $work:expr) => {{
         let began = Instant::now();

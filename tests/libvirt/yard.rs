@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use greenroom::hypervisor::guest::Guest;
 use greenroom::hypervisor::libvirt::{
     AcceleratorChoice, Folders, Libvirt, LibvirtSettings, ProbeImage,
 };
@@ -31,21 +32,27 @@ pub fn lab() -> Option<String> {
     Some(std::env::var("GREENROOM_LIBVIRT_URI").unwrap_or_else(|_| "qemu:///system".to_owned()))
 }
 
-/// Where a tiny image may be: kernel, initrd and disk.qcow2 in one folder.
-fn tiny() -> PathBuf {
+/// What guests boot: the tiny image, or for measurements another one (`GREENROOM_TEST_IMAGE_NAME`).
+pub fn image_name() -> String {
+    std::env::var("GREENROOM_TEST_IMAGE_NAME").unwrap_or_else(|_| "tiny".to_owned())
+}
+
+/// Where the image may be: kernel, initrd and disk.qcow2 in one folder.
+fn image_folder() -> PathBuf {
+    let name = image_name();
     let from = |variable: &str, rest: &str| {
         std::env::var_os(variable).map(|base| PathBuf::from(base).join(rest))
     };
     let candidates = [
         from("GREENROOM_TEST_IMAGE", ""),
-        from("GREENROOM_STATE", "images/tiny"),
-        from("GREENROOM_CACHE", "image-preview/tiny"),
+        from("GREENROOM_STATE", &format!("images/{name}")),
+        from("GREENROOM_CACHE", &format!("image-preview/{name}")),
     ];
     let found = candidates
         .into_iter()
         .flatten()
         .find(|folder| folder.join("kernel").exists());
-    found.expect("no tiny image: name its folder in GREENROOM_TEST_IMAGE")
+    found.expect("no such image: name its folder in GREENROOM_TEST_IMAGE")
 }
 
 /// The same for each run of the same test.
@@ -108,7 +115,7 @@ impl Yard {
             images: vec![made("images")],
         };
         for part in ["kernel", "initrd", "disk.qcow2"] {
-            std::fs::copy(tiny().join(part), folders.images[0].join(part)).unwrap();
+            std::fs::copy(image_folder().join(part), folders.images[0].join(part)).unwrap();
         }
         let mut settings = LibvirtSettings::new(uri, deployment_of(name), folders);
         settings.probe_image = Some(ProbeImage {
@@ -141,29 +148,44 @@ impl Yard {
 
     /// A machine that boots the tiny image, with its overlay made.
     pub async fn spec(&self) -> MachineSpec {
-        let id = MachineId::fresh();
-        let root_disk = self.disk(&format!("{id}.qcow2"));
+        let spec = self.plain_spec();
         let order = DiskOrder::Overlay {
-            path: root_disk.clone(),
+            path: spec.root_disk.clone(),
             base: self.image("disk.qcow2"),
-            size_mib: 256,
+            size_mib: spec.size.disk_mib,
         };
         self.libvirt.make_disk(&order).await.unwrap();
+        spec
+    }
+
+    /// The same without its disk.
+    pub fn plain_spec(&self) -> MachineSpec {
+        let id = MachineId::fresh();
+        let root_disk = self.disk(&format!("{id}.qcow2"));
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
+        let (vcpus, memory_mib, disk_mib, cmdline) = match image_name().as_str() {
+            "toolbox" => (
+                2,
+                1024,
+                4096,
+                "root=/dev/vda rw quiet cryptomgr.notests net.ifnames=0",
+            ),
+            _ => (1, 256, 256, "quiet cryptomgr.notests"),
+        };
         MachineSpec {
             id,
             // Unique among all tests of the host.
             name: format!("gr-1-try-{}", &id.to_string()[24..]),
             tag: self.tag(serial),
             size: Size {
-                vcpus: 1,
-                memory_mib: 256,
-                disk_mib: 256,
+                vcpus,
+                memory_mib,
+                disk_mib,
                 network_kbytes_per_s: None,
             },
             kernel: self.image("kernel"),
             initrd: self.image("initrd"),
-            cmdline: "quiet cryptomgr.notests".to_owned(),
+            cmdline: cmdline.to_owned(),
             root_disk,
             nic: None,
             start: Start::Boot,
@@ -177,6 +199,15 @@ impl Yard {
         self.libvirt.start_machine(&spec).await.unwrap();
         self.wait_for_agent(spec.id).await;
         spec.id
+    }
+
+    /// The same, as fast as the program itself notices it.
+    pub async fn wait_until_up(&self, id: MachineId) {
+        let guest = Guest {
+            hypervisor: &*self.libvirt,
+            machine: id,
+        };
+        guest.wait_until_up(Duration::from_secs(120)).await.unwrap();
     }
 
     pub async fn wait_for_agent(&self, id: MachineId) {

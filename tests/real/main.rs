@@ -5,4 +5,5 @@
 mod support;
 
 mod onboard;
+mod pooled;
 mod stories;

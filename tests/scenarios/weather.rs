@@ -31,6 +31,7 @@ fn storm(seed: u64) -> Chaos {
         listing_fails: 0.05,
         lost_reply: 0.02,
         unreachable: 0.03,
+        ..Chaos::default()
     }
 }
 

@@ -4,12 +4,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use greenroom::capacity::Room;
 use greenroom::clock::SystemClock;
+use greenroom::config::{StartTarget, TargetOf};
 use greenroom::daemon::{self, Foundation, Running, Settings};
 use greenroom::hypervisor::simulated::{SimSettings, Simulated, Snapshot, World};
-use greenroom::capacity::Room;
 use greenroom::fault::Faults;
+use greenroom::pool::PoolSettings;
 use greenroom::runs::services::RunSettings;
+use greenroom::vocab::pool::{Target, Tier};
 
 use super::image;
 
@@ -45,6 +48,18 @@ impl House {
                 patience: Duration::from_secs(20),
                 ..RunSettings::default()
             },
+            pool: PoolSettings {
+                disks: state.path().join("vm"),
+                templates: state.path().join("templates"),
+                network: "default".into(),
+                boot_deadline: Duration::from_secs(10),
+                // Switched off; `with_pool` switches it on.
+                budget_mib: 0,
+                max_age: Duration::from_secs(1800),
+                growth_mib: 4096,
+                trust: [].into(),
+            },
+            pool_targets: Vec::new(),
             reconcile_every: Duration::from_millis(300),
         };
         Self {
@@ -53,6 +68,19 @@ impl House {
             settings,
             foreign,
         }
+    }
+
+    /// The same with a pool that keeps `hot` shells of the image `tiny`.
+    pub fn with_pool(mut self, hot: u32) -> Self {
+        self.settings.pool.budget_mib = 1 << 16;
+        self.settings.pool_targets = vec![StartTarget {
+            of: TargetOf::Image("tiny".into()),
+            target: Target {
+                hot,
+                floor: Tier::Warm,
+            },
+        }];
+        self
     }
 
     /// A daemon on this house's host and state. A second one plays a restart.

@@ -176,6 +176,7 @@ pub fn view(chain: Chain) -> View {
     let plan = Plan {
         deployment: Deployment::fresh(),
         images: BTreeMap::from([("tiny".to_owned(), image("tiny"))]),
+        persona: None,
         stages,
         replayed_index: None,
         replayed_first_on_disk: false,

@@ -4,12 +4,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use greenroom::capacity::Room;
 use greenroom::clock::SystemClock;
+use greenroom::config::StartTarget;
 use greenroom::daemon::{self, Foundation, Running, Settings};
 use greenroom::hypervisor::Hypervisor;
 use greenroom::hypervisor::libvirt::{AcceleratorChoice, Folders, Libvirt, LibvirtSettings};
-use greenroom::capacity::Room;
 use greenroom::fault::Faults;
+use greenroom::pool::{PoolSettings, PoolView};
 use greenroom::runs::services::RunSettings;
 
 pub struct Yard {
@@ -19,8 +21,17 @@ pub struct Yard {
 }
 
 impl Yard {
-    /// A daemon, or none with a message when there is no lab.
+    /// A daemon without a pool, or none with a message when there is no lab.
     pub async fn open(name: &str) -> Option<Self> {
+        Self::with_pool(name, 0, Vec::new()).await
+    }
+
+    /// A daemon whose pool may take so much memory and keeps these targets.
+    pub async fn with_pool(
+        name: &str,
+        budget_mib: u64,
+        pool_targets: Vec<StartTarget>,
+    ) -> Option<Self> {
         if std::env::var_os("GREENROOM_LAB_READY").is_none() {
             eprintln!("{name}: skipped, because it needs the lab; run `vagrant/lab test`");
             return None;
@@ -72,6 +83,17 @@ impl Yard {
                 patience: Duration::from_secs(60),
                 ..RunSettings::default()
             },
+            pool: PoolSettings {
+                disks: state.path().join("vm"),
+                templates: state.path().join("templates"),
+                network: "greenroom".into(),
+                boot_deadline: Duration::from_secs(120),
+                budget_mib,
+                max_age: Duration::from_secs(1800),
+                growth_mib: 4096,
+                trust: [].into(),
+            },
+            pool_targets,
             reconcile_every: Duration::from_secs(2),
         };
         let daemon = daemon::start(
@@ -88,6 +110,47 @@ impl Yard {
             daemon,
             hypervisor,
         })
+    }
+
+    /// Waits until each pool has the hot shells that it should have.
+    pub async fn filled(&self, within: Duration) {
+        let deadline = tokio::time::Instant::now() + within;
+        loop {
+            let status = self.daemon.pool.status().await.expect("the pool's state");
+            let full = |pool: &PoolView| pool.target.is_none_or(|target| pool.ready >= target.hot);
+            if !status.pools.is_empty() && status.pools.iter().all(full) {
+                return;
+            }
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "the pool does not fill: {status:#?}"
+            );
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Lets go of everything that waits, and waits until it is gone.
+    pub async fn drained(&self, within: Duration) {
+        let pool = &self.daemon.pool;
+        for view in pool.status().await.expect("the pool's state").pools {
+            pool.set(view.class, None).await.expect("let go");
+        }
+        for template in pool.templates(false).await.expect("templates") {
+            pool.retire_template(template.id).await.expect("retired");
+        }
+        let deadline = tokio::time::Instant::now() + within;
+        loop {
+            let shells = pool.shells().await.expect("shells");
+            let templates = pool.templates(false).await.expect("templates");
+            if shells.is_empty() && templates.is_empty() {
+                return;
+            }
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "left in the pool: {shells:#?} {templates:#?}"
+            );
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     /// Nothing of ours is on the host, and no file of a machine or disk is left.

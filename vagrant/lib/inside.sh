@@ -47,6 +47,9 @@ awk '($3 == "cgroup" || $3 == "cgroup2") && $2 ~ "^/sys/fs/cgroup" {print $2}' /
 resolver=$(readlink -f /etc/resolv.conf || true)
 if [[ $resolver == /run/* && -r $resolver ]]; then install -D -m 644 "$resolver" "$LAB/run/${resolver#/run/}"; fi
 mount --bind "$LAB/run" /run
+# As on a real host, where /run is in memory: libvirt writes and flushes a machine's status there at each of its steps.
+mkdir -p /run/libvirt/qemu
+mount -t tmpfs -o mode=0755 tmpfs /run/libvirt/qemu
 ip link set lo up
 
 printf '%s %s %s\n' "$host_pid" "$started" "$(</proc/sys/kernel/random/boot_id)" >"$LAB/init.new"

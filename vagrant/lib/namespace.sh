@@ -124,6 +124,8 @@ lab_up() {
   step "lab room" launch_room
   step "libvirt answers" wait_for_libvirt
   step "lab network" define_network
+  step "device network" define_device_network
+  write_boot_configuration
   step "cpu quotas" check_cpu_quota
   : >"$LAB/ready"
   unlock_lab

@@ -9,7 +9,7 @@ readonly oldest_qemu=1:8.2 oldest_libvirt=10.0
 vm_packages=(libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients libvirt-dev qemu-system-x86 qemu-utils)
 # Split out of libvirt-daemon at different times by different distributions: wanted where they exist.
 vm_packages_where_split=(libvirt-daemon-common libvirt-daemon-log libvirt-daemon-driver-network libvirt-common)
-tool_packages=(busybox-static mmdebstrap e2fsprogs cpio jq iproute2 util-linux tini gcc libc6-dev pkg-config dnsmasq-base
+tool_packages=(busybox-static mmdebstrap e2fsprogs cpio jq iproute2 util-linux tini gcc libc6-dev pkg-config dnsmasq-base ipxe ovmf
   sqlite3 zstd xz-utils debian-archive-keyring ca-certificates)
 
 # missing_packages: names, one per line, that are absent or too old.

@@ -30,7 +30,12 @@ cargo_or_die() {
   mkdir -p "$CARGO_TARGET_DIR"
 }
 
-build_release() (cd "$CHECKOUT" && cargo build --release --locked)
+# The device's agent runs where there is no C library: it is linked statically, the rest is not.
+build_release() (
+  cd "$CHECKOUT" || exit
+  cargo build --release --locked --bin greenroom &&
+    cargo rustc --release --locked --bin greenroom-device -- -C target-feature=+crt-static
+)
 
 command_build() {
   wants_help "$@" && { echo "vagrant/lab build: cargo build --release --locked; the result is in <cache>/target/release, which is in PATH within the lab."; return; }
@@ -45,9 +50,9 @@ command_build() {
 # The recipes' build scripts fetch packages, and the room has no way out: they run on the host's network, in everything else
 # like a command of the lab.
 command_images() {
-  wants_help "$@" && { echo "vagrant/lab images [NAME…]: greenroom image build NAME… (default: tiny toolbox). Runs with the host's network, because recipes fetch Debian packages."; return; }
+  wants_help "$@" && { echo "vagrant/lab images [NAME…]: greenroom image build NAME… (default: tiny toolbox device). Runs with the host's network, because recipes fetch Debian packages."; return; }
   require_up
-  build_images "${@:-tiny toolbox}"
+  build_images "${@:-tiny toolbox device}"
 }
 
 build_images() {
@@ -107,7 +112,7 @@ command_bench() {
 }
 
 run_bench() {
-  (cd "$CHECKOUT" && cargo bench --locked --bench lab --no-run && cargo build --release --locked) || return
+  (cd "$CHECKOUT" && cargo bench --locked --bench lab --no-run) && build_release || return
   if [[ -z ${GREENROOM_LAB_SKIP_IMAGES:-} ]]; then build_images tiny toolbox || return; fi
   (cd "$CHECKOUT" && in_lab_with_environment env GREENROOM_LAB_READY=1 cargo bench --locked --bench lab -- "$@")
 }

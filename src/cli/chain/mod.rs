@@ -201,7 +201,7 @@ fn verdict_table(verdicts: &[Verdict], paint: Paint) -> String {
 }
 
 /// The report with the lines of the file; to standard error, like a compiler's.
-fn tell_faults(context: &Context, faults: &Faults) {
+pub fn tell_faults(context: &Context, faults: &Faults) {
     // The report quotes the file, which may be a stranger's: made harmless before it is painted
     // would lose the paint, so a painted report is only made of files without control characters.
     let plain = faults.render(Colour::Plain);
@@ -214,7 +214,7 @@ fn tell_faults(context: &Context, faults: &Faults) {
 }
 
 /// The files as given, and the chain files of the folders.
-fn chain_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
+pub fn chain_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
     let mut files = Vec::new();
     for path in paths {
         if !path.is_dir() {

@@ -12,7 +12,7 @@ use super::exit::{Exit, Failure};
 use super::output::Paint;
 use super::table::Table;
 use super::text;
-use crate::api::{ClientError, StatusView};
+use crate::api::{ClientError, PoolBrief, StatusView};
 use crate::config::{Config, Flags, HypervisorKind};
 use crate::images::Images;
 
@@ -138,7 +138,28 @@ async fn findings(config: &Config, status: Result<StatusView, ClientError>) -> V
         "transforms in jq need it; install jq",
     ));
     found.push(images(config));
+    found.extend(running.and_then(|status| status.pool.as_ref()).map(pool));
     found
+}
+
+/// As the running daemon found it out: whether a host forks is seen only by forking.
+fn pool(pool: &PoolBrief) -> Finding {
+    let budget = text::mib(pool.budget_mib);
+    if pool.budget_mib == 0 {
+        Finding::note(
+            "pool",
+            "switched off: every machine boots",
+            "set pool.enabled to true, or start the daemon without --no-pool",
+        )
+    } else if pool.forks {
+        Finding::ok("pool", format!("forks ({}), up to {budget}", pool.forks_reason))
+    } else {
+        Finding::note(
+            "pool",
+            format!("no machine is forked: {}", pool.forks_reason),
+            "machines boot instead, which is slower; the daemon's log has more",
+        )
+    }
 }
 
 fn daemon(config: &Config, status: &Result<StatusView, ClientError>) -> Finding {

@@ -1,5 +1,6 @@
 //! Hand-made values for the tests of what is drawn.
 
+use crate::api::personas::PersonaOfRun;
 use crate::api::runs::ReplayOf;
 use crate::api::{
     AttemptView, EventView, MachineView, PlannedStage, RunSummary, RunView, StageView, Time,
@@ -122,6 +123,12 @@ pub fn held() -> RunView {
             message: "disk: \x1b]0;owned\x07".into(),
         }],
         plan: vec![planned("facts"), planned("disk")],
+        persona: Some(PersonaOfRun {
+            name: "web".into(),
+            version: 2,
+            digest: Digest::of(b"web"),
+            reason: "rule shop\x1b[2J".into(),
+        }),
         journal: None,
     }
 }

@@ -95,6 +95,10 @@ fn header(view: &RunView, now: Time, paint: Paint) -> String {
     };
     field("device", format!("{} (client {})", run.device, run.client));
     field("chain", format!("{} v{}", run.chain, run.chain_version));
+    if let Some(persona) = &view.persona {
+        let which = format!("{}@{}: {}", persona.name, persona.version, persona.reason);
+        field("persona", which);
+    }
     if let Some(replay) = &run.replay_of {
         field(
             "replays",

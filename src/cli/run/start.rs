@@ -87,6 +87,15 @@ fn planned(plan: &PlannedRun, context: &Context) -> String {
         text::line(&plan.device.name),
         text::line(&plan.chain_reason)
     );
+    let out = match &plan.persona {
+        Some(persona) => format!(
+            "{out}persona {}@{} ({})\n\n",
+            text::line(&persona.name),
+            persona.version,
+            text::line(&persona.reason)
+        ),
+        None => out,
+    };
     let headers = [
         "STAGE",
         "KIND",

@@ -12,24 +12,43 @@ use super::disks::io_error;
 use crate::hypervisor::HvError;
 use crate::vocab::MachineId;
 
-const KEPT_LOGS: usize = 500;
+/// Bells of machines that are there count, too.
+const KEPT_LOGS: usize = 1000;
 const KEPT_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
 
 pub fn path_of(folder: &Path, id: MachineId) -> PathBuf {
     folder.join(format!("{id}.log"))
 }
 
-/// Makes the empty log, so that it belongs to us and a folder that cannot be written is said clearly.
+/// The file beside a console's log to which the guest's bell goes.
+pub fn bell_of(console: &Path) -> PathBuf {
+    console.with_extension("bell")
+}
+
+/// How many bytes the guest has written to its bell.
+pub fn rings(folder: &Path, id: MachineId) -> u64 {
+    let bell = bell_of(&path_of(folder, id));
+    std::fs::metadata(bell).map_or(0, |seen| seen.len())
+}
+
+/// Makes the empty log and the bell's file, so that it belongs to us and a folder that cannot be written is said clearly.
 pub fn prepare(folder: &Path, id: MachineId) -> Result<PathBuf, HvError> {
     let path = path_of(folder, id);
-    let opened = std::fs::OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(&path);
-    opened.map_err(|error| io_error(&path, &error))?;
+    for path in [&path, &bell_of(&path)] {
+        let opened = std::fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(path);
+        opened.map_err(|error| io_error(path, &error))?;
+    }
     prune(folder, SystemTime::now());
     Ok(path)
+}
+
+/// A bell is of no interest when its machine is gone.
+pub fn forget_bell(folder: &Path, id: MachineId) {
+    let _ = std::fs::remove_file(bell_of(&path_of(folder, id)));
 }
 
 /// The last `max_bytes` of the log.

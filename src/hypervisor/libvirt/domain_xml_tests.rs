@@ -27,8 +27,10 @@ fn plan<'a>(tag: &'a Tag, nic: Option<&'a Nic>) -> DomainPlan<'a> {
         accelerator: Accelerator::Tcg,
         vcpus: 2,
         memory_mib: 512,
+        memory: Memory::Own,
+        growth_mib: 0,
         kernel: Path::new("/images/tiny/kernel"),
-        initrd: Path::new("/images/tiny/initrd"),
+        initrd: Some(Path::new("/images/tiny/initrd")),
         cmdline: "root=/dev/vda quiet",
         root_disk: Some(Path::new("/disks/root.qcow2")),
         disk_iops: None,
@@ -101,6 +103,10 @@ fn a_machine_with_everything() {
         <channel type="unix">
           <target type="virtio" name="org.qemu.guest_agent.0"/>
         </channel>
+        <channel type="file">
+          <source path="/consoles/1.bell"/>
+          <target type="virtio" name="dev.greenroom.bell"/>
+        </channel>
         <serial type="file">
           <source path="/consoles/1.log" append="off"/>
           <target port="0"/>
@@ -126,6 +132,38 @@ fn a_machine_with_everything() {
     "#);
 }
 
+#[test]
+fn a_fork_boots_nothing_and_waits() {
+    let tag = tag();
+    let memory = Path::new("/templates/7/memory");
+    let plan = DomainPlan {
+        memory: Memory::Fork(memory),
+        growth_mib: 512,
+        kernel: Path::new("/templates/7/kernel-head"),
+        initrd: None,
+        ..plan(&tag, None)
+    };
+    let xml = plan.to_xml().unwrap();
+    let (_, told) = xml.split_once("<qemu:commandline>").unwrap();
+    let (told, _) = told.split_once("</qemu:commandline>").unwrap();
+    let told = told.replace("&quot;", "'");
+    insta::assert_snapshot!(told.trim(), @r#"
+    <qemu:arg value="-m"/>
+        <qemu:arg value="size=524288k,slots=1,maxmem=1048576k"/>
+        <qemu:arg value="-object"/>
+        <qemu:arg value="{'id':'greenroom-growth-memory','qom-type':'memory-backend-ram','reserve':false,'size':536870912}"/>
+        <qemu:arg value="-device"/>
+        <qemu:arg value="{'addr':'0x10','block-size':2097152,'bus':'pcie.0','driver':'virtio-mem-pci','id':'greenroom-growth','memdev':'greenroom-growth-memory','requested-size':0}"/>
+        <qemu:arg value="-object"/>
+        <qemu:arg value="{'id':'greenroom-memory','mem-path':'/templates/7/memory','qom-type':'memory-backend-file','readonly':true,'rom':'off','share':false,'size':536870912}"/>
+        <qemu:arg value="-machine"/>
+        <qemu:arg value="memory-backend=greenroom-memory"/>
+        <qemu:arg value="-incoming"/>
+        <qemu:arg value="defer"/>
+    "#);
+    assert!(!xml.contains("<initrd>"), "{xml}");
+}
+
 /// libvirt's own schema, with the tool that comes with libvirt's clients.
 #[test]
 fn the_schema_of_libvirt_accepts_it() {
@@ -139,6 +177,8 @@ fn the_schema_of_libvirt_accepts_it() {
         let plan = DomainPlan {
             accelerator,
             disk_iops: Some(500),
+            memory: Memory::Fork(Path::new("/templates/7/memory")),
+            growth_mib: 512,
             ..plan(&tag, Some(&nic))
         };
         std::fs::write(file.path(), plan.to_xml().unwrap()).unwrap();
@@ -190,6 +230,20 @@ fn kvm_passes_the_hosts_cpu_on() {
 }
 
 #[test]
+fn the_cpu_of_a_template_can_be_written_down() {
+    let tag = tag();
+    let memory = Path::new("/templates/7/memory");
+    for memory in [Memory::Template(memory), Memory::Fork(memory)] {
+        let plan = DomainPlan {
+            accelerator: Accelerator::Kvm,
+            memory,
+            ..plan(&tag, None)
+        };
+        assert!(plan.to_xml().unwrap().contains(r#"migratable="on""#));
+    }
+}
+
+#[test]
 fn the_console_is_added_once() {
     let tag = tag();
     let cmdline = |text| {
@@ -203,6 +257,16 @@ fn the_console_is_added_once() {
     assert_eq!(cmdline(""), "console=ttyS0");
     assert_eq!(cmdline("console=ttyS0 quiet"), "console=ttyS0 quiet");
     assert_eq!(cmdline("console=ttyS01"), "console=ttyS01 console=ttyS0");
+    let growing = |text| {
+        DomainPlan {
+            cmdline: text,
+            growth_mib: 128,
+            ..plan(&tag, None)
+        }
+        .full_cmdline()
+    };
+    assert_eq!(growing("quiet"), "quiet swiotlb=512 console=ttyS0");
+    assert_eq!(growing("swiotlb=1024"), "swiotlb=1024 console=ttyS0");
 }
 
 #[test]

@@ -6,14 +6,14 @@
 //! four lanes let twelve silent guests hang before another guest waits, and leave libvirtd's other
 //! workers to the control connection and to other programs.
 
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 use virt::connect::Connect;
 
 use super::connection::{Call, CallKind, Link};
+use super::seen::Seen;
 use super::turns::Turns;
 use super::{errors, machines};
 use crate::hypervisor::{AGENT_REPLY_CAP, HvError};
@@ -29,7 +29,7 @@ pub struct Guests {
     deployment: Deployment,
     turns: Turns<MachineId>,
     /// Machines whose tag was seen to be ours. Ids are never used again, so that once is enough.
-    known: Mutex<HashSet<MachineId>>,
+    known: Seen,
 }
 
 impl Guests {
@@ -38,7 +38,7 @@ impl Guests {
             links,
             deployment,
             turns: Turns::default(),
-            known: Mutex::default(),
+            known: Seen::default(),
         }
     }
 
@@ -118,18 +118,12 @@ impl Guests {
             .expect("there is at least one link")
     }
 
-    fn is_known(&self, id: MachineId) -> bool {
-        self.known
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .contains(&id)
+    pub fn is_known(&self, id: MachineId) -> bool {
+        self.known.contains(&id)
     }
 
-    fn remember(&self, id: MachineId) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() > 4096 {
-            known.clear();
-        }
-        known.insert(id);
+    /// For machines whose tag was seen, or written, by this program.
+    pub fn remember(&self, id: MachineId) {
+        self.known.insert(id);
     }
 }

@@ -1,6 +1,7 @@
 //! Domains through an open connection: find, list, create, destroy, measure. Blocking functions,
 //! called on the bridge's threads only.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use virt::connect::Connect;
@@ -79,6 +80,20 @@ pub fn list(connect: &Connect) -> Result<Vec<SeenMachine>, HvError> {
         .collect()
 }
 
+/// The name of a machine that has `disk` as one of its own disks (not below one).
+pub fn user_of(connect: &Connect, disk: &Path) -> Result<Option<String>, HvError> {
+    let domains = connect.list_all_domains(0);
+    for domain in domains.map_err(|error| errors::of(&error))? {
+        let asked = domain.xml_desc(0).and_then(|xml| Ok((xml, domain.name()?)));
+        if let Some((xml, name)) = unless_gone(asked)?
+            && read_xml::read(&xml)?.disk_at(disk).is_some()
+        {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
+}
+
 fn see_domain(domain: &Domain) -> Result<Option<SeenMachine>, HvError> {
     let asked = || {
         Ok((
@@ -110,14 +125,37 @@ fn power_of(state: u32) -> Power {
     }
 }
 
+/// What a machine does first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begin {
+    Running,
+    /// Its process is there and executes nothing.
+    Paused,
+}
+
+impl Begin {
+    fn flags(self) -> u32 {
+        match self {
+            Self::Running => 0,
+            Self::Paused => sys::VIR_DOMAIN_START_PAUSED,
+        }
+    }
+}
+
 /// Creates the domain, or finds that it is there with the same tag.
-pub fn create(connect: &Connect, id: MachineId, tag: &Tag, xml: &str) -> Result<(), HvError> {
+pub fn create(
+    connect: &Connect,
+    id: MachineId,
+    tag: &Tag,
+    xml: &str,
+    begin: Begin,
+) -> Result<(), HvError> {
     if is_there(connect, id, tag)? {
         return Ok(());
     }
     // Not START_VALIDATE: it costs about 45 ms of 170 (n=5), and the builder's output is compared with libvirt's
     // schema in its own tests.
-    let Err(error) = connect.create_domain_xml(xml, 0) else {
+    let Err(error) = connect.create_domain_xml(xml, begin.flags()) else {
         return Ok(());
     };
     // An earlier life of the daemon may have asked for the same one a moment ago.
@@ -128,7 +166,7 @@ pub fn create(connect: &Connect, id: MachineId, tag: &Tag, xml: &str) -> Result<
     }
 }
 
-fn is_there(connect: &Connect, id: MachineId, tag: &Tag) -> Result<bool, HvError> {
+pub fn is_there(connect: &Connect, id: MachineId, tag: &Tag) -> Result<bool, HvError> {
     match find(connect, id)? {
         None => Ok(false),
         Some((_, facts)) if facts.tag.as_ref() == Some(tag) => Ok(true),
@@ -140,7 +178,9 @@ fn is_there(connect: &Connect, id: MachineId, tag: &Tag) -> Result<bool, HvError
 }
 
 /// Ends the domain and waits until libvirt has forgotten it, which is after its process was reaped.
-/// Takes 0.22 s [0.21..0.24] (n=8): libvirt looks every 200 ms whether the process is gone.
+/// Takes 0.22 s [0.21..0.24] (n=8): libvirt looks every 200 ms whether the process is gone. Asking QEMU
+/// to `quit` before gains nothing (0.22 s, n=8): its monitor closes before its memory is freed, so that
+/// libvirt, which then ends the process itself, finds it alive at its first look all the same.
 pub fn destroy(connect: &Connect, id: MachineId, deployment: Deployment) -> Result<(), HvError> {
     let Some((domain, _)) = find_ours(connect, id, deployment)? else {
         return Ok(());
@@ -209,7 +249,7 @@ fn sum_up(stats: &[(String, u64)]) -> MachineUsage {
     }
 }
 
-fn unless_gone<T>(result: Result<T, Error>) -> Result<Option<T>, HvError> {
+pub fn unless_gone<T>(result: Result<T, Error>) -> Result<Option<T>, HvError> {
     match result {
         Ok(found) => Ok(Some(found)),
         Err(error) if errors::is_no_domain(&error) => Ok(None),

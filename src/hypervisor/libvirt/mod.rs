@@ -2,16 +2,17 @@
 //!
 //! ```text
 //!                       ┌ bridge: a named thread per call, bounded, with a deadline
-//! Hypervisor ─▶ Libvirt ┤ control link ──▶ machines, devices       (ask, create, destroy, attach)
+//! Hypervisor ─▶ Libvirt ┤ control link ──▶ machines, devices, nics (ask, create, destroy, attach)
+//!                       │              ──▶ forks, share ──▶ monitor (capture, load, pause, resize)
 //!                       │ guest links  ──▶ guests                  (agent, detach: a guest may hang)
-//!                       │ disks ──▶ qemu-img, cp                   consoles ──▶ files
+//!                       │ disks ──▶ qcow2, qemu-img, cp            consoles, templates ──▶ files
 //!                       └ events ◀── libvirt's event loop
 //! ```
 //!
-//! What is sent to libvirt is built in [`domain_xml`] and checked again in [`xml_audit`]; what it
-//! says is read in [`read_xml`]; its errors become ours in [`errors`]. The files of machines are
-//! local, so only a libvirt of this host can be used. To find out how it behaves for real, run
-//! `tests/libvirt` in the lab.
+//! What is sent to libvirt is built in [`domain_xml`], with [`qemu_args`] for what libvirt has no words
+//! for, and checked again in [`xml_audit`] and [`args_audit`]; what it says is read in [`read_xml`];
+//! its errors become ours in [`errors`]. The files of machines are local, so only a libvirt of this
+//! host can be used. To find out how it behaves for real, run `tests/libvirt` in the lab.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -25,10 +26,11 @@ use tokio::time::Instant;
 use self::bridge::Bridge;
 use self::connection::{Call, Keeper, Link};
 use self::disks::Disks;
-use self::domain_xml::DomainPlan;
 use self::guests::Guests;
 use self::probe::Verdict;
 use self::reach::QemuUser;
+use self::templates::Look;
+use self::seen::Seen;
 use self::turns::Turns;
 use super::{
     AttachedDisk, DiskOrder, HostFacts, HvError, Hypervisor, MachineEvent, MachineSpec,
@@ -37,6 +39,7 @@ use super::{
 use crate::vocab::MachineId;
 use crate::vocab::pool::Seal;
 
+mod args_audit;
 mod bridge;
 mod connection;
 mod consoles;
@@ -46,12 +49,22 @@ mod domain_xml;
 mod errors;
 mod events;
 mod ffi;
+mod forks;
 mod guests;
 mod machines;
+mod memory;
+mod monitor;
+mod nics;
 mod probe;
+mod qcow2;
+mod qemu_args;
 mod reach;
 mod read_xml;
+mod seen;
 mod settings;
+mod share;
+mod start;
+mod templates;
 mod turns;
 mod xml_audit;
 
@@ -69,6 +82,8 @@ pub struct Libvirt {
     control: Arc<Link>,
     guests: Guests,
     disks: Disks,
+    /// Forks that this program loaded, so that QEMU need not be asked again.
+    loaded: Seen,
     channel: broadcast::Sender<MachineEvent>,
     changes: Turns<MachineId>,
     disk_turns: Turns<PathBuf>,
@@ -122,6 +137,7 @@ impl Libvirt {
             disks: Disks::new(settings.folders.clone(), settings.qemu_img.clone()),
             qemu_user: read_xml::read_qemu_user(&capabilities)
                 .map(|(uid, gid)| QemuUser { uid, gid }),
+            loaded: Seen::default(),
             settings,
             control,
             channel,
@@ -134,7 +150,7 @@ impl Libvirt {
         let some_file = |folder: &PathBuf| folder.join("file");
         libvirt
             .check_reach(
-                [&folders.disks, &folders.consoles]
+                [&folders.disks, &folders.consoles, &folders.templates]
                     .into_iter()
                     .chain(&folders.images)
                     .map(some_file),
@@ -156,34 +172,6 @@ impl Libvirt {
         let paths = paths.into_iter().collect();
         let checked = tokio::task::spawn_blocking(move || user.check_reach(paths)).await;
         checked.map_err(|error| HvError::Host(error.to_string()))?
-    }
-
-    /// Creates a domain from the plan, after its XML passed the audit.
-    async fn create(&self, plan: &DomainPlan<'_>) -> Result<(), HvError> {
-        let xml = plan.to_xml()?;
-        xml_audit::audit(&xml, &self.settings.folders)?;
-        let (id, tag) = (plan.id, plan.tag.clone());
-        self.control
-            .call(CREATE, move |connect| {
-                machines::create(connect, id, &tag, &xml)
-            })
-            .await
-    }
-
-    /// For a host that cannot shape traffic.
-    async fn create_unlimited(&self, plan: DomainPlan<'_>, why: &str) -> Result<(), HvError> {
-        let why = format!("this host cannot limit network traffic: {why}");
-        match self.settings.network_limit {
-            NetworkLimit::Required => Err(HvError::Refused(why)),
-            NetworkLimit::WherePossible => {
-                tracing::warn!(machine = %plan.id, why, "started without its network limit");
-                self.create(&DomainPlan {
-                    network_kbytes_per_s: None,
-                    ..plan
-                })
-                .await
-            }
-        }
     }
 
     async fn destroy(&self, id: MachineId) -> Result<(), HvError> {
@@ -229,6 +217,7 @@ impl Hypervisor for Libvirt {
         });
         let (libvirt, qemu, host_name, node) = asked.await?;
         Ok(HostFacts {
+            devices: self.devices(),
             version: format!("libvirt {}, QEMU {}", dotted(libvirt), dotted(qemu)),
             host_name,
             cpus: node.cpus,
@@ -252,43 +241,14 @@ impl Hypervisor for Libvirt {
     }
 
     async fn start_machine(&self, spec: &MachineSpec) -> Result<(), HvError> {
-        let _turn = self.changes.take(&spec.id).await;
-        if spec.tag.deployment != self.settings.deployment {
-            return Err(HvError::Refused(
-                "the tag names another deployment".to_owned(),
-            ));
-        }
-        self.check_reach([&spec.kernel, &spec.initrd, &spec.root_disk].map(PathBuf::clone))
-            .await?;
-        let console = consoles::prepare(&self.settings.folders.consoles, spec.id)?;
-        let plan = DomainPlan {
-            id: spec.id,
-            name: &spec.name,
-            tag: &spec.tag,
-            accelerator: self.verdict().accelerator,
-            vcpus: spec.size.vcpus,
-            memory_mib: spec.size.memory_mib,
-            kernel: &spec.kernel,
-            initrd: &spec.initrd,
-            cmdline: &spec.cmdline,
-            root_disk: Some(&spec.root_disk),
-            disk_iops: self.settings.disk_iops,
-            nic: spec.nic.as_ref(),
-            network_kbytes_per_s: spec.size.network_kbytes_per_s,
-            console: &console,
-            skip_cpu_feature_check: self.settings.skip_cpu_feature_check,
-        };
-        match self.create(&plan).await {
-            Err(HvError::Host(why)) if plan.limits_network() && errors::says_no_shaping(&why) => {
-                self.create_unlimited(plan, &why).await
-            }
-            other => other,
-        }
+        self.start(spec).await
     }
 
     async fn destroy_machine(&self, id: MachineId) -> Result<(), HvError> {
         // Not in turn with other changes: ending a machine is how a hanging change ends.
-        self.destroy(id).await
+        self.destroy(id).await?;
+        consoles::forget_bell(&self.settings.folders.consoles, id);
+        Ok(())
     }
 
     async fn machines(&self) -> Result<Vec<SeenMachine>, HvError> {
@@ -314,38 +274,31 @@ impl Hypervisor for Libvirt {
     }
 
     async fn attach_nic(&self, id: MachineId, nic: &Nic) -> Result<(), HvError> {
-        let _ = (id, nic);
-        Err(not_yet("attach_nic"))
+        self.add_nic(id, nic).await
     }
 
     async fn pause(&self, id: MachineId) -> Result<(), HvError> {
-        let _ = id;
-        Err(not_yet("pause"))
+        self.pause_machine(id).await
     }
 
     async fn resume(&self, id: MachineId) -> Result<(), HvError> {
-        let _ = id;
-        Err(not_yet("resume"))
+        self.resume_machine(id).await
     }
 
     async fn resize(&self, id: MachineId, share: Share) -> Result<(), HvError> {
-        let _ = (id, share);
-        Err(not_yet("resize"))
+        self.give_share(id, share).await
     }
 
     async fn capture(&self, id: MachineId, files: &TemplateFiles) -> Result<(), HvError> {
-        let _ = (id, files);
-        Err(not_yet("capture"))
+        self.capture_template(id, files).await
     }
 
     async fn load_fork(&self, id: MachineId, files: &TemplateFiles) -> Result<(), HvError> {
-        let _ = (id, files);
-        Err(not_yet("load_fork"))
+        self.load(id, files).await
     }
 
     async fn seal_template(&self, files: &TemplateFiles) -> Result<Seal, HvError> {
-        let _ = files;
-        Err(not_yet("seal_template"))
+        self.seal(files).await
     }
 
     async fn inspect_template(
@@ -353,25 +306,25 @@ impl Hypervisor for Libvirt {
         files: &TemplateFiles,
         thorough: bool,
     ) -> Result<Seal, HvError> {
-        let _ = (files, thorough);
-        Err(not_yet("inspect_template"))
+        let look = if thorough { Look::Thorough } else { Look::Quick };
+        self.with_files(files, move |files| templates::inspect(files, look)).await
     }
 
     async fn remove_template(&self, files: &TemplateFiles) -> Result<(), HvError> {
-        let _ = files;
-        Err(not_yet("remove_template"))
+        self.with_files(files, templates::remove_all).await
     }
 
     async fn templates(&self) -> Result<Vec<PathBuf>, HvError> {
-        Err(not_yet("templates"))
+        let folders = self.settings.folders.clone();
+        disks::blocking(move || templates::list(&folders)).await
     }
 
     async fn memory_of(
         &self,
         ids: &[MachineId],
     ) -> Result<BTreeMap<MachineId, MemoryUse>, HvError> {
-        let _ = ids;
-        Err(not_yet("memory_of"))
+        let ids = ids.to_vec();
+        disks::blocking(move || memory::of_machines(&ids)).await
     }
 
     async fn agent(
@@ -389,6 +342,20 @@ impl Hypervisor for Libvirt {
                 machines::usage(connect, id)
             })
             .await
+    }
+
+    async fn wait_for_bell(&self, id: MachineId, heard: u64, at_most: Duration) -> u64 {
+        let began = Instant::now();
+        let folder = &self.settings.folders.consoles;
+        loop {
+            let rings = consoles::rings(folder, id);
+            let left = at_most.saturating_sub(began.elapsed());
+            if rings != heard || left.is_zero() {
+                return rings;
+            }
+            // A file's size costs a microsecond to ask.
+            tokio::time::sleep(left.min(Duration::from_millis(2))).await;
+        }
     }
 
     async fn console_tail(&self, id: MachineId, max_bytes: usize) -> Result<Vec<u8>, HvError> {
@@ -422,8 +389,4 @@ fn meminfo_mib(name: &str) -> u64 {
     let line = meminfo.lines().find_map(|line| line.strip_prefix(name));
     let number = line.and_then(|line| line.trim_start_matches(':').split_whitespace().next());
     number.and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) / 1024
-}
-
-fn not_yet(what: &str) -> HvError {
-    HvError::Refused(format!("{what} is not built on this host yet"))
 }

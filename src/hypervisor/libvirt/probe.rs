@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::domain_xml::DomainPlan;
+use super::qemu_args::Memory;
 use super::settings::{AcceleratorChoice, Place, ProbeImage};
 use super::{Libvirt, consoles};
 use crate::hypervisor::HvError;
@@ -132,8 +133,10 @@ impl Libvirt {
             accelerator: Accelerator::Kvm,
             vcpus: 1,
             memory_mib: 256,
+            memory: Memory::Own,
+            growth_mib: 0,
             kernel: &image.kernel,
-            initrd: &image.initrd,
+            initrd: Some(&image.initrd),
             cmdline: &cmdline,
             root_disk: None,
             disk_iops: None,

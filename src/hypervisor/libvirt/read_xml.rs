@@ -15,6 +15,14 @@ use crate::vocab::machine::{Owner, Tag};
 pub struct DomainFacts {
     pub tag: Option<Tag>,
     pub disks: Vec<SeenDisk>,
+    pub nics: Vec<SeenNic>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenNic {
+    pub mac: String,
+    /// libvirt network; none for other kinds of card.
+    pub network: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,14 +70,27 @@ pub fn read(xml: &str) -> Result<DomainFacts, HvError> {
             .and_then(read_tag)
     });
     let devices = child(domain, "devices");
-    let disks = devices
-        .iter()
-        .flat_map(|devices| devices.children())
-        .filter(|node| node.has_tag_name("disk"));
+    let all = |name| {
+        devices
+            .iter()
+            .flat_map(|devices| devices.children())
+            .filter(move |node| node.has_tag_name(name))
+    };
     Ok(DomainFacts {
         tag,
-        disks: disks.map(read_disk).collect(),
+        disks: all("disk").map(read_disk).collect(),
+        nics: all("interface").map(read_nic).collect(),
     })
+}
+
+fn read_nic(node: Node) -> SeenNic {
+    let attribute = |element, name| child(node, element).and_then(|found| found.attribute(name));
+    SeenNic {
+        mac: attribute("mac", "address")
+            .unwrap_or_default()
+            .to_lowercase(),
+        network: attribute("source", "network").map(str::to_owned),
+    }
 }
 
 fn read_tag(node: Node) -> Option<Tag> {
@@ -166,6 +187,19 @@ mod tests {
         assert_eq!(facts.attached(), [PathBuf::from("/d/h.raw")]);
         assert_eq!(facts.disk_at(Path::new("/d/h.raw")).unwrap().target, "vdb");
         assert_eq!(facts.free_target().as_deref(), Some("vdd"));
+    }
+
+    #[test]
+    fn network_cards_are_known_by_their_address() {
+        let facts = domain(
+            "",
+            "<interface type='network'><mac address='52:54:00:AA:00:01'/><source network='greenroom' bridge='virbr0'/></interface>",
+        );
+        let expected = SeenNic {
+            mac: "52:54:00:aa:00:01".to_owned(),
+            network: Some("greenroom".to_owned()),
+        };
+        assert_eq!(facts.nics, [expected]);
     }
 
     #[test]

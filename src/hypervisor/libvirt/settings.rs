@@ -94,6 +94,8 @@ pub enum Place {
     Disk,
     Console,
     Image,
+    /// A file in a folder of its own below the folder for templates.
+    Template,
 }
 
 impl Folders {
@@ -112,6 +114,7 @@ impl Folders {
             Place::Disk => vec![&self.disks],
             Place::Console => vec![&self.consoles, &self.scratch],
             Place::Image => self.images.iter().map(PathBuf::as_path).collect(),
+            Place::Template => vec![&self.templates],
         };
         let Some(root) = roots
             .into_iter()
@@ -121,8 +124,13 @@ impl Folders {
                 Place::Disk => "not in the folder for disks",
                 Place::Console => "not in the folder for consoles",
                 Place::Image => "not in an image store",
+                Place::Template => "not in the folder for templates",
             });
         };
+        let depth = path.components().count() - root.components().count();
+        if place == Place::Template && depth != 2 {
+            return refused("a template's files are in a folder of their own below the templates'");
+        }
         // The file itself may not exist yet; the nearest folder that exists decides.
         let existing = path
             .ancestors()
@@ -179,6 +187,14 @@ mod tests {
         folders
             .check(Place::Image, Path::new("/etc/shadow"))
             .unwrap_err();
+        folders
+            .check(Place::Template, &folders.templates.join("7/memory"))
+            .unwrap();
+        for bad in ["memory", "7/8/memory", "../disks/7/memory"] {
+            folders
+                .check(Place::Template, &folders.templates.join(bad))
+                .unwrap_err();
+        }
     }
 
     #[test]

@@ -7,7 +7,6 @@
 //! from another.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use qapi::qga;
@@ -18,61 +17,87 @@ use tokio::time::Instant;
 use super::super::AttachedDisk;
 use super::super::guest::launcher::{JobPaths, Launch, Part, RECORD};
 use super::disks::Disks;
-use super::shell::{Process, View};
+use super::handles::Handles;
+use super::identity;
+use super::shell::Process;
+use super::system::System;
 
 /// How long the launcher waits for a handoff disk.
 const DISK_WAIT: Duration = Duration::from_secs(5);
 
-#[derive(Debug, Default)]
+/// All that a capture keeps of a guest: a clone of it goes on from the same point.
+#[derive(Debug, Clone)]
 pub(super) struct SimGuest {
-    files: HashMap<String, Vec<u8>>,
-    handles: HashMap<i64, Handle>,
-    last_handle: i64,
+    pub system: System,
+    handles: Handles,
     last_pid: i64,
     /// Short commands whose end was not asked for yet.
     commands: HashMap<i64, Process>,
     jobs: Vec<SimJob>,
-    /// Device path to disk.
-    devices: BTreeMap<String, PathBuf>,
     /// Shell steps taken by processes that have ended.
     pub steps_taken: u64,
     /// Bytes written to attached disks.
     pub written: u64,
 }
 
-#[derive(Debug)]
-struct Handle {
-    path: String,
-    at: usize,
-    writes: bool,
-}
-
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct SimJob {
     paths: JobPaths,
     state: JobPhase,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum JobPhase {
     AwaitsDisk { launch: Box<Launch>, until: Instant },
     Runs(Box<Process>),
 }
 
 /// A command's `return` value, or the agent's complaint.
-type Answer = Result<Value, String>;
+pub(super) type Answer = Result<Value, String>;
 
 impl SimGuest {
+    pub fn new(system: System) -> Self {
+        Self {
+            system,
+            handles: Handles::default(),
+            last_pid: 0,
+            commands: HashMap::new(),
+            jobs: Vec::new(),
+            steps_taken: 0,
+            written: 0,
+        }
+    }
+
+    /// The machine is off: what ran has ended.
+    pub fn stop(&mut self) {
+        self.restart_agent();
+        self.jobs.clear();
+    }
+
+    /// The guest stood still for so long, and its own time with it.
+    pub fn skip(&mut self, pause: Duration) {
+        self.system.kernel.skip(pause);
+        for process in self.commands.values_mut() {
+            process.skip(pause);
+        }
+        for job in &mut self.jobs {
+            match &mut job.state {
+                JobPhase::AwaitsDisk { until, .. } => *until += pause,
+                JobPhase::Runs(process) => process.skip(pause),
+            }
+        }
+    }
+
     pub fn attach(&mut self, disk: &AttachedDisk) {
         let device = ('b'..='z')
             .map(|letter| format!("/dev/vd{letter}"))
-            .find(|device| !self.devices.contains_key(device))
+            .find(|device| !self.system.devices.contains_key(device))
             .unwrap_or_default();
-        self.devices.insert(device, disk.path.clone());
+        self.system.devices.insert(device, disk.path.clone());
     }
 
     pub fn detach(&mut self, disk: &AttachedDisk) {
-        self.devices.retain(|_, path| *path != disk.path);
+        self.system.devices.retain(|_, path| *path != disk.path);
     }
 
     /// The agent's process is replaced: handles and unasked results are lost, jobs go on.
@@ -91,17 +116,22 @@ impl SimGuest {
                 let found = attached
                     .iter()
                     .find(|disk| Some(disk.serial.as_str()) == serial);
-                let device = found
-                    .and_then(|disk| self.devices.iter().find(|(_, path)| **path == disk.path));
+                let device = found.and_then(|disk| {
+                    self.system
+                        .devices
+                        .iter()
+                        .find(|(_, path)| **path == disk.path)
+                });
                 let device = device.map(|(name, _)| name.clone());
                 match serial {
                     Some(_) if device.is_none() && now < *until => return true,
                     Some(serial) if device.is_none() => {
                         let words = format!("the disk with serial {serial} did not appear\n");
-                        self.files
+                        self.system
+                            .files
                             .insert(job.paths.err(), words.clone().into_bytes());
                         let end = RECORD.write(125, b"", words.as_bytes(), None);
-                        self.files.insert(job.paths.end(), end);
+                        self.system.files.insert(job.paths.end(), end);
                         return false;
                     }
                     _ => {
@@ -119,18 +149,14 @@ impl SimGuest {
             let JobPhase::Runs(process) = &mut job.state else {
                 return true;
             };
-            let view = &mut View {
-                files: &mut self.files,
-                devices: &self.devices,
-                disks,
-            };
-            process.advance(now, view);
+            process.advance(now, &mut self.system.view(disks, now));
             for (path, bytes) in [
                 (job.paths.out(), std::mem::take(&mut process.out)),
                 (job.paths.err(), std::mem::take(&mut process.err)),
             ] {
                 if !bytes.is_empty() {
-                    self.files
+                    self.system
+                        .files
                         .entry(path)
                         .or_default()
                         .extend_from_slice(&bytes);
@@ -140,7 +166,7 @@ impl SimGuest {
                 return true;
             };
             self.steps_taken += process.steps_taken;
-            let file = |path: String| self.files.get(&path).map(Vec::as_slice);
+            let file = |path: String| self.system.files.get(&path).map(Vec::as_slice);
             let (out, err) = (file(job.paths.out()), file(job.paths.err()));
             let output = file(job.paths.output());
             let end = RECORD.write(
@@ -149,19 +175,12 @@ impl SimGuest {
                 err.unwrap_or_default(),
                 output,
             );
-            self.files.insert(job.paths.end(), end);
+            self.system.files.insert(job.paths.end(), end);
             false
         });
         self.jobs = jobs;
         for process in self.commands.values_mut() {
-            process.advance(
-                now,
-                &mut View {
-                    files: &mut self.files,
-                    devices: &self.devices,
-                    disks,
-                },
-            );
+            process.advance(now, &mut self.system.view_with_tools(disks, now));
         }
         self.written += disks.written - written_before;
     }
@@ -190,18 +209,12 @@ impl SimGuest {
             "guest-info" => Ok(json!({ "version": "simulated", "supported_commands": [] })),
             "guest-exec" => self.exec(read(arguments)?, now, attached, disks),
             "guest-exec-status" => self.exec_status(&read(arguments)?),
-            "guest-file-open" => self.open(&read(arguments)?),
-            "guest-file-read" => self.read(&read(arguments)?),
-            "guest-file-seek" => self.seek(&read(arguments)?),
-            "guest-file-write" => self.write(&read(arguments)?),
+            "guest-file-open" => self.handles.open(&read(arguments)?, &mut self.system),
+            "guest-file-read" => self.handles.read(&read(arguments)?, &self.system),
+            "guest-file-seek" => self.handles.seek(&read(arguments)?),
+            "guest-file-write" => self.handles.write(&read(arguments)?, &mut self.system),
             "guest-file-flush" => Ok(json!({})),
-            "guest-file-close" => {
-                let close: qga::guest_file_close = read(arguments)?;
-                self.handles
-                    .remove(&close.handle)
-                    .map(|_| json!({}))
-                    .ok_or_else(|| no_handle(close.handle))
-            }
+            "guest-file-close" => self.handles.close(&read(arguments)?),
             other => Err(format!("The command {other} has not been found")),
         }?;
         Ok(json!({ "return": value }).to_string())
@@ -220,14 +233,18 @@ impl SimGuest {
         let stdin = exec.input_data.unwrap_or_default();
         if let Some(launch) = Launch::from_args(&arguments) {
             self.launch(launch, stdin, now);
+        } else if let Some(words) = identity::arguments(&arguments) {
+            let System { kernel, files, .. } = &mut self.system;
+            let (code, out, err) = match identity::transact(words, kernel, files, now) {
+                Ok(out) => (0, out, String::new()),
+                Err(words) => (2, String::new(), words + "\n"),
+            };
+            let process = Process::ended(code, out.into_bytes(), err.into_bytes(), now);
+            self.commands.insert(pid, process);
         } else {
             let mut argv = vec![exec.path];
             argv.extend(arguments);
-            let view = View {
-                files: &mut self.files,
-                devices: &self.devices,
-                disks,
-            };
+            let view = self.system.view_with_tools(disks, now);
             let process = Process::new(&argv, base_env(), "/", stdin, now, &view);
             self.commands.insert(pid, process);
         }
@@ -244,23 +261,24 @@ impl SimGuest {
             Part::Stdin { size } => Some(stdin.clone()).filter(|bytes| bytes.len() == *size),
             Part::Staged { size } => {
                 let path = format!("{}/{name}", staged.as_deref().unwrap_or_default());
-                self.files
+                self.system
+                    .files
                     .remove(&path)
                     .filter(|bytes| bytes.len() == *size)
             }
         };
         let (input, script) = (take(&launch.input, "input"), take(&launch.script, "script"));
-        if self.files.contains_key(&paths.end()) {
+        if self.system.files.contains_key(&paths.end()) {
             return;
         }
         let (Some(input), Some(script)) = (input, script) else {
             return;
         };
-        self.files.insert(paths.end(), Vec::new());
-        self.files.insert(paths.input(), input);
-        self.files.insert(paths.script(), script);
-        self.files.insert(paths.out(), Vec::new());
-        self.files.insert(paths.err(), Vec::new());
+        self.system.files.insert(paths.end(), Vec::new());
+        self.system.files.insert(paths.input(), input);
+        self.system.files.insert(paths.script(), script);
+        self.system.files.insert(paths.out(), Vec::new());
+        self.system.files.insert(paths.err(), Vec::new());
         let until = if launch.disk_serial.is_some() {
             now + DISK_WAIT
         } else {
@@ -286,12 +304,13 @@ impl SimGuest {
         env.insert("GREENROOM_INPUT".into(), paths.input());
         env.insert("GREENROOM_OUTPUT".into(), paths.output());
         env.extend(device.map(|device| ("GREENROOM_HANDOFF_DISK".to_owned(), device)));
-        let input = self.files.get(&paths.input()).cloned().unwrap_or_default();
-        let view = View {
-            files: &mut self.files,
-            devices: &self.devices,
-            disks,
-        };
+        let input = self
+            .system
+            .files
+            .get(&paths.input())
+            .cloned()
+            .unwrap_or_default();
+        let view = self.system.view(disks, now);
         Process::new(&launch.argv, env, &paths.work(), input, now, &view)
     }
 
@@ -317,101 +336,16 @@ impl SimGuest {
             err_truncated: None,
         })
     }
-
-    fn open(&mut self, open: &qga::guest_file_open) -> Answer {
-        let mode = open.mode.as_deref().unwrap_or("r");
-        let writes = mode.starts_with(['w', 'a']);
-        let (path, words) = (&open.path, "No such file or directory");
-        if !writes && !self.files.contains_key(path) {
-            return Err(format!(
-                "failed to open file '{path}' (mode: '{mode}'): {words}"
-            ));
-        }
-        let file = self.files.entry(path.clone()).or_default();
-        if mode.starts_with('w') {
-            file.clear();
-        }
-        let at = if mode.starts_with('a') { file.len() } else { 0 };
-        self.last_handle += 1;
-        let handle = 1000 + self.last_handle;
-        self.handles.insert(
-            handle,
-            Handle {
-                path: path.clone(),
-                at,
-                writes,
-            },
-        );
-        Ok(json!(handle))
-    }
-
-    fn file(&mut self, handle: i64) -> Result<(&mut Handle, &mut Vec<u8>), String> {
-        let handle = self
-            .handles
-            .get_mut(&handle)
-            .ok_or_else(|| no_handle(handle))?;
-        let file = self
-            .files
-            .get_mut(&handle.path)
-            .ok_or("failed to read file")?;
-        Ok((handle, file))
-    }
-
-    fn read(&mut self, read: &qga::guest_file_read) -> Answer {
-        let count = usize::try_from(read.count.unwrap_or(4096))
-            .map_err(|_| "value for count is invalid")?;
-        let (handle, file) = self.file(read.handle)?;
-        let start = handle.at.min(file.len());
-        let end = (start + count).min(file.len());
-        handle.at = end;
-        let bytes = file[start..end].to_vec();
-        to_value(qga::GuestFileRead {
-            count: bytes.len() as i64,
-            eof: bytes.len() < count,
-            buf_b64: bytes,
-        })
-    }
-
-    fn seek(&mut self, seek: &qga::guest_file_seek) -> Answer {
-        let (handle, _) = self.file(seek.handle)?;
-        handle.at =
-            usize::try_from(seek.offset).map_err(|_| "failed to seek file: Invalid argument")?;
-        to_value(qga::GuestFileSeek {
-            eof: false,
-            position: seek.offset,
-        })
-    }
-
-    fn write(&mut self, write: &qga::guest_file_write) -> Answer {
-        let (handle, file) = self.file(write.handle)?;
-        if !handle.writes {
-            return Err("failed to write to file: Bad file descriptor".into());
-        }
-        let end = handle.at + write.buf_b64.len();
-        if file.len() < end {
-            file.resize(end, 0);
-        }
-        file[handle.at..end].copy_from_slice(&write.buf_b64);
-        handle.at = end;
-        to_value(qga::GuestFileWrite {
-            count: write.buf_b64.len() as i64,
-            eof: false,
-        })
-    }
 }
 
 fn base_env() -> BTreeMap<String, String> {
     BTreeMap::from([("PATH".into(), "/usr/sbin:/usr/bin:/sbin:/bin".into())])
 }
 
-fn no_handle(handle: i64) -> String {
-    format!("handle '{handle}' has not been found")
-}
-
 fn read<T: serde::de::DeserializeOwned>(arguments: Value) -> Result<T, String> {
     serde_json::from_value(arguments).map_err(|error| format!("invalid parameter: {error}"))
 }
 
-fn to_value(value: impl serde::Serialize) -> Answer {
+pub(super) fn to_value(value: impl serde::Serialize) -> Answer {
     serde_json::to_value(value).map_err(|error| error.to_string())
 }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::super::HvError;
+use super::random::SplitMix;
 
 /// A fault of the host. Each waits for the next operation that it applies to and is used up by it.
 #[derive(Debug, Clone)]
@@ -11,6 +12,14 @@ pub enum Fault {
     DiskFails(HvError),
     /// The next machine does not start.
     StartFails(HvError),
+    /// The next capture writes nothing; its machine is paused.
+    CaptureFails(HvError),
+    /// The next load of a fork fails; the fork stays empty.
+    LoadFails(HvError),
+    /// The next machine to go on does not.
+    ResumeFails(HvError),
+    /// The next machine to be paused runs on.
+    PauseFails(HvError),
     /// The next machine that starts has this fault.
     Guest(GuestFault),
     /// The next so many listings ([`machines`](super::super::Hypervisor::machines) and
@@ -32,6 +41,9 @@ pub enum GuestFault {
     AgentAbsent { after: u32, calls: u32 },
     /// After so many calls the agent takes commands and does not answer any more.
     AgentSilent { after: u32 },
+    /// After so many resumes that it came back from, the guest does not: its agent takes commands and
+    /// does not answer.
+    SilentOnceResumed { after: u32 },
     /// After so many calls replies are JSON, but not what was asked for.
     AgentGarbage { after: u32 },
     /// After so many calls replies are larger than the cap.
@@ -51,6 +63,14 @@ pub enum Operation {
     Destroy,
     Attach,
     Detach,
+    AttachNic,
+    Pause,
+    Resume,
+    Resize,
+    Capture,
+    Load,
+    Seal,
+    RemoveTemplate,
     Agent,
     /// Questions, whose reply is all that can be lost.
     Look,
@@ -67,6 +87,13 @@ pub struct Chaos {
     pub agent_silent: f64,
     pub agent_garbage: f64,
     pub crash: f64,
+    pub silent_once_resumed: f64,
+    pub capture_fails: f64,
+    pub load_fails: f64,
+    pub resume_fails: f64,
+    pub pause_fails: f64,
+    /// Per load of a fork: the template's memory turns out to be truncated, from then on.
+    pub template_damaged: f64,
     pub listing_fails: f64,
     pub lost_reply: f64,
     pub unreachable: f64,
@@ -85,7 +112,7 @@ impl Faults {
         Self {
             waiting: VecDeque::new(),
             chaos,
-            random: SplitMix(chaos.seed),
+            random: SplitMix::new(chaos.seed),
         }
     }
 
@@ -175,6 +202,52 @@ impl Faults {
         })
     }
 
+    pub fn capture_fails(&mut self) -> Option<HvError> {
+        let ordered = self.take(|fault| match fault {
+            Fault::CaptureFails(error) => Some(error.clone()),
+            _ => None,
+        });
+        let by_chance = self.chance(self.chaos.capture_fails);
+        ordered.or_else(|| by_chance.then(|| HvError::DiskFull("simulated: the state".into())))
+    }
+
+    pub fn load_fails(&mut self) -> Option<HvError> {
+        let ordered = self.take(|fault| match fault {
+            Fault::LoadFails(error) => Some(error.clone()),
+            _ => None,
+        });
+        let by_chance = self.chance(self.chaos.load_fails);
+        ordered.or_else(|| {
+            by_chance.then(|| HvError::Host("simulated: the state was not loaded".into()))
+        })
+    }
+
+    pub fn resume_fails(&mut self) -> Option<HvError> {
+        let ordered = self.take(|fault| match fault {
+            Fault::ResumeFails(error) => Some(error.clone()),
+            _ => None,
+        });
+        let by_chance = self.chance(self.chaos.resume_fails);
+        ordered.or_else(|| {
+            by_chance.then(|| HvError::Host("simulated: the machine did not go on".into()))
+        })
+    }
+
+    pub fn pause_fails(&mut self) -> Option<HvError> {
+        let ordered = self.take(|fault| match fault {
+            Fault::PauseFails(error) => Some(error.clone()),
+            _ => None,
+        });
+        let by_chance = self.chance(self.chaos.pause_fails);
+        ordered.or_else(|| {
+            by_chance.then(|| HvError::Host("simulated: the machine was not paused".into()))
+        })
+    }
+
+    pub fn damages_template(&mut self) -> bool {
+        self.chance(self.chaos.template_damaged)
+    }
+
     /// The faults of a machine that starts now.
     pub fn of_new_guest(&mut self) -> Vec<GuestFault> {
         let ordered = self.take(|fault| match fault {
@@ -189,6 +262,10 @@ impl Faults {
             (chaos.agent_silent, GuestFault::AgentSilent { after }),
             (chaos.agent_garbage, GuestFault::AgentGarbage { after }),
             (chaos.crash, GuestFault::Crash { after }),
+            (
+                chaos.silent_once_resumed,
+                GuestFault::SilentOnceResumed { after: after % 2 },
+            ),
         ] {
             if self.chance(probability) {
                 faults.push(fault);
@@ -200,23 +277,5 @@ impl Faults {
     /// Some number, for garbage.
     pub fn any_number(&mut self) -> u64 {
         self.random.next()
-    }
-}
-
-/// SplitMix64 (Steele, Lea and Flood, OOPSLA 2014): tiny, and the same everywhere.
-#[derive(Debug)]
-struct SplitMix(u64);
-
-impl SplitMix {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn unit(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1u64 << 53) as f64
     }
 }

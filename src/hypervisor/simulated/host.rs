@@ -1,15 +1,19 @@
 //! What the simulated host does when it is asked: starting a machine, passing a command to its agent,
 //! attaching a disk.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
-use super::super::{AGENT_REPLY_CAP, AttachedDisk, HvError, MachineEvent, MachineSpec, Power};
+use super::super::{
+    AGENT_REPLY_CAP, AttachedDisk, HvError, MachineEvent, MachineSpec, Power, Start,
+};
 use super::disks::DiskKind;
 use super::faults::GuestFault;
-use super::{Simulated, agent, world};
+use super::forks::may_begin;
+use super::machine::{NEVER_RUN_MIB, SimMachine};
+use super::templates::Shape;
+use super::{Simulated, world};
 use crate::vocab::{Deployment, MachineId};
 
 impl Simulated {
@@ -50,56 +54,46 @@ impl Simulated {
                 "Cannot access storage file '{path}': No such file or directory"
             )));
         }
+        let shape = Shape::of(spec);
+        let forks = matches!(spec.start, Start::Fork { .. });
+        let needed = if forks {
+            NEVER_RUN_MIB.0
+        } else {
+            spec.size.memory_mib
+        };
         let free = self
             .world
             .settings
             .memory_mib
             .saturating_sub(state.memory_taken_mib());
-        if spec.size.memory_mib > free {
+        if needed > free {
             return Err(HvError::NoMemory(format!(
-                "{} MiB asked for, {free} MiB free",
-                spec.size.memory_mib
+                "{needed} MiB asked for, {free} MiB free"
             )));
         }
+        let life = may_begin(&mut state, spec)?;
         let faults = state.faults.of_new_guest();
-        let boots = !faults.contains(&GuestFault::BootNeverFinishes);
-        let machine = world::SimMachine {
-            name: spec.name.clone(),
-            tag: Some(spec.tag.clone()),
-            memory_mib: spec.size.memory_mib,
-            power: Power::Running,
-            attached: Vec::new(),
-            guest: agent::SimGuest::default(),
-            faults,
-            calls: 0,
-            started: Instant::now(),
-            boots_in: boot,
+        let mac = spec.nic.as_ref().map(|nic| nic.mac.clone());
+        let guest = self.world.new_guest(&mut state, shape, mac, &spec.cmdline);
+        // A fork's own kernel said nothing yet.
+        let console = if forks {
+            String::new()
+        } else {
+            guest.system.kernel.log.clone()
         };
+        let tag = Some(spec.tag.clone());
+        let mut machine = SimMachine::new(&spec.name, tag, shape, life, guest);
+        machine.boots_in = boot;
+        machine.faults = faults;
+        let speaks = !forks && !machine.has_fault(GuestFault::BootNeverFinishes);
         state.machines.insert(spec.id, machine);
-        let cmdline = &spec.cmdline;
-        let console = format!(
-            "[    0.000000] Linux version 0 (simulated)\n[    0.000000] Command line: {cmdline}\n"
-        );
         state.consoles.insert(spec.id, console);
         state.counts.machines_started += 1;
         state.counts.most_machines = state.counts.most_machines.max(state.machines.len());
         drop(state);
         self.world.tell(MachineEvent::Started(spec.id));
-        if boots {
-            let (world, id) = (Arc::downgrade(&self.world), spec.id);
-            let up = move || {
-                if let Some(world) = world.upgrade() {
-                    world.tell(MachineEvent::AgentConnected(id, true));
-                }
-            };
-            if boot.is_zero() {
-                up();
-            } else {
-                tokio::spawn(async move {
-                    sleep(boot).await;
-                    up();
-                });
-            }
+        if speaks {
+            self.tell_of_agent(spec.id, boot);
         }
         Ok(())
     }
@@ -142,7 +136,12 @@ impl Simulated {
         {
             return Err(HvError::AgentAbsent(id));
         }
-        if is(&|fault| matches!(fault, GuestFault::AgentSilent { after } if call > *after)) {
+        let resumes = machine.resumes;
+        if is(&|fault| match fault {
+            GuestFault::AgentSilent { after } => call > *after,
+            GuestFault::SilentOnceResumed { after } => resumes > *after,
+            _ => false,
+        }) {
             return Ok(None);
         }
         if is(&|fault| matches!(fault, GuestFault::AgentOversize { after } if call > *after)) {
@@ -206,6 +205,12 @@ pub(super) fn attach(
         None => return Err(HvError::Host(format!("{path}: No such file or directory"))),
     }
     let (machine, _) = state.ours(id, deployment)?;
+    if machine.is_empty() {
+        return Err(HvError::Refused(format!(
+            "{} is a fork that nothing was loaded into: load it before attaching a disk",
+            machine.name
+        )));
+    }
     match holder {
         Some(holder) if holder == id => return Ok(()),
         Some(holder) => return Err(HvError::Refused(format!("machine {holder} has {path}"))),

@@ -8,8 +8,12 @@
 //! ([`shell`]). What goes wrong is ordered by a test ([`World::inject`]) or drawn from a seed
 //! ([`Chaos`]).
 //!
+//! A fork is a copy of what its template's guest was when it was captured, its random numbers' state
+//! included; a generation id of its own makes them go different ways. All chance comes from
+//! [`Chaos::seed`], so that two worlds of one seed draw the same.
+//!
 //! Left out on purpose: base images and kernels are taken to exist, whatever their path; networks
-//! are not there; folders in a guest are not checked.
+//! are not there, network cards show their addresses only; folders in a guest are not checked.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,60 +26,32 @@ use tokio::time::sleep;
 
 use super::{
     AttachedDisk, DiskOrder, HostFacts, HvError, Hypervisor, MachineEvent, MachineSpec,
-    MachineUsage, MemoryUse, Nic, SeenMachine, Share, TemplateFiles,
+    MachineUsage, MemoryUse, Nic, SeenMachine, Share, Start, TemplateFiles,
 };
-use crate::vocab::machine::Accelerator;
 use crate::vocab::pool::Seal;
 use crate::vocab::{Deployment, MachineId};
 
 mod agent;
 mod disks;
 mod faults;
+mod forks;
+mod handles;
 mod host;
+mod identity;
+mod kernel;
+mod machine;
+mod random;
+mod settings;
 mod shell;
+mod system;
+mod templates;
 mod world;
 
 pub use disks::DiskKind;
 pub use faults::{Chaos, Fault, GuestFault, Operation};
+pub use settings::{Latencies, SimSettings};
+pub use templates::Damage;
 pub use world::{Counts, Snapshot, SnapshotMachine, World};
-
-/// How large and how fast the host is.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SimSettings {
-    pub host_name: String,
-    pub cpus: u32,
-    pub memory_mib: u64,
-    pub disk_mib: u64,
-    pub accelerator: Accelerator,
-    pub latencies: Latencies,
-    pub chaos: Chaos,
-}
-
-impl Default for SimSettings {
-    fn default() -> Self {
-        Self {
-            host_name: "simulated".into(),
-            cpus: 64,
-            memory_mib: 1 << 20,
-            disk_mib: 1 << 24,
-            accelerator: Accelerator::Tcg,
-            latencies: Latencies::default(),
-            chaos: Chaos::default(),
-        }
-    }
-}
-
-/// How long things take; zero by default.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Latencies {
-    pub make_disk: Duration,
-    pub start: Duration,
-    /// From the start until the agent answers.
-    pub boot: Duration,
-    pub agent_call: Duration,
-    pub attach: Duration,
-    pub destroy: Duration,
-}
 
 /// A connection to a simulated host.
 pub struct Simulated {
@@ -142,9 +118,13 @@ impl Hypervisor for Simulated {
     async fn host(&self) -> Result<HostFacts, HvError> {
         self.reach(Duration::ZERO).await?;
         let settings = &self.world.settings;
-        let taken = self.world.state().memory_taken_mib();
+        let (taken, version) = {
+            let state = self.world.state();
+            (state.memory_taken_mib(), state.version.clone())
+        };
         let facts = HostFacts {
-            version: "simulated".into(),
+            devices: "simulated".into(),
+            version,
             host_name: settings.host_name.clone(),
             cpus: settings.cpus,
             memory_mib: settings.memory_mib,
@@ -196,13 +176,23 @@ impl Hypervisor for Simulated {
                     "simulated: the folder could not be read".into(),
                 ));
             }
-            state.disks.all().keys().cloned().collect()
+            let paths = state.disks.all().keys();
+            // A template's disk is in its own folder, not where disks live.
+            paths
+                .filter(|path| templates::folder_of_disk(path).is_none())
+                .cloned()
+                .collect()
         };
         self.reply(Operation::Look, Ok(paths))
     }
 
     async fn start_machine(&self, spec: &MachineSpec) -> Result<(), HvError> {
-        self.reach(self.world.settings.latencies.start).await?;
+        let latencies = &self.world.settings.latencies;
+        let latency = match spec.start {
+            Start::Fork { .. } => latencies.create_fork,
+            Start::Boot | Start::Template { .. } => latencies.start,
+        };
+        self.reach(latency).await?;
         let started = self.start(spec);
         self.reply(Operation::Start, started)
     }
@@ -287,38 +277,45 @@ impl Hypervisor for Simulated {
     }
 
     async fn attach_nic(&self, id: MachineId, nic: &Nic) -> Result<(), HvError> {
-        let _ = (id, nic);
-        Err(not_yet("attach_nic"))
+        self.reach(self.world.settings.latencies.attach).await?;
+        let attached = self.add_nic(id, nic);
+        self.reply(Operation::AttachNic, attached)
     }
 
     async fn pause(&self, id: MachineId) -> Result<(), HvError> {
-        let _ = id;
-        Err(not_yet("pause"))
+        self.reach(self.world.settings.latencies.pause).await?;
+        let paused = self.stop_instructions(id);
+        self.reply(Operation::Pause, paused)
     }
 
     async fn resume(&self, id: MachineId) -> Result<(), HvError> {
-        let _ = id;
-        Err(not_yet("resume"))
+        self.reach(self.world.settings.latencies.resume).await?;
+        let resumed = self.go_on(id);
+        self.reply(Operation::Resume, resumed)
     }
 
     async fn resize(&self, id: MachineId, share: Share) -> Result<(), HvError> {
-        let _ = (id, share);
-        Err(not_yet("resize"))
+        self.reach(Duration::ZERO).await?;
+        let given = self.give(id, share);
+        self.reply(Operation::Resize, given)
     }
 
     async fn capture(&self, id: MachineId, files: &TemplateFiles) -> Result<(), HvError> {
-        let _ = (id, files);
-        Err(not_yet("capture"))
+        self.reach(self.world.settings.latencies.capture).await?;
+        let kept = self.keep(id, files);
+        self.reply(Operation::Capture, kept)
     }
 
     async fn load_fork(&self, id: MachineId, files: &TemplateFiles) -> Result<(), HvError> {
-        let _ = (id, files);
-        Err(not_yet("load_fork"))
+        self.reach(self.world.settings.latencies.load).await?;
+        let loaded = self.load(id, files);
+        self.reply(Operation::Load, loaded)
     }
 
     async fn seal_template(&self, files: &TemplateFiles) -> Result<Seal, HvError> {
-        let _ = files;
-        Err(not_yet("seal_template"))
+        self.reach(Duration::ZERO).await?;
+        let sealed = self.seal(files);
+        self.reply(Operation::Seal, sealed)
     }
 
     async fn inspect_template(
@@ -326,25 +323,48 @@ impl Hypervisor for Simulated {
         files: &TemplateFiles,
         thorough: bool,
     ) -> Result<Seal, HvError> {
-        let _ = (files, thorough);
-        Err(not_yet("inspect_template"))
+        self.reach(Duration::ZERO).await?;
+        let seen = {
+            let state = self.world.state();
+            state.templates.inspect(files, &state.disks, thorough)
+        };
+        self.reply(Operation::Look, seen)
     }
 
     async fn remove_template(&self, files: &TemplateFiles) -> Result<(), HvError> {
-        let _ = files;
-        Err(not_yet("remove_template"))
+        self.reach(Duration::ZERO).await?;
+        {
+            let mut state = self.world.state();
+            state.templates.remove(files);
+            if state.disks.remove(&files.disk()).is_some() {
+                state.counts.disks_removed += 1;
+            }
+        }
+        self.reply(Operation::RemoveTemplate, Ok(()))
     }
 
     async fn templates(&self) -> Result<Vec<PathBuf>, HvError> {
-        Err(not_yet("templates"))
+        self.reach(Duration::ZERO).await?;
+        let folders = {
+            let mut state = self.world.state();
+            state.counts.listings += 1;
+            if state.faults.listing_fails() {
+                return Err(HvError::Host(
+                    "simulated: the folder of templates could not be read".into(),
+                ));
+            }
+            state.template_folders()
+        };
+        self.reply(Operation::Look, Ok(folders))
     }
 
     async fn memory_of(
         &self,
         ids: &[MachineId],
     ) -> Result<BTreeMap<MachineId, MemoryUse>, HvError> {
-        let _ = ids;
-        Err(not_yet("memory_of"))
+        self.reach(Duration::ZERO).await?;
+        let uses = self.uses(ids);
+        self.reply(Operation::Look, Ok(uses))
     }
 
     async fn agent(
@@ -396,8 +416,4 @@ impl Hypervisor for Simulated {
     fn events(&self) -> broadcast::Receiver<MachineEvent> {
         self.world.events.subscribe()
     }
-}
-
-fn not_yet(what: &str) -> HvError {
-    HvError::Refused(format!("{what} is not built on this host yet"))
 }

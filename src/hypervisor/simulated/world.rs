@@ -1,19 +1,23 @@
 //! What a simulated host consists of. It outlives the connections to it, as a real host outlives a
 //! daemon's crash.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use tokio::sync::{Notify, broadcast};
 use tokio::time::Instant;
 
-use super::super::{AttachedDisk, HvError, MachineEvent, Power, SeenMachine};
+use super::super::{AttachedDisk, HvError, MachineEvent, Power};
 use super::SimSettings;
 use super::agent::SimGuest;
 use super::disks::{Disk, DiskKind, Disks};
 use super::faults::{Chaos, Fault, Faults, GuestFault};
+use super::kernel::{Board, Kernel};
+use super::machine::{Life, SimMachine};
+use super::random::SplitMix;
+use super::system::System;
+use super::templates::{Damage, Shape, Templates};
 use crate::vocab::machine::Tag;
 use crate::vocab::{Deployment, Digest, MachineId};
 
@@ -24,29 +28,25 @@ pub struct World {
     pub(super) events: broadcast::Sender<MachineEvent>,
     /// Woken when a machine goes, so that a call that waits for a silent guest ends.
     pub(super) gone: Notify,
+    began: Instant,
+    tools: Arc<BTreeSet<String>>,
 }
 
 pub(super) struct State {
     pub machines: BTreeMap<MachineId, SimMachine>,
     pub disks: Disks,
+    pub templates: Templates,
     /// The consoles' logs, which stay when their machines go.
     pub consoles: BTreeMap<MachineId, String>,
     pub faults: Faults,
     pub reachable: bool,
     pub counts: Counts,
-}
-
-pub(super) struct SimMachine {
-    pub name: String,
-    pub tag: Option<Tag>,
-    pub memory_mib: u64,
-    pub power: Power,
-    pub attached: Vec<AttachedDisk>,
-    pub guest: SimGuest,
-    pub faults: Vec<GuestFault>,
-    pub calls: u32,
-    pub started: Instant,
-    pub boots_in: Duration,
+    /// What the host says it is.
+    pub version: String,
+    /// Counts the guests made, each of which has random numbers and a generation id of its own.
+    guests: u64,
+    /// Forks get their template's generation id instead of one of their own.
+    share_generations: bool,
 }
 
 /// What has been done on a host since the world was made.
@@ -66,6 +66,8 @@ pub struct Counts {
 pub struct Snapshot {
     pub machines: BTreeMap<MachineId, SnapshotMachine>,
     pub disks: BTreeMap<PathBuf, (DiskKind, u64, Digest)>,
+    /// Folders of templates.
+    pub templates: Vec<PathBuf>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,12 +88,19 @@ impl World {
             faults: Faults::new(settings.chaos),
             reachable: true,
             counts: Counts::default(),
+            templates: Templates::default(),
+            version: "simulated".into(),
+            guests: 0,
+            share_generations: false,
         };
+        let tools = Arc::new(settings.tools.clone());
         Arc::new(Self {
             settings,
             state: Mutex::new(state),
             events: broadcast::channel(4096).0,
             gone: Notify::new(),
+            began: Instant::now(),
+            tools,
         })
     }
 
@@ -141,20 +150,69 @@ impl World {
     /// A machine that belongs to somebody else.
     pub fn add_foreign_machine(&self, name: &str, memory_mib: u64) -> MachineId {
         let id = MachineId::fresh();
-        let machine = SimMachine {
-            name: name.to_owned(),
-            tag: None,
+        let shape = Shape {
+            vcpus: 1,
             memory_mib,
-            power: Power::Running,
-            attached: Vec::new(),
-            guest: SimGuest::default(),
-            faults: Vec::new(),
-            calls: 0,
-            started: Instant::now(),
-            boots_in: Duration::ZERO,
+            growth_mib: 0,
+            card: false,
         };
-        self.state().machines.insert(id, machine);
+        let mut state = self.state();
+        let guest = self.new_guest(&mut state, shape, None, "");
+        let machine = SimMachine::new(name, None, shape, Life::Booted, guest);
+        state.machines.insert(id, machine);
         id
+    }
+
+    /// A guest that boots: files as in every image, random numbers and a generation id of its own.
+    pub(super) fn new_guest(
+        &self,
+        state: &mut State,
+        shape: Shape,
+        mac: Option<String>,
+        cmdline: &str,
+    ) -> SimGuest {
+        state.guests += 1;
+        let now = Instant::now();
+        let board = Board {
+            host_name: "guest".into(),
+            vcpus: shape.vcpus,
+            memory_mib: shape.memory_mib,
+            mac,
+            cmdline: cmdline.to_owned(),
+            seed: SplitMix::new(self.settings.chaos.seed ^ state.guests.rotate_left(32)).next(),
+            generation: state.guests,
+            world_age: now.saturating_duration_since(self.began),
+        };
+        let files = self.settings.files.iter();
+        SimGuest::new(System {
+            kernel: Kernel::boot(board, now),
+            files: files
+                .map(|(path, text)| (path.clone(), text.clone().into_bytes()))
+                .collect(),
+            devices: BTreeMap::new(),
+            tools: Arc::clone(&self.tools),
+        })
+    }
+
+    /// What the host says it is from now on: a new QEMU build, for instance.
+    pub fn set_version(&self, version: &str) {
+        self.state().version = version.to_owned();
+    }
+
+    /// From now on forks get their template's generation id instead of one of their own, so that their
+    /// random numbers stay the same.
+    pub fn share_generation_ids(&self, share: bool) {
+        self.state().share_generations = share;
+    }
+
+    /// Does something to the memory of the template in the folder.
+    pub fn damage_template(&self, folder: &Path, damage: Damage) {
+        self.state().templates.damage(folder, damage);
+    }
+
+    /// The limit of the machine's processor time, percent of one CPU.
+    pub fn cpu_percent(&self, id: MachineId) -> Option<u32> {
+        self.state().machines.get(&id)?.cpu_percent
     }
 
     /// A file that somebody else put where our disks live.
@@ -176,14 +234,11 @@ impl World {
 
     /// Stops the guest's instructions, or lets them go on.
     pub fn set_paused(&self, id: MachineId, paused: bool) {
-        if let Some(machine) = self.state().machines.get_mut(&id)
-            && machine.power != Power::Off
-        {
-            machine.power = if paused {
-                Power::Paused
-            } else {
-                Power::Running
-            };
+        let mut state = self.state();
+        if paused {
+            state.pause(id);
+        } else {
+            state.resume(id);
         }
     }
 
@@ -225,6 +280,7 @@ impl World {
                     )
                 })
                 .collect(),
+            templates: state.templates.all().keys().cloned().collect(),
         }
     }
 }
@@ -248,11 +304,43 @@ impl State {
     }
 
     pub fn memory_taken_mib(&self) -> u64 {
-        let alive = self
-            .machines
-            .values()
-            .filter(|machine| machine.power != Power::Off);
-        alive.map(|machine| machine.memory_mib).sum()
+        self.machines.values().map(SimMachine::taken_mib).sum()
+    }
+
+    /// Stops a running machine's instructions, everything in it brought to the present first.
+    pub fn pause(&mut self, id: MachineId) {
+        self.advance(id);
+        if let Some(machine) = self.machines.get_mut(&id)
+            && machine.power == Power::Running
+        {
+            machine.power = Power::Paused;
+            machine.paused_at = Some(Instant::now());
+        }
+    }
+
+    /// Lets a paused machine go on, its time with it; nothing happens to an empty fork.
+    pub fn resume(&mut self, id: MachineId) {
+        let Some(machine) = self.machines.get_mut(&id) else {
+            return;
+        };
+        if machine.power != Power::Paused || machine.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        if let Some(since) = machine.paused_at.take() {
+            let pause = now.saturating_duration_since(since);
+            machine.guest.skip(pause);
+            machine.started += pause;
+        }
+        machine.power = Power::Running;
+        machine.resumes += 1;
+        let kernel = &mut machine.guest.system.kernel;
+        if matches!(machine.life, Life::Fork { .. })
+            && !self.share_generations
+            && let Some(line) = kernel.see_generation(machine.generation, now)
+        {
+            self.consoles.entry(id).or_default().push_str(&line);
+        }
     }
 
     /// The machine that has the disk.
@@ -283,42 +371,10 @@ impl State {
         if let Some(machine) = self.machines.get_mut(&id) {
             machine.power = Power::Off;
             machine.attached.clear();
-            machine.guest = SimGuest::default();
+            machine.guest.stop();
         }
         if !listed {
             self.machines.remove(&id);
-        }
-    }
-}
-
-impl SimMachine {
-    /// Whether it carries a tag, of the deployment where one is named.
-    pub fn is_of(&self, deployment: Option<Deployment>) -> bool {
-        let tag = self.tag.as_ref();
-        tag.is_some_and(|tag| deployment.is_none_or(|deployment| tag.deployment == deployment))
-    }
-
-    pub fn not_ours(&self) -> HvError {
-        HvError::Refused(format!("{} does not carry our tag", self.name))
-    }
-
-    pub fn seen(&self, id: MachineId) -> SeenMachine {
-        SeenMachine {
-            id,
-            name: self.name.clone(),
-            tag: self.tag.clone(),
-            power: self.power,
-            attached: self.attached.iter().map(|disk| disk.path.clone()).collect(),
-        }
-    }
-
-    fn snapshot(&self) -> SnapshotMachine {
-        SnapshotMachine {
-            name: self.name.clone(),
-            tag: self.tag.clone(),
-            power: self.power,
-            attached: self.attached.clone(),
-            memory_mib: self.memory_mib,
         }
     }
 }

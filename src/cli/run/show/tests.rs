@@ -9,6 +9,7 @@ fn the_first_lines_answer_why_it_is_where_it_is() {
     run 7: held for 1m05s
       device    box-1 (client lab)
       chain     hello v3
+      persona   web@2: rule shop\u{1b}[2J
       retries   1
       doing     is held: exit: code 3: \u{1b}[31mno disk\u{9b}2J
       deadline  in 59m00s (2027-01-15 13:00:00.000Z)

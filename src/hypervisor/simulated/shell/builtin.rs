@@ -98,7 +98,21 @@ pub fn run(
             }
             Ok(0)
         }
-        _ => {
+        "hostname" => match arguments {
+            [] => print(io, &format!("{}\n", view.kernel.host_name)),
+            [name, ..] => {
+                view.kernel.host_name.clone_from(name);
+                Ok(0)
+            }
+        },
+        "date" => date(arguments, io, view),
+        "nproc" => print(io, &format!("{}\n", view.kernel.vcpus)),
+        "dmesg" => print(io, &view.kernel.log),
+        "grep" => grep(arguments, folder, io, view),
+        program => {
+            if view.tools.contains(program) {
+                return Effect::Done(0);
+            }
             io.err
                 .extend_from_slice(format!("sh: {name}: not found\n").as_bytes());
             return Effect::Done(127);
@@ -106,9 +120,66 @@ pub fn run(
     };
     Effect::Done(result.unwrap_or_else(|words| {
         io.err.extend_from_slice(format!("{words}\n").as_bytes());
-        // As `test` and the shell say it for what they do not understand.
-        if matches!(name, "[" | "test") { 2 } else { 1 }
+        // As `test` and the shell say it for what they do not understand, and `grep` for files too.
+        if matches!(name, "[" | "test" | "grep") {
+            2
+        } else {
+            1
+        }
     }))
+}
+
+fn print(io: &mut Io, text: &str) -> Result<i32, String> {
+    io.out.extend_from_slice(text.as_bytes());
+    Ok(0)
+}
+
+fn date(arguments: &[String], io: &mut Io, view: &mut View<'_>) -> Result<i32, String> {
+    match arguments {
+        [format] if format == "+%s" => print(io, &format!("{}\n", view.kernel.clock_s(view.now))),
+        [flag, time] if flag == "-s" => {
+            let seconds = time.strip_prefix('@').and_then(|time| time.parse().ok());
+            let seconds = seconds.ok_or_else(|| format!("date: invalid date '{time}'"))?;
+            view.kernel.set_clock(seconds, view.now);
+            Ok(0)
+        }
+        _ => Err("date: only +%s and -s @SECONDS are simulated".into()),
+    }
+}
+
+fn grep(
+    arguments: &[String],
+    folder: &str,
+    io: &mut Io,
+    view: &mut View<'_>,
+) -> Result<i32, String> {
+    let (flag, rest) = match arguments {
+        [flag, rest @ ..] if flag == "-c" || flag == "-q" => (flag.as_str(), rest),
+        rest => ("", rest),
+    };
+    let bytes = match rest {
+        [_] => std::mem::take(&mut io.stdin),
+        [_, path] => contents(&absolute(path, folder), None, view)
+            .map_err(|error| format!("grep: {path}: {error}"))?,
+        _ => return Err("grep: only [-c|-q] WORDS [FILE] is simulated".into()),
+    };
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let found: Vec<&str> = text
+        .lines()
+        .filter(|line| line.contains(&rest[0]))
+        .collect();
+    match flag {
+        "-c" => print(io, &format!("{}\n", found.len()))?,
+        "-q" => 0,
+        _ => print(
+            io,
+            &found
+                .iter()
+                .map(|line| format!("{line}\n"))
+                .collect::<String>(),
+        )?,
+    };
+    Ok(i32::from(found.is_empty()))
 }
 
 pub fn absolute(path: &str, folder: &str) -> String {
@@ -121,7 +192,11 @@ pub fn absolute(path: &str, folder: &str) -> String {
 }
 
 /// A file's bytes, at most as many as asked for.
-pub fn contents(path: &str, at_most: Option<usize>, view: &View<'_>) -> Result<Vec<u8>, String> {
+pub fn contents(
+    path: &str,
+    at_most: Option<usize>,
+    view: &mut View<'_>,
+) -> Result<Vec<u8>, String> {
     let missing = || "No such file or directory".to_owned();
     if let Some(disk) = view.devices.get(path) {
         let count = at_most.ok_or("whole disks are not simulated, use head -c")?;
@@ -131,13 +206,17 @@ pub fn contents(path: &str, at_most: Option<usize>, view: &View<'_>) -> Result<V
         ("/dev/null", _) => Ok(Vec::new()),
         ("/dev/zero", Some(count)) => Ok(vec![0; count]),
         _ => {
+            if let Some(mut bytes) = view.kernel.file(path, at_most) {
+                bytes.truncate(at_most.unwrap_or(bytes.len()));
+                return Ok(bytes);
+            }
             let bytes = view.files.get(path).ok_or_else(missing)?;
             Ok(bytes[..at_most.unwrap_or(bytes.len()).min(bytes.len())].to_vec())
         }
     }
 }
 
-fn cat(paths: &[String], folder: &str, io: &mut Io, view: &View<'_>) -> Result<i32, String> {
+fn cat(paths: &[String], folder: &str, io: &mut Io, view: &mut View<'_>) -> Result<i32, String> {
     if paths.is_empty() {
         let input = std::mem::take(&mut io.stdin);
         io.out.extend_from_slice(&input);
@@ -161,7 +240,12 @@ fn cat(paths: &[String], folder: &str, io: &mut Io, view: &View<'_>) -> Result<i
     Ok(status)
 }
 
-fn head(arguments: &[String], folder: &str, io: &mut Io, view: &View<'_>) -> Result<i32, String> {
+fn head(
+    arguments: &[String],
+    folder: &str,
+    io: &mut Io,
+    view: &mut View<'_>,
+) -> Result<i32, String> {
     let [flag, count, paths @ ..] = arguments else {
         return Err("head: only -c N is simulated".into());
     };
@@ -184,7 +268,12 @@ fn head(arguments: &[String], folder: &str, io: &mut Io, view: &View<'_>) -> Res
     Ok(0)
 }
 
-fn count(arguments: &[String], folder: &str, io: &mut Io, view: &View<'_>) -> Result<i32, String> {
+fn count(
+    arguments: &[String],
+    folder: &str,
+    io: &mut Io,
+    view: &mut View<'_>,
+) -> Result<i32, String> {
     match arguments {
         [flag] if flag == "-c" => {
             let line = format!("{}\n", std::mem::take(&mut io.stdin).len());
@@ -280,7 +369,9 @@ fn test(words: &[String], folder: &str, view: &View<'_>) -> Result<i32, String> 
         ["-z", text] => text.is_empty(),
         ["-e" | "-r", path] => {
             let path = absolute(path, folder);
-            view.files.contains_key(&path) || view.devices.contains_key(&path)
+            view.files.contains_key(&path)
+                || view.devices.contains_key(&path)
+                || view.kernel.has_file(&path)
         }
         ["-f", path] => view.files.contains_key(&absolute(path, folder)),
         ["-b", path] => view.devices.contains_key(path),

@@ -1,6 +1,6 @@
 //! Running steps: a process that can be stopped in a `sleep` and looked at later.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::super::disks::Disks;
+use super::super::kernel::Kernel;
 use super::builtin::{self, Effect, Io};
 use super::parse::{Redirect, Simple, Step, Target, parse};
 use super::word::{expand, expand_one};
@@ -21,9 +22,14 @@ pub struct View<'a> {
     /// From device path, such as `/dev/vdb`, to the disk.
     pub devices: &'a BTreeMap<String, PathBuf>,
     pub disks: &'a mut Disks,
+    pub kernel: &'a mut Kernel,
+    /// Programs that end well whatever they are asked.
+    pub tools: &'a BTreeSet<String>,
+    /// The time of the process that looks.
+    pub now: Instant,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Process {
     steps: Arc<[Step]>,
     at: usize,
@@ -68,6 +74,29 @@ impl Process {
         process.vars.insert("$".into(), "321".into());
         process.load(argv, view);
         process
+    }
+
+    /// A process that did its work at once.
+    pub fn ended(code: i32, out: Vec<u8>, err: Vec<u8>, now: Instant) -> Self {
+        Self {
+            steps: Arc::new([]),
+            at: 0,
+            vars: BTreeMap::new(),
+            folder: "/".to_owned(),
+            status: code,
+            errexit: false,
+            stdin: Vec::new(),
+            out,
+            err,
+            clock: now,
+            exit_code: Some(code),
+            steps_taken: 1,
+        }
+    }
+
+    /// Its guest stood still for so long.
+    pub fn skip(&mut self, pause: Duration) {
+        self.clock += pause;
     }
 
     /// `sh [-eux] [-c TEXT | FILE]`, or one command without any shell in between.
@@ -145,6 +174,7 @@ impl Process {
                 Step::Invert => self.status = i32::from(self.status == 0),
                 Step::SetOk => self.status = 0,
                 Step::Run { command, checked } => {
+                    view.now = self.clock;
                     if let Some(pause) = self.simple(command, view) {
                         self.clock += pause;
                         budget = STEP_BUDGET;
@@ -270,11 +300,13 @@ impl Process {
                 Some(disk) => view.disks.write_start(disk, &bytes)?,
                 None if path == "/dev/null" => {}
                 None if path.starts_with("/dev/") => return Err(format!("cannot create {path}")),
-                None => view
-                    .files
-                    .entry(path.clone())
-                    .or_default()
-                    .extend_from_slice(&bytes),
+                None => {
+                    view.kernel.was_written(path, &bytes);
+                    view.files
+                        .entry(path.clone())
+                        .or_default()
+                        .extend_from_slice(&bytes);
+                }
             },
         }
         Ok(())

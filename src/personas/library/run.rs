@@ -1,0 +1,125 @@
+//! What a persona means for one device, and what a run takes along of it.
+
+use serde_json::{Map, Value, json};
+use sqlx::sqlite::SqliteConnection;
+
+use super::{Chosen, LibraryError, choose_for};
+use crate::personas::catalogue::Catalogue;
+use crate::personas::render::{self, File};
+use crate::personas::resolve::{Resolved, resolve};
+use crate::store::personas as rows;
+use crate::vocab::persona::{Given, PersonaVersion, PinnedPersona};
+use crate::vocab::{Device, Timestamp};
+
+/// What a persona means for a device.
+#[derive(Debug, Clone)]
+pub struct Preview {
+    pub resolved: Resolved,
+    pub files: Vec<File>,
+}
+
+pub fn preview(
+    compiled: &crate::vocab::persona::Compiled,
+    device: &str,
+    facts: &Map<String, Value>,
+) -> Preview {
+    let catalogue = Catalogue::shipped();
+    let resolved = resolve(&compiled.document, device, facts);
+    let files = render::files(
+        &compiled.document,
+        &resolved,
+        catalogue,
+        device,
+        compiled.digest,
+    );
+    Preview { resolved, files }
+}
+
+/// A persona as a run takes it along: who it is, and what its stages read as `persona`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ForRun {
+    pub pinned: PinnedPersona,
+    pub document: Value,
+}
+
+/// The persona of a device for a run that starts now, if it has one. When equals disagree, or when
+/// what was chosen cannot be had, that is refused with the reason.
+pub async fn for_run(
+    connection: &mut SqliteConnection,
+    device: &Device,
+    now: Timestamp,
+) -> Result<Option<ForRun>, LibraryError> {
+    // Most of what a run start costs here; an installation without personas does not pay it.
+    if !rows::persona_exists(connection).await? {
+        return Ok(None);
+    }
+    let Chosen {
+        choice,
+        version,
+        trouble,
+    } = choose_for(connection, device, now).await?;
+    if choice.given == Given::Conflict {
+        return Err(LibraryError::Refused(format!(
+            "which persona device {} gets is not clear: {} (`greenroom persona why {}`)",
+            device.name, choice.reason, device.name
+        )));
+    }
+    if let Some(trouble) = trouble {
+        return Err(LibraryError::Refused(format!(
+            "device {} has no persona: {trouble} ({})",
+            device.name, choice.reason
+        )));
+    }
+    Ok(version.map(|version| pinned(&version, choice.reason, device)))
+}
+
+/// Users with their shells as programs.
+pub(super) fn users(document: &crate::vocab::persona::Document) -> Value {
+    let shells = Catalogue::shipped()
+        .variants
+        .get(&document.os.variant)
+        .map(|variant| &variant.shells);
+    let preferences = &document.preferences;
+    preferences
+        .users
+        .iter()
+        .map(|user| {
+            let shell = user.shell.as_ref().unwrap_or(&preferences.shell);
+            let program = shells.and_then(|shells| shells.get(shell)).map_or("/bin/sh", String::as_str);
+            json!({ "name": user.name, "sudo": user.sudo, "groups": user.groups, "keys": user.keys, "shell": program })
+        })
+        .collect()
+}
+
+pub(super) fn pinned(version: &PersonaVersion, reason: String, device: &Device) -> ForRun {
+    let compiled = &version.compiled;
+    let Preview { resolved, files } = preview(compiled, &device.name, &device.facts);
+    let mut document = serde_json::to_value(&compiled.document).unwrap_or_default();
+    document["name"] = json!(compiled.name);
+    document["version"] = json!(version.version);
+    document["digest"] = json!(compiled.digest);
+    document["reason"] = json!(reason);
+    document["problems"] = json!(resolved.problems);
+    document["resolved"] = json!({
+        "hostname": resolved.hostname,
+        "users": users(&compiled.document),
+        "interfaces": resolved.interfaces,
+        "bonds": resolved.bonds,
+        "packages": render::packages(&compiled.document, Catalogue::shipped()),
+        "cmdline": render::cmdline(&compiled.document),
+    });
+    document["files"] = files
+        .iter()
+        .filter(|file| file.path.starts_with('/'))
+        .map(|file| json!(file))
+        .collect();
+    ForRun {
+        pinned: PinnedPersona {
+            name: compiled.name.clone(),
+            version: version.version,
+            digest: compiled.digest,
+            reason,
+        },
+        document,
+    }
+}

@@ -1,0 +1,197 @@
+//! The way of a device through the listener, with everything real but the device and the host.
+
+use std::os::unix::fs::FileExt;
+use std::time::Duration;
+
+use greenroom::netboot::settings::Approve;
+use greenroom::vocab::Digest;
+use serde_json::{Value, json};
+
+use crate::station::{Agent, Station};
+use crate::support::verbs::Verbs;
+use crate::support::{StageExt, chain, says, stage};
+
+/// A chain for every x86 device, that keeps its disk.
+pub async fn with_chain(station: &Station) {
+    let mut chain = chain("any", vec![stage("one", &says("hi")).on_disk()]);
+    chain.when = Some("device.hardware.arch | default('') == 'x86_64'".into());
+    chain.handoff_disk.as_mut().unwrap().keep = true;
+    station.daemon.apply(&chain).await;
+}
+
+/// The simulated host's disks are only names: here is the file of run 1's.
+pub fn with_disk(station: &Station) {
+    let folder = station.house.state.path().join("vm");
+    std::fs::create_dir_all(&folder).unwrap();
+    let disk = std::fs::File::create(folder.join("run-1.handoff.raw")).unwrap();
+    disk.set_len(16 << 20).unwrap();
+    for piece in 0..3_u64 {
+        let bytes: Vec<u8> = (0..65_536_u32)
+            .map(|n| (n.wrapping_mul(2_654_435_761) >> 7) as u8 ^ piece as u8)
+            .collect();
+        disk.write_all_at(&bytes, piece * (5 << 20)).unwrap();
+    }
+}
+
+/// Registers and is told to install.
+pub async fn until_ordered(station: &Station, agent: &mut Agent) -> Value {
+    assert_eq!(agent.register().await, 200);
+    assert_eq!(agent.tell_inventory().await, 200);
+    station.until(&agent.name(), "installing").await;
+    let order = agent.idle().await;
+    assert_eq!(order["order"], "install", "{order}");
+    order
+}
+
+pub fn token(order: &Value) -> &str {
+    order["token"].as_str().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn from_the_first_word_to_the_first_report() {
+    let station = Station::open(Approve::Network).await;
+    with_chain(&station).await;
+    with_disk(&station);
+    let mut agent = station.agent(1);
+    let script = format!("/boot/device/{}", agent.mac().replace(':', "-"));
+    assert!(
+        agent
+            .get(&script, "", "")
+            .await
+            .text()
+            .contains("greenroom.url=")
+    );
+    let order = until_ordered(&station, &mut agent).await;
+    assert_eq!(order["disk"], "vda");
+    let right = agent.exchange(token(&order)).await.json();
+    let credential = right["credential"].as_str().unwrap().to_owned();
+    let manifest = agent.get("/device/v1/manifest", &credential, "").await;
+    assert_eq!(
+        Digest::of(&manifest.body).to_string(),
+        right["manifest"].as_str().unwrap()
+    );
+    let pieces = manifest.json()["pieces"].as_array().unwrap().clone();
+    assert_eq!(pieces.len(), 3, "the holes are left out");
+    // The connection breaks after the first piece: the rest comes from there on.
+    let whole = agent.get("/device/v1/data", &credential, "").await.body;
+    let from = pieces[1]["from"].as_u64().unwrap();
+    let rest = agent
+        .get("/device/v1/data", &credential, &format!("bytes={from}-"))
+        .await;
+    assert_eq!(rest.status, 206);
+    assert!(
+        rest.head.contains(&format!(
+            "content-range: bytes {from}-{}/{}",
+            whole.len() - 1,
+            whole.len()
+        )),
+        "{}",
+        rest.head
+    );
+    assert!(rest.body == whole[from as usize..]);
+    assert_eq!(
+        agent
+            .get("/device/v1/data", &credential, "bytes=99999999999-")
+            .await
+            .status,
+        416
+    );
+    agent
+        .heartbeat(json!({ "doing": "installing", "run": 1, "written": 1, "of": 2 }))
+        .await;
+    assert_eq!(station.device(&agent.name()).await.written, 1);
+    let done = agent
+        .heartbeat(json!({ "doing": "installed", "run": 1, "digest": right["manifest"] }))
+        .await;
+    assert_eq!(done.json()["order"], "reboot");
+    assert_eq!(
+        agent.get("/device/v1/data", &credential, "").await.status,
+        403,
+        "it has its image"
+    );
+    assert!(
+        agent.get(&script, "", "").await.text().contains("exit 0"),
+        "netboot is off"
+    );
+    station.until(&agent.name(), "booted").await;
+    let telemetry = json!({ "boot_id": "b", "hostname": "h", "os": "o", "uptime_s": 1.0, "load_1": 0.1, "cpu_busy": 0.1, "memory_mib": 1, "memory_available_mib": 1,
+        "disk_read": 1, "disk_written": 1, "net_received": 1, "net_sent": 1, "root_bytes": 1, "root_free": 1, "services": [], "applications": {} });
+    let report = right["report"].as_str().unwrap();
+    assert_eq!(
+        agent
+            .post("/device/v1/telemetry", report, &telemetry)
+            .await
+            .status,
+        200
+    );
+    station.until(&agent.name(), "reporting").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_not_approved_waits_until_a_person_approves() {
+    let station = Station::open(Approve::Operator).await;
+    with_chain(&station).await;
+    with_disk(&station);
+    let mut agent = station.agent(1);
+    assert_eq!(agent.register().await, 200);
+    assert_eq!(agent.tell_inventory().await, 200);
+    assert_eq!(agent.idle().await["order"], "wait");
+    assert_eq!(
+        station.device(&agent.name()).await.phase.word(),
+        "discovered"
+    );
+    station.desk.approve(&agent.name()).await.unwrap();
+    station.until(&agent.name(), "installing").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn power_lost_in_mid_stream_ends_the_rights_of_that_boot() {
+    let station = Station::open(Approve::Network).await;
+    with_chain(&station).await;
+    with_disk(&station);
+    let mut agent = station.agent(1);
+    let order = until_ordered(&station, &mut agent).await;
+    let right = agent.exchange(token(&order)).await.json();
+    let old = (
+        agent.session.clone(),
+        right["credential"].as_str().unwrap().to_owned(),
+    );
+    station.pass(Duration::from_secs(30));
+    agent.boot = "11111111-0000-4000-8000-000000000001".into();
+    let order = until_ordered(&station, &mut agent).await;
+    assert_eq!(agent.get("/device/v1/data", &old.1, "").await.status, 401);
+    let again = Agent {
+        session: old.0,
+        ..station.agent(1)
+    };
+    assert_eq!(
+        again.heartbeat(json!({ "doing": "idle" })).await.status,
+        401
+    );
+    let right = agent.exchange(token(&order)).await.json();
+    let credential = right["credential"].as_str().unwrap();
+    assert_eq!(
+        agent.get("/device/v1/data", credential, "").await.status,
+        200
+    );
+    assert_eq!(station.device(&agent.name()).await.tries, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_comes_back_from_its_disk_again_and_again_is_held() {
+    let station = Station::open(Approve::Network).await;
+    with_chain(&station).await;
+    with_disk(&station);
+    let mut agent = station.agent(1);
+    let order = until_ordered(&station, &mut agent).await;
+    let right = agent.exchange(token(&order)).await.json();
+    agent
+        .heartbeat(json!({ "doing": "installed", "run": 1, "digest": right["manifest"] }))
+        .await;
+    let script = format!("/boot/device/{}", agent.mac().replace(':', "-"));
+    for _ in 0..4 {
+        assert!(agent.get(&script, "", "").await.text().contains("exit 0"));
+    }
+    assert!(agent.get(&script, "", "").await.text().contains("sleep 60"));
+    station.until(&agent.name(), "held").await;
+}
