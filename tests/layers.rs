@@ -7,6 +7,11 @@ use std::path::{Path, PathBuf};
 /// Top modules and what each may import, with the reason.
 const MAY_IMPORT: &[(&str, &[&str], &str)] = &[
     ("vocab", &[], "nouns are pure and know nobody"),
+    (
+        "bin",
+        &[],
+        "the device's agent is a program of its own: it shares netboot/wire.rs and nothing else",
+    ),
     ("blocking", &[], "one helper for blocking work"),
     ("clock", &["vocab"], "the time is an argument"),
     (

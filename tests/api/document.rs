@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use axum::http::Method;
+use greenroom::outbound::Settings;
 use greenroom::vocab::access::Role;
 use serde_json::Value;
 
@@ -72,9 +73,13 @@ async fn the_document_names_every_route_of_the_router_and_no_other() {
 
 #[tokio::test]
 async fn answers_are_what_the_document_says() {
-    let ground = Ground::new().await;
+    let ground = Ground::with_pool(Settings::default()).await;
     ground.apply_chain().await;
+    ground.apply_persona().await;
     ground.add_device("box", "lab").await;
+    ground.put_on_network("box").await;
+    let class = ground.warm("lab").await;
+    ground.take("lab", "mine").await;
     let run = ground.run("box").await;
     let document = document(&ground).await;
     let admin = ground.token(Role::Admin, None).await;
@@ -92,6 +97,44 @@ async fn answers_are_what_the_document_says() {
             format!("/api/v1/runs/{run}/output"),
             "/api/v1/runs/{id}/output",
         ),
+        ("/api/v1/boot/devices".into(), "/api/v1/boot/devices"),
+        ("/api/v1/boot/events".into(), "/api/v1/boot/events"),
+        (
+            "/api/v1/devices/box/boot".into(),
+            "/api/v1/devices/{name}/boot",
+        ),
+        (
+            "/api/v1/devices/box/persona".into(),
+            "/api/v1/devices/{name}/persona",
+        ),
+        ("/api/v1/personas".into(), "/api/v1/personas"),
+        ("/api/v1/personas/plain".into(), "/api/v1/personas/{name}"),
+        (
+            "/api/v1/personas/plain/history".into(),
+            "/api/v1/personas/{name}/history",
+        ),
+        (
+            "/api/v1/personas/plain/diff".into(),
+            "/api/v1/personas/{name}/diff",
+        ),
+        (
+            "/api/v1/persona-catalogue".into(),
+            "/api/v1/persona-catalogue",
+        ),
+        (
+            "/api/v1/persona-assignments".into(),
+            "/api/v1/persona-assignments",
+        ),
+        ("/api/v1/persona-rules".into(), "/api/v1/persona-rules"),
+        ("/api/v1/pools".into(), "/api/v1/pools"),
+        (format!("/api/v1/pools/{class}"), "/api/v1/pools/{class}"),
+        ("/api/v1/pool/status".into(), "/api/v1/pool/status"),
+        ("/api/v1/templates?all=1".into(), "/api/v1/templates"),
+        (
+            format!("/api/v1/templates/{class}"),
+            "/api/v1/templates/{id}",
+        ),
+        ("/api/v1/claims".into(), "/api/v1/claims"),
         ("/api/v1/session".into(), "/api/v1/session"),
         ("/api/v1/tokens".into(), "/api/v1/tokens"),
         ("/api/v1/users".into(), "/api/v1/users"),

@@ -6,11 +6,17 @@ use std::time::Duration;
 
 use axum::http::{HeaderMap, Method, Request};
 use greenroom::access::pace::Rate;
-use greenroom::api::{ApplyChain, Client, CreateToken, PutDevice, StartRun};
+use greenroom::api::{
+    ApplyChain, BuildTemplate, Client, CreateToken, PutDevice, StartRun, WhichClass,
+};
+use greenroom::config::BootConfig;
 use greenroom::daemon::Running;
 use greenroom::fault::Faults;
+use greenroom::netboot::desk::Desk;
 use greenroom::outbound::{self, Outbound};
+use greenroom::store::{boot, devices};
 use greenroom::vocab::access::Role;
+use greenroom::vocab::boot::{BootDevice, BootEvent, BootPhase, Fingerprint, Trust};
 use greenroom::web::{self, Doors, NetworkDoor, tls};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -18,7 +24,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -36,6 +42,16 @@ stages:
     run: |
       echo greetings
     output: { format: none }
+";
+
+pub const PERSONA: &str = "persona: plain\n";
+
+pub const RULES: &str = "\
+persona_rules:
+  - name: none
+    when: device.role | default('') == 'none'
+    persona: plain
+    priority: 10
 ";
 
 pub struct Ground {
@@ -60,8 +76,20 @@ impl Ground {
         Self::with(outbound::Settings::default(), |_| {}).await
     }
 
-    pub async fn with(mut outbound: outbound::Settings, change: impl FnOnce(&mut Doors)) -> Self {
-        let house = House::new();
+    pub async fn with(outbound: outbound::Settings, change: impl FnOnce(&mut Doors)) -> Self {
+        Self::on(House::new(), outbound, change).await
+    }
+
+    /// Where machines wait before they are asked for.
+    pub async fn with_pool(outbound: outbound::Settings) -> Self {
+        Self::on(House::new().with_pool(0), outbound, |_| {}).await
+    }
+
+    async fn on(
+        house: House,
+        mut outbound: outbound::Settings,
+        change: impl FnOnce(&mut Doors),
+    ) -> Self {
         let running = house.daemon(Faults::none()).await;
         let state = house.state.path();
         let folder = state.join("tls");
@@ -91,6 +119,13 @@ impl Ground {
             images: running.images.clone(),
             reconciler: running.reconciler.clone(),
             outbound,
+            // Only asked: nothing listens for devices.
+            netboot: Some(Desk::new(
+                running.services.clone(),
+                running.dispatch.clone(),
+                running.images.clone(),
+                BootConfig::default().settings(state),
+            )),
         };
         let socket = state.join("s");
         let mut doors = Doors::local(&socket);
@@ -136,6 +171,87 @@ impl Ground {
             facts: serde_json::Map::new(),
         };
         self.local.device_put(&order).await.expect("a device");
+    }
+
+    /// As if the device had come from the network and were discovered.
+    pub async fn put_on_network(&self, name: &str) {
+        let store = &self.running.services.store;
+        let mut connection = store.read().await.expect("a connection");
+        let found = devices::device_by_name(&mut connection, name).await;
+        let device = found.expect("the store").expect("the device");
+        drop(connection);
+        let now = self.running.services.now();
+        let row = BootDevice {
+            device: device.id,
+            name: device.name,
+            phase: BootPhase::Discovered,
+            since: now,
+            deadline: None,
+            next: "it waits for a chain".into(),
+            trust: Trust::Network,
+            fingerprint: Fingerprint::default(),
+            boot_id: String::new(),
+            heard_at: now,
+            run: None,
+            manifest: None,
+            disk: String::new(),
+            written: 0,
+            of: 0,
+            tries: 0,
+            boots_since_delivery: 0,
+        };
+        let event = BootEvent {
+            id: 0,
+            subject: name.to_owned(),
+            at: now,
+            kind: "discovered".into(),
+            message: "its inventory is known".into(),
+        };
+        let write = store.write(move |connection| {
+            Box::pin(async move {
+                boot::device_put(connection, &row).await?;
+                boot::event_insert(connection, &event).await
+            })
+        });
+        write.await.expect("a row");
+    }
+
+    /// Waits for a template for a client's machines of the image `tiny`; its class.
+    pub async fn warm(&self, client: &str) -> String {
+        let order = BuildTemplate {
+            class: WhichClass {
+                of: "tiny".into(),
+                trust: Some(client.into()),
+                ..WhichClass::default()
+            },
+            force: false,
+        };
+        loop {
+            let template = self.local.template_build(&order).await.expect("a template");
+            match template.state.as_str() {
+                "ready" => return template.class,
+                "building" => tokio::time::sleep(Duration::from_millis(10)).await,
+                _ => panic!("{template:?}"),
+            }
+        }
+    }
+
+    /// Takes a machine; its key.
+    pub async fn take(&self, client: &str, key: &str) -> String {
+        let order = json!({ "image": "tiny", "client": client, "key": key });
+        let order = serde_json::from_value(order).expect("an order");
+        let taken = self.local.claim_take(&order).await.expect("an answer");
+        taken.claim.expect(&taken.reason).key
+    }
+
+    /// Applies and promotes the persona `plain`, and rules that give it to nobody.
+    pub async fn apply_persona(&self) {
+        let order = json!({ "files": [{ "source": PERSONA }], "promote": true });
+        let order = serde_json::from_value(order).expect("an order");
+        self.local.persona_apply(&order).await.expect("a persona");
+        let order = json!({ "source": RULES });
+        let order = serde_json::from_value(order).expect("an order");
+        self.local.persona_rules_apply(&order).await.expect("rules");
     }
 
     pub async fn apply_chain(&self) {

@@ -12,4 +12,5 @@ mod ground;
 mod lists;
 mod matrix;
 mod outbound;
+mod pool;
 mod robustness;

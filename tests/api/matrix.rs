@@ -10,7 +10,7 @@ use greenroom::outbound::{Settings, Targets};
 use greenroom::vocab::access::Role;
 use serde_json::{Value, json};
 
-use crate::ground::{CHAIN, Ground};
+use crate::ground::{CHAIN, Ground, PERSONA, RULES};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Reach {
@@ -37,6 +37,39 @@ const EXPECTED: &[(&str, Option<Role>, Reach)] = &[
     ("device_put", Some(Role::Operator), Thing),
     ("device_show", Some(Role::Viewer), Thing),
     ("device_replace", Some(Role::Operator), Thing),
+    ("boot_list", Some(Role::Viewer), List),
+    ("boot_events", Some(Role::Viewer), List),
+    ("boot_explain", Some(Role::Viewer), Whole),
+    ("boot_show", Some(Role::Viewer), Thing),
+    ("boot_change", Some(Role::Operator), Thing),
+    ("boot_forget", Some(Role::Admin), Thing),
+    ("persona_list", Some(Role::Viewer), Shared),
+    ("persona_apply", Some(Role::Author), Whole),
+    ("persona_show", Some(Role::Viewer), Shared),
+    ("persona_history", Some(Role::Viewer), Shared),
+    ("persona_diff", Some(Role::Viewer), Shared),
+    ("persona_promote", Some(Role::Author), Whole),
+    ("persona_roll_back", Some(Role::Author), Whole),
+    ("persona_preview", Some(Role::Viewer), Thing),
+    ("persona_catalogue", Some(Role::Viewer), Shared),
+    ("assignment_list", Some(Role::Viewer), Whole),
+    ("assignment_make", Some(Role::Author), Whole),
+    ("assignment_end", Some(Role::Author), Whole),
+    ("persona_rules", Some(Role::Viewer), Whole),
+    ("persona_rules_apply", Some(Role::Author), Whole),
+    ("persona_why", Some(Role::Viewer), Thing),
+    ("pool_list", Some(Role::Viewer), Whole),
+    ("pool_set", Some(Role::Author), Whole),
+    ("pool_show", Some(Role::Viewer), Whole),
+    ("pool_status", Some(Role::Viewer), Whole),
+    ("template_list", Some(Role::Viewer), Whole),
+    ("template_build", Some(Role::Author), Whole),
+    ("template_show", Some(Role::Viewer), Whole),
+    ("template_verify", Some(Role::Operator), Whole),
+    ("template_retire", Some(Role::Author), Whole),
+    ("claim_list", Some(Role::Viewer), List),
+    ("claim_take", Some(Role::Operator), Thing),
+    ("claim_release", Some(Role::Operator), Thing),
     ("run_list", Some(Role::Viewer), List),
     ("run_start", Some(Role::Operator), Thing),
     ("run_show", Some(Role::Viewer), Thing),
@@ -79,11 +112,13 @@ const EXPECTED: &[(&str, Option<Role>, Reach)] = &[
 
 /// What a caller who gives what is another client's is told: giving names the client, so nothing is
 /// found out, and 403 says what is wrong.
-const GIVING: &[&str] = &["token_create", "user_create", "webhook_add"];
+const GIVING: &[&str] = &["token_create", "user_create", "webhook_add", "claim_take"];
 
 struct Stage {
     ground: Ground,
     run: i64,
+    /// Of the templates from which machines of `lab` are forked.
+    class: String,
     made: std::cell::Cell<u32>,
 }
 
@@ -97,13 +132,18 @@ impl Stage {
             targets,
             ..Settings::default()
         };
-        let ground = Ground::with(settings, |_| {}).await;
+        let ground = Ground::with_pool(settings).await;
         ground.apply_chain().await;
+        ground.apply_persona().await;
         ground.add_device("lab-box", "lab").await;
+        ground.put_on_network("lab-box").await;
+        let class = ground.warm("lab").await;
+        ground.take("lab", "lab-claim").await;
         let run = ground.run("lab-box").await;
         Self {
             ground,
             run,
+            class,
             made: std::cell::Cell::new(0),
         }
     }
@@ -126,6 +166,9 @@ impl Stage {
                 expires_in_s: None,
             };
             return local.token_create(&order).await.unwrap().token.id;
+        }
+        if id.starts_with("claim") {
+            return self.ground.take("lab", &name).await;
         }
         if id.starts_with("user") {
             let order = CreateUser {
@@ -150,7 +193,32 @@ impl Stage {
     async fn path(&self, id: &str, template: &str) -> String {
         let path = match id {
             "run_list" | "token_list" => template.to_owned(),
-            "device_show" | "device_replace" => template.replace("{name}", "lab-box"),
+            "boot_show" | "boot_change" | "boot_forget" => {
+                self.ground.put_on_network("lab-box").await;
+                template.replace("{name}", "lab-box")
+            }
+            "boot_explain" => template.replace("{mac}", "52:54:00:12:34:56"),
+            "assignment_end" => {
+                let order = serde_json::from_value(self.body("assignment_make").unwrap());
+                let made = self.ground.local.persona_assign(&order.unwrap()).await;
+                template.replace("{id}", &made.unwrap().id.to_string())
+            }
+            _ if id.starts_with("pool") || id.starts_with("template") => {
+                if id == "template_retire" {
+                    self.ground.warm("old").await;
+                }
+                let old = self.class.replace("@lab", "@old");
+                let class = if id == "template_retire" {
+                    &old
+                } else {
+                    &self.class
+                };
+                template.replace("{class}", class).replace("{id}", class)
+            }
+            "persona_why" | "device_show" | "device_replace" => {
+                template.replace("{name}", "lab-box")
+            }
+            _ if id.starts_with("persona") => template.replace("{name}", "plain"),
             "chain_show" => template.replace("{name}", "hello"),
             "problem_show" => template.replace("{word}", "stranger"),
             "event_stream" => format!("{template}?after=0"),
@@ -159,7 +227,9 @@ impl Stage {
                 .replace("{stage}", "greet"),
             _ if template.contains('{') => {
                 let thing = self.thing(id).await;
-                template.replace("{id}", &thing).replace("{name}", &thing)
+                ["{id}", "{name}", "{key}"]
+                    .into_iter()
+                    .fold(template.to_owned(), |path, part| path.replace(part, &thing))
             }
             _ => template.to_owned(),
         };
@@ -173,6 +243,20 @@ impl Stage {
     fn body(&self, id: &str) -> Option<Value> {
         Some(match id {
             "chain_apply" => json!({ "source": CHAIN }),
+            "persona_apply" => json!({ "files": [{ "source": PERSONA }], "dry_run": true }),
+            "persona_promote" | "persona_roll_back" => json!({}),
+            "persona_preview" => json!({ "persona": "plain", "device": "lab-box" }),
+            "persona_rules_apply" => json!({ "source": RULES, "dry_run": true }),
+            "assignment_make" => {
+                json!({ "kind": "role", "name": self.fresh("role"), "persona": "plain", "reason": "a test" })
+            }
+            "assignment_end" | "boot_explain" => json!({}),
+            "boot_change" => json!({ "verb": "quarantine", "reason": "a test" }),
+            "pool_set" => {
+                json!({ "class": { "of": self.class }, "target": { "hot": 0, "floor": "warm" } })
+            }
+            "template_build" => json!({ "class": { "of": self.class } }),
+            "claim_take" => json!({ "image": "tiny", "client": "lab" }),
             "device_put" => json!({ "name": "lab-box", "client": "lab" }),
             "device_replace" => json!({ "client": "lab" }),
             "run_start" => json!({ "device": "lab-box", "chain": "hello", "dry_run": true }),
@@ -285,6 +369,8 @@ async fn every_route_for_every_role_own_and_foreign() {
                             "run_abort" | "run_retry" | "run_discard" => {
                                 matches!(status, 202 | 409)
                             }
+                            // There is no version before.
+                            "persona_roll_back" => status == 409,
                             "run_replay" | "run_artefact" => matches!(status, 404 | 409),
                             "bootstrap" => status == 409,
                             _ => (200..300).contains(&status),
@@ -292,7 +378,7 @@ async fn every_route_for_every_role_own_and_foreign() {
                         assert!(fits, "{shown}");
                         if reach == List && id != "event_stream" {
                             let text = collected(body).await;
-                            let sees_lab = text.contains("\"lab\"");
+                            let sees_lab = text.contains("\"lab\"") || text.contains("\"lab-box\"");
                             let client = asker.and_then(|(_, client)| client);
                             let has_any = !matches!(id, "user_list" | "webhook_list") || sees_lab;
                             assert_eq!(
@@ -329,6 +415,7 @@ async fn what_is_another_clients_answers_as_if_it_were_not_there() {
     let token = stage.thing("token_revoke").await;
     let user = stage.thing("user_remove").await;
     let hook = stage.thing("webhook_remove").await;
+    let claim = stage.thing("claim_release").await;
     let absent_token = greenroom::vocab::TokenId::fresh().to_string();
     let run = stage.run.to_string();
     for (method, there, absent, names) in [
@@ -355,6 +442,30 @@ async fn what_is_another_clients_answers_as_if_it_were_not_there() {
             format!("/runs/{run}/output"),
             "/runs/999/output".into(),
             [&run, "999"],
+        ),
+        (
+            "GET",
+            "/devices/lab-box/boot".to_owned(),
+            "/devices/no-box/boot".to_owned(),
+            ["lab-box", "no-box"],
+        ),
+        (
+            "DELETE",
+            "/devices/lab-box/boot".to_owned(),
+            "/devices/no-box/boot".to_owned(),
+            ["lab-box", "no-box"],
+        ),
+        (
+            "GET",
+            "/devices/lab-box/persona".to_owned(),
+            "/devices/no-box/persona".to_owned(),
+            ["lab-box", "no-box"],
+        ),
+        (
+            "DELETE",
+            format!("/claims/{claim}"),
+            "/claims/none".into(),
+            [&claim, "none"],
         ),
         (
             "DELETE",
