@@ -27,11 +27,13 @@
 //! 2. [`runs::plan`], what happens next in a run; [`runs::drive`], how it is made durable.
 //! 3. [`hypervisor::Hypervisor`], what is asked of a host.
 //! 4. [`chain::model`], what a chain file means.
-//! 5. [`daemon`], how it is put together.
+//! 5. [`netboot`], how devices come from the network and get what their run made.
+//! 6. [`daemon`], how it is put together.
 //!
 //! # Import rules
 //!
-//! `vocab` ← {`chain`, `clock`, `blocking`, `access`} ← {`store`, `hypervisor`, `images`} ← {`engines`, `personas`} ← `runs` ← {`reconcile`, `outbound`} ← `web` ←
+//! `vocab` ← {`chain`, `clock`, `blocking`, `access`, `learn`} ← {`store`, `hypervisor`, `images`} ← {`engines`, `personas`} ←
+//! `pool` ← `runs` ← {`reconcile`, `netboot`, `outbound`} ← `web` ←
 //! `daemon`; `api` ← {`web`, `cli`}. An arrow means "is imported by"; nothing imports against it.
 //! `tests/layers.rs` holds this. One writer per row kind: `runs::drive` writes runs, attempts,
 //! machines and their journal; everyone else asks it.
@@ -42,10 +44,14 @@
 //! |---|---|
 //! | stage kind | [`vocab::stage::StageKind`] |
 //! | engine | [`engines`]: a file with the same functions, a variant of [`vocab::machine::EngineKind`] |
-//! | predictor of sizes and durations | [`runs::pinned::stage_plan`] |
+//! | predictor of sizes and durations | [`learn::resources`]; used from [`runs::pinned::stage_plan`] |
+//! | forecasting method | [`learn::forecast::Forecaster`], then [`learn::forecast::select::roster`] |
+//! | rule of pool sizes | [`learn::psim::policies`] to compare it, [`learn::sizing`] to use it |
 //! | failure kind | [`vocab::failure::FailureKind`]; retry policies name its word |
 //! | action of a run | [`runs::plan::Action`], its file in [`runs::act`] |
 //! | transform language | [`chain::transform`], [`chain::model::Transform`] |
+//! | kind of network client | [`netboot::decide`], and its tables |
+//! | phase of a device | [`vocab::boot::BootPhase`], [`netboot::life`] |
 //! | kind of host | [`hypervisor::Hypervisor`], then run `tests/hypervisor` on it |
 //! | base image | a folder in `images/` with `recipe.yaml`, `inputs` and `build` |
 //! | route or page | [`web::routes`] says how; its wire types in [`api`] |
@@ -70,6 +76,7 @@ pub mod images;
 pub mod outbound;
 pub mod netboot;
 pub mod personas;
+pub mod learn;
 pub mod pool;
 pub mod reconcile;
 pub mod runs;

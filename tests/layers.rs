@@ -44,6 +44,11 @@ const MAY_IMPORT: &[(&str, &[&str], &str)] = &[
         &["vocab"],
         "room of the host, for runs and pool alike",
     ),
+    (
+        "learn",
+        &["vocab", "blocking"],
+        "pure: numbers in, numbers out; others bring observations and keep models",
+    ),
     ("fault", &[], "points at which a test may end the daemon"),
     (
         "engines",
@@ -149,6 +154,7 @@ const MAY_IMPORT: &[(&str, &[&str], &str)] = &[
         "cli",
         &[
             "vocab",
+            "learn",
             "chain",
             "personas",
             "images",

@@ -1,7 +1,8 @@
 //! The command line: nouns, then verbs; a file per group.
 //!
 //! Data goes to standard output, everything else to standard error. Commands speak through
-//! `api::client` like everyone else; only `chain check`, `persona check`, `image` and `doctor` work without a daemon.
+//! `api::client` like everyone else; only `chain check`, `persona check`, `image`, `simulate` and `doctor` work without a
+//! daemon.
 //! What a guest or a stranger may have written passes [`text`] before it reaches a terminal.
 
 use std::io::Write as _;
@@ -32,6 +33,7 @@ mod pool;
 mod persona;
 mod run;
 mod serve;
+mod simulate;
 mod status;
 mod table;
 mod template;
@@ -179,6 +181,8 @@ enum Command {
     Claim(claim::ClaimCommand),
     /// Give claimed machines back
     Release(claim::Release),
+    /// What rules of pool sizes would have cost and served on a recorded trace
+    Simulate(simulate::Simulate),
 }
 
 /// Runs the process's command line.
@@ -254,6 +258,7 @@ async fn execute(command: Command, context: &Context) -> Result<Exit, Failure> {
         Command::Pool(command) => command.run(context).await,
         Command::Claim(command) => command.run(context).await,
         Command::Release(release) => release.run(context).await,
+        Command::Simulate(command) => command.run(context).await,
     }
 }
 

@@ -19,6 +19,8 @@ const INVENTORY: Duration = Duration::from_secs(60);
 const FIRST_REPORT: Duration = Duration::from_secs(900);
 /// Between two reports of a delivered system: they come every 15 s.
 const REPORTS: Duration = Duration::from_secs(120);
+/// Between two boots of one machine, at least: the firmware of the quickest takes as long.
+const QUICKEST_BOOT: Duration = Duration::from_secs(3);
 /// How often a person is reminded of a device that waits for them.
 const REMINDER: Duration = Duration::from_secs(24 * 3600);
 
@@ -94,9 +96,11 @@ pub fn step(
     if device.phase != before {
         device.since = now;
     }
-    if device.phase != before || !matches!(happening, Happening::Overdue) || told.is_some() {
-        let (after, next) = deadline(&device.phase, device.trust, silence);
-        device.deadline = Some(now.after(after));
+    let (after, next) = deadline(&device.phase, device.trust, silence);
+    device.deadline = Some(now.after(after));
+    // Why no run could be started is the more telling, until something else happens.
+    let keeps_reason = matches!(happening, Happening::NoRun { .. } | Happening::Overdue);
+    if device.phase != before || !keeps_reason || device.next.is_empty() {
         device.next = next.to_owned();
     }
     told
@@ -228,10 +232,15 @@ fn happen(device: &mut BootDevice, happening: &Happening, now: Timestamp) -> Opt
         }
         (P::Delivered { run }, H::ToOwnDisk) => {
             device.boots_since_delivery += 1;
+            device.sent_at = now;
             device.phase = P::Booted { run };
             note("booted", "it was sent to its own disk")
         }
+        // Anybody can ask for its script: what cannot be a boot of it is not counted against it.
+        (P::Reporting { .. }, H::ToOwnDisk) if now.since(device.heard_at) < REPORTS / 2 => None,
+        (P::Booted { .. }, H::ToOwnDisk) if now.since(device.sent_at) < QUICKEST_BOOT => None,
         (P::Booted { .. } | P::Reporting { .. }, H::ToOwnDisk) => {
+            device.sent_at = now;
             device.boots_since_delivery += 1;
             note(
                 "booted",

@@ -27,6 +27,7 @@ fn device() -> BootDevice {
         of: 0,
         tries: 0,
         boots_since_delivery: 0,
+        sent_at: Timestamp(0),
     }
 }
 
@@ -141,6 +142,65 @@ fn a_run_that_is_mended_takes_its_device_along() {
     assert_eq!(device.phase.word(), "held");
     after(&mut device, &[Happening::RunGoesOn { run: RunId(7) }]);
     assert_eq!(device.phase.word(), "provisioning");
+}
+
+#[test]
+fn that_there_is_no_chain_is_told_once_and_looked_for_again() {
+    let mut device = device();
+    after(&mut device, &[Happening::Inventory { disk: "vda".into() }]);
+    let none = Happening::NoRun {
+        why: "no trigger holds".into(),
+    };
+    assert!(step(&mut device, &none, Timestamp(1), SILENCE).is_some());
+    for at in [2, 3] {
+        assert_eq!(step(&mut device, &none, Timestamp(at), SILENCE), None);
+        assert_eq!(
+            step(&mut device, &Happening::Overdue, Timestamp(at), SILENCE),
+            None
+        );
+        assert_eq!(device.next, "no trigger holds");
+        assert!(device.deadline > Some(Timestamp(at)));
+    }
+}
+
+#[test]
+fn a_stranger_who_asks_for_its_script_does_not_stop_a_device() {
+    let mut device = until_installing();
+    after(
+        &mut device,
+        &[installed(manifest().to_string()), Happening::ToOwnDisk],
+    );
+    assert_eq!(device.boots_since_delivery, 1);
+    after(&mut device, &[const { Happening::ToOwnDisk }; 9]);
+    assert_eq!(
+        device.boots_since_delivery, 1,
+        "no machine boots so quickly"
+    );
+    step(
+        &mut device,
+        &Happening::Reported,
+        Timestamp(100_000_000),
+        SILENCE,
+    );
+    for second in 101..150 {
+        step(
+            &mut device,
+            &Happening::ToOwnDisk,
+            Timestamp(second * 1_000_000),
+            SILENCE,
+        );
+    }
+    assert_eq!(
+        device.boots_since_delivery, 0,
+        "it reports, so it is not booting"
+    );
+    step(
+        &mut device,
+        &Happening::ToOwnDisk,
+        Timestamp(200_000_000),
+        SILENCE,
+    );
+    assert_eq!(device.boots_since_delivery, 1);
 }
 
 fn any_happening() -> impl Strategy<Value = Happening> {

@@ -1,6 +1,6 @@
 //! Taking up what an earlier life of the daemon left.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,9 +13,19 @@ use crate::vocab::pool::{Claim, Shell, ShellState, TemplateState};
 /// Rows of shells that are gone stay for so long.
 const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// Templates that an earlier life was building. To be asked before anybody can begin a new one, which
+/// does not wait for the host to be compared with the rows.
+pub fn half_built(core: &Core) -> BTreeSet<MachineId> {
+    core.ledger.look(|rows| {
+        let templates = rows.templates.values();
+        let half = templates.filter(|template| template.state == TemplateState::Building);
+        half.map(|template| template.id).collect()
+    })
+}
+
 /// Compares the rows with the host. Ready shells that are there and paused stay, and so do claimed
 /// ones; what was half made is destroyed; template folders that nobody knows go.
-pub async fn adopt(core: &Arc<Core>) -> Result<(), HvError> {
+pub async fn adopt(core: &Arc<Core>, half_built: &BTreeSet<MachineId>) -> Result<(), HvError> {
     let seen: BTreeMap<MachineId, Power> = core
         .hypervisor()
         .machines()
@@ -47,6 +57,7 @@ pub async fn adopt(core: &Arc<Core>) -> Result<(), HvError> {
                 .rows
                 .templates
                 .values()
+                .filter(|template| half_built.contains(&template.id))
                 .filter(|template| template.state == TemplateState::Building)
                 .map(|template| template.id)
                 .collect();

@@ -1,6 +1,6 @@
 //! The pool's one task: looks, plans, and sets to work what the plan says. Dull on purpose.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,10 +24,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 const IDLE_LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// Runs until stopped; what it has begun ends with it, and the next start goes on from the rows.
-pub async fn drive(core: Arc<Core>, stop: CancellationToken) {
+pub async fn drive(core: Arc<Core>, half_built: BTreeSet<MachineId>, stop: CancellationToken) {
     tokio::select! {
         () = stop.cancelled() => {}
-        () = Driver::new(core).run() => {}
+        () = Driver::new(core).run(&half_built) => {}
     }
 }
 
@@ -48,9 +48,9 @@ impl Driver {
         }
     }
 
-    async fn run(mut self) {
+    async fn run(mut self, half_built: &BTreeSet<MachineId>) {
         let mut events = self.core.hypervisor().events();
-        self.take_up().await;
+        self.take_up(half_built).await;
         loop {
             self.look().await;
             let planned = self.plan();
@@ -84,8 +84,8 @@ impl Driver {
     }
 
     /// Compares what an earlier life left with the host, until that could be done once.
-    async fn take_up(&mut self) {
-        while let Err(error) = adopt(&self.core).await {
+    async fn take_up(&mut self, half_built: &BTreeSet<MachineId>) {
+        while let Err(error) = adopt(&self.core, half_built).await {
             tracing::warn!(%error, "the pool waits for the host");
             tokio::time::sleep(Duration::from_secs(1)).await;
         }

@@ -203,8 +203,9 @@ impl Pool {
     pub async fn start(services: PoolServices) -> Result<Arc<Self>, PoolError> {
         let ledger = ledger::Ledger::load(services.store.clone()).await?;
         let core = Arc::new(core::Core::new(services, ledger));
+        let half_built = adopt::half_built(&core);
         let stop = CancellationToken::new();
-        tokio::spawn(drive::drive(core.clone(), stop.clone()));
+        tokio::spawn(drive::drive(core.clone(), half_built, stop.clone()));
         Ok(Arc::new(Self {
             core,
             _stops_with_it: stop.drop_guard(),

@@ -218,6 +218,9 @@ pub struct BootDevice {
     pub tries: u32,
     /// Times that it asked the network after its image was delivered.
     pub boots_since_delivery: u32,
+    /// When it was last sent to its own disk.
+    #[serde(default)]
+    pub sent_at: Timestamp,
 }
 
 /// What a token is good for.

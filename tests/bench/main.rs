@@ -17,7 +17,12 @@ mod fork;
 mod idle;
 #[path = "../libvirt/raw.rs"]
 mod raw;
+mod learn;
+#[path = "../support/personas.rs"]
+mod personas;
 mod simulated;
+#[path = "../support/traces.rs"]
+mod traces;
 
 use serde::Serialize;
 
@@ -92,6 +97,11 @@ const GROUPS: &[Group] = &[
         name: "idle",
         about: "an idle daemon",
         run: idle::measure,
+    },
+    Group {
+        name: "learn",
+        about: "forecasts, pool sizes, resources and personas on recorded traces",
+        run: learn::measure,
     },
 ];
 

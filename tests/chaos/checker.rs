@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use crate::pooled::{self, PoolFacts};
+
 /// Everything that can be seen of one deployment from outside.
 #[derive(Debug, Clone, Default)]
 pub struct Facts {
@@ -17,6 +19,7 @@ pub struct Facts {
     pub journal: Vec<JournalRow>,
     /// Standard output of each run's attempts, in order.
     pub logs: BTreeMap<i64, Vec<String>>,
+    pub pool: PoolFacts,
     pub domains: Vec<Domain>,
     /// Below the state folder, without the image store; relative paths.
     pub files: Vec<String>,
@@ -123,6 +126,7 @@ pub fn judge(facts: &Facts, foreign: &Domain, expected: &[Expected]) -> Vec<Stri
     judge_handing_over(facts, &mut wrong);
     judge_domains(facts, foreign, &mut wrong);
     judge_files(facts, &mut wrong);
+    pooled::judge(facts, &mut wrong);
     wrong
 }
 
@@ -259,10 +263,12 @@ fn judge_handing_over(facts: &Facts, wrong: &mut Vec<String>) {
     }
 }
 
-/// None of ours is left, and somebody else's is as it was [I1, I2, I5].
+/// None of ours is left that the pool does not keep, and somebody else's is as it was [I1, I2, I5].
 fn judge_domains(facts: &Facts, foreign: &Domain, wrong: &mut Vec<String>) {
     for domain in &facts.domains {
-        if domain.deployment.as_ref() == Some(&facts.deployment) {
+        if domain.deployment.as_ref() == Some(&facts.deployment)
+            && !facts.pool.is_alive(&domain.uuid)
+        {
             wrong.push(format!("the domain {} is left", domain.name));
         }
     }
@@ -318,10 +324,21 @@ fn belongs(facts: &Facts, file: &str) -> bool {
     }
     match file.split_once('/') {
         // What a machine said stays for whoever wants to know why it ended.
-        Some(("consoles", name)) => facts
-            .machines
-            .iter()
-            .any(|machine| name.starts_with(&machine.id)),
+        Some(("consoles", name)) => match name.rsplit_once('.') {
+            Some((id, "log")) => {
+                facts.pool.is_known(id) || facts.machines.iter().any(|machine| machine.id == id)
+            }
+            Some((id, "bell")) => facts.pool.is_alive(id),
+            _ => false,
+        },
+        Some(("vm", name)) => name
+            .strip_prefix("machine-")
+            .and_then(|name| name.strip_suffix(".qcow2"))
+            .is_some_and(|id| facts.pool.is_shell(id)),
+        Some(("templates", name)) => name.split_once('/').is_some_and(|(id, file)| {
+            const OF_TEMPLATE: [&str; 5] = ["", "memory", "state", "disk.qcow2", "kernel-head"];
+            facts.pool.has_files(id) && OF_TEMPLATE.contains(&file)
+        }),
         Some(("artefacts", name)) => name
             .split_once('/')
             .is_some_and(|(_, digest)| facts.artefacts.contains_key(digest)),
@@ -386,6 +403,7 @@ mod tests {
             }],
             journal: vec![entry(1), entry(2)],
             logs: BTreeMap::from([(1, vec!["one".to_owned(), "two".to_owned()])]),
+            pool: PoolFacts::default(),
             domains: vec![
                 foreign(),
                 Domain {
@@ -473,6 +491,9 @@ mod tests {
             "scratch/x",
             "greenroom.sock.new",
             "consoles/unknown.log",
+            "consoles/m1.bell",
+            "templates/t1/",
+            "templates/t1/memory",
         ] {
             let found = found(|facts| facts.files.push(file.to_owned()));
             assert_eq!(found, format!("the file {file} is left"));

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use greenroom::api::{AbortRun, ApplyChain, Client, PutDevice, RetryRun, RunView, StartRun};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::checker::{Domain, Expected, judge};
+use crate::checker::{Domain, Expected, Facts, judge};
 use crate::look;
+use crate::pooled::{self, Kept};
 
 /// How many deployments work at once: boots on two CPUs beyond that only slow each other down. Who
 /// shakes what all of them stand on takes all places.
@@ -26,6 +27,8 @@ const CLEAN_WITHIN: Duration = Duration::from_secs(30);
 pub struct Ground {
     folder: tempfile::TempDir,
     settings: Vec<(String, String)>,
+    /// Of `serve`.
+    arguments: Vec<String>,
     daemon: Option<Child>,
     pub started_at: Instant,
     foreign: Domain,
@@ -34,14 +37,28 @@ pub struct Ground {
 }
 
 impl Ground {
-    /// A new deployment without a daemon; none, with a message, when there is no lab.
+    /// A new deployment without a daemon; none, with a message, when there is no lab. Each machine
+    /// boots.
     pub async fn open(story: &str) -> Option<Self> {
+        let mut ground = Self::with_places(story, 1).await?;
+        ground.arguments.push("--no-pool".into());
+        Some(ground)
+    }
+
+    /// One whose daemon keeps machines ready.
+    pub async fn open_with_pool(story: &str) -> Option<Self> {
         Self::with_places(story, 1).await
+    }
+
+    pub async fn open_alone_with_pool(story: &str) -> Option<Self> {
+        Self::with_places(story, PLACES).await
     }
 
     /// One beside which no other is at work.
     pub async fn open_alone(story: &str) -> Option<Self> {
-        Self::with_places(story, PLACES).await
+        let mut ground = Self::with_places(story, PLACES).await?;
+        ground.arguments.push("--no-pool".into());
+        Some(ground)
     }
 
     async fn with_places(story: &str, places: u32) -> Option<Self> {
@@ -75,6 +92,7 @@ impl Ground {
                 ("GREENROOM_BOOT_DEADLINE_S".into(), "120".into()),
                 ("GREENROOM_RECONCILE_INTERVAL_S".into(), "2".into()),
             ],
+            arguments: Vec::new(),
             daemon: None,
             started_at: Instant::now(),
             foreign,
@@ -112,8 +130,9 @@ impl Ground {
         let mut command = Command::new("sh");
         command
             // A planned abort is no reason for a core file.
-            .args(["-c", "ulimit -c 0; exec \"$0\" -v serve"])
+            .args(["-c", "ulimit -c 0; exec \"$0\" -v serve \"$@\""])
             .arg(env!("CARGO_BIN_EXE_greenroom"))
+            .args(&self.arguments)
             .current_dir(self.folder.path())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a second handle"))
@@ -162,18 +181,26 @@ impl Ground {
         Some(status)
     }
 
+    /// Whether the daemon is dead, as a planned fault ends it.
+    pub fn was_aborted(&mut self) -> bool {
+        let Some(status) = self.has_ended() else {
+            return false;
+        };
+        assert_eq!(
+            status.signal(),
+            Some(nix::sys::signal::Signal::SIGABRT as i32),
+            "the daemon ended by itself: {status}\n{}",
+            self.log_tail()
+        );
+        true
+    }
+
     /// Whether a planned fault ended the daemon before the run had nothing left to do.
     pub async fn dies(&mut self, within: Duration) -> bool {
         let begun = Instant::now();
         let mut idle_since: Option<Instant> = None;
         while begun.elapsed() < within {
-            if let Some(status) = self.has_ended() {
-                assert_eq!(
-                    status.signal(),
-                    Some(nix::sys::signal::Signal::SIGABRT as i32),
-                    "the daemon ended by itself: {status}\n{}",
-                    self.log_tail()
-                );
+            if self.was_aborted() {
                 return true;
             }
             let idle = match self.client().run_list(None, None, 10, None).await {
@@ -202,7 +229,7 @@ impl Ground {
         std::fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 
-    fn log_tail(&self) -> String {
+    pub fn log_tail(&self) -> String {
         let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
         format!(
@@ -334,12 +361,31 @@ impl Ground {
 
     // --- the judgement ------------------------------------------------------------------------
 
-    /// Waits until the checker finds nothing wrong, at most 30 s.
+    /// Waits until the checker finds nothing wrong and nothing left, at most 30 s.
     pub async fn is_clean(&mut self, expected: &[Expected]) {
+        self.is_judged(|facts, foreign| {
+            let mut wrong = judge(facts, foreign, expected);
+            wrong.extend(pooled::nothing_waits(facts));
+            wrong
+        })
+        .await;
+    }
+
+    /// The same of a deployment whose pool keeps this: nothing wrong, and nothing but that left.
+    pub async fn keeps(&mut self, kept: Kept, expected: &[Expected]) {
+        self.is_judged(|facts, foreign| {
+            let mut wrong = judge(facts, foreign, expected);
+            wrong.extend(pooled::as_wanted(facts, kept));
+            wrong
+        })
+        .await;
+    }
+
+    async fn is_judged(&mut self, judge: impl Fn(&Facts, &Domain) -> Vec<String>) {
         let begun = Instant::now();
         loop {
             let wrong = match look::gather(&self.state()).await {
-                Ok(facts) => judge(&facts, &self.foreign, expected),
+                Ok(facts) => judge(&facts, &self.foreign),
                 Err(error) => vec![error],
             };
             if wrong.is_empty() {

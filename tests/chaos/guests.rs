@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 
 use crate::chains;
 use crate::checker::{Expected, Try};
 use crate::ground::Ground;
+use crate::pool_verbs::qemu_of;
 
 const LONG: Duration = Duration::from_secs(150);
 
@@ -20,13 +20,6 @@ fn aborted(run: i64, tries: usize) -> Expected {
         log: None,
         document: vec![],
     }
-}
-
-/// The process of a machine, as libvirt recorded it.
-fn qemu_of(machine: &str) -> Pid {
-    let path = format!("/run/libvirt/qemu/{machine}.pid");
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
-    Pid::from_raw(text.trim().parse().expect("a number"))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

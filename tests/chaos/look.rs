@@ -1,6 +1,7 @@
 //! The look from outside: `virsh`, the database through a connection of its own, the files.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -10,6 +11,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteRow};
 use sqlx::{Connection, Row};
 
 use crate::checker::{AttemptRow, Domain, Facts, JournalRow, MachineRow, RunRow};
+use crate::pooled::{ClaimRow, FileSeen, PoolFacts, ShellRow, TemplateRow};
 
 /// The namespace of the tag in a domain's metadata.
 const TAG: &str = "https://greenroom.dev/domain/1";
@@ -25,6 +27,19 @@ pub async fn gather(state: &Path) -> Result<Facts, String> {
         .map_err(|error| format!("the database cannot be read: {error}"))?;
     walk(state, state, &mut facts.files);
     facts.files.sort();
+    for file in facts
+        .files
+        .iter()
+        .filter(|file| file.starts_with("templates/"))
+    {
+        if let Ok(seen) = std::fs::symlink_metadata(state.join(file)) {
+            let seen = FileSeen {
+                size_bytes: seen.len(),
+                mode: seen.permissions().mode() & 0o7777,
+            };
+            facts.pool.files.insert(file.clone(), seen);
+        }
+    }
     for file in &facts.files {
         let Some(name) = file
             .strip_prefix("artefacts/")
@@ -103,6 +118,7 @@ async fn rows(state: &Path, facts: &mut Facts) -> Result<(), sqlx::Error> {
             result_at: row.get("result_at"),
         });
     }
+    facts.pool = pool_rows(&mut reading).await?;
     let mut logs: BTreeMap<i64, String> = BTreeMap::new();
     for row in fetch(&mut reading, "SELECT logs.run, piece FROM logs JOIN attempts ON attempts.id = attempt WHERE stream = 'out' ORDER BY logs.run, attempts.position, logs.position").await? {
         logs.entry(row.get("run")).or_default().push_str(row.get("piece"));
@@ -112,6 +128,48 @@ async fn rows(state: &Path, facts: &mut Facts) -> Result<(), sqlx::Error> {
         .map(|(run, text)| (run, text.lines().map(str::to_owned).collect()))
         .collect();
     Ok(())
+}
+
+async fn pool_rows(reading: &mut SqliteConnection) -> Result<PoolFacts, sqlx::Error> {
+    let mut pool = PoolFacts::default();
+    for row in fetch(reading, "SELECT id, state, body FROM templates").await? {
+        let seal = &document(&row)["seal"];
+        let size = |file: &str| Some((file.to_owned(), seal[file]["size_bytes"].as_u64()?));
+        pool.templates.push(TemplateRow {
+            id: row.get("id"),
+            state: row.get("state"),
+            sealed: ["memory", "state", "disk"]
+                .into_iter()
+                .filter_map(size)
+                .collect(),
+        });
+    }
+    for row in fetch(
+        reading,
+        "SELECT id, state, body FROM shells ORDER BY serial",
+    )
+    .await?
+    {
+        let body = document(&row);
+        pool.shells.push(ShellRow {
+            id: row.get("id"),
+            name: text(&body["name"]),
+            state: row.get("state"),
+            template: text(&body["template"]),
+            claim: body["claim"].as_str().map(str::to_owned),
+            draw: body["identity"]["draw"].as_str().map(str::to_owned),
+            is_warm: body["ready_at"].is_i64(),
+        });
+    }
+    for row in fetch(reading, "SELECT key, shell, released_at, body FROM claims").await? {
+        pool.claims.push(ClaimRow {
+            key: row.get("key"),
+            shell: row.get("shell"),
+            is_open: row.get::<Option<i64>, _>("released_at").is_none(),
+            ends_by_itself: !document(&row)["until"].is_null(),
+        });
+    }
+    Ok(pool)
 }
 
 async fn fetch(
@@ -140,6 +198,12 @@ fn walk(root: &Path, folder: &Path, found: &mut Vec<String>) {
             continue;
         }
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            // A template's folder counts, also when nothing is in it.
+            if folder == root.join("templates")
+                && let Ok(name) = path.strip_prefix(root)
+            {
+                found.push(format!("{}/", name.display()));
+            }
             walk(root, &path, found);
         } else if let Ok(name) = path.strip_prefix(root) {
             found.push(name.display().to_string());

@@ -4,7 +4,9 @@
 //! - [`sweep`]: the daemon ends at named points of a run, and is started again.
 //! - [`guests`]: stages, guests and QEMU processes that misbehave.
 //! - [`surroundings`]: libvirtd, disk, database and the moment of the kill.
-//! - [`checker`] decides what is wrong, [`look`] brings it the facts.
+//! - [`pool_sweep`]: the daemon ends at named points of the pool.
+//! - [`pool_harm`]: shells, templates and what they stand on are taken away.
+//! - [`checker`] and, for the pool, [`pooled`] decide what is wrong, [`look`] brings them the facts.
 //!
 //! `vagrant/lab test` runs the quick ones, `vagrant/lab chaos` the ignored ones; without the lab they
 //! say that they were skipped.
@@ -14,5 +16,9 @@ mod checker;
 mod ground;
 mod guests;
 mod look;
+mod pool_harm;
+mod pool_sweep;
+mod pool_verbs;
+mod pooled;
 mod surroundings;
 mod sweep;

@@ -84,7 +84,7 @@ async fn a_full_disk_under_the_database_is_waited_for() {
 }
 
 /// Writes until nothing more fits.
-fn fill(path: &Path) {
+pub fn fill(path: &Path) {
     use std::io::Write as _;
     let mut file = std::fs::File::create(path).expect("a file");
     while file.write_all(&[1; 512]).is_ok() {}
@@ -203,7 +203,7 @@ async fn a_libvirtd_that_is_killed_costs_no_try() {
 }
 
 /// The lab's libvirtd, as it recorded itself.
-fn libvirtd() -> Pid {
+pub fn libvirtd() -> Pid {
     let text = ["/run/libvirtd.pid", "/run/libvirt/libvirtd.pid"]
         .iter()
         .find_map(|path| std::fs::read_to_string(path).ok())

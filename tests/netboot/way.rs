@@ -190,8 +190,68 @@ async fn a_device_that_comes_back_from_its_disk_again_and_again_is_held() {
         .await;
     let script = format!("/boot/device/{}", agent.mac().replace(':', "-"));
     for _ in 0..4 {
+        station.pass(Duration::from_secs(20));
         assert!(agent.get(&script, "", "").await.text().contains("exit 0"));
     }
     assert!(agent.get(&script, "", "").await.text().contains("sleep 60"));
     station.until(&agent.name(), "held").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_can_have_it_done_anew_and_forgotten() {
+    let station = Station::open(Approve::Network).await;
+    with_chain(&station).await;
+    with_disk(&station);
+    let mut agent = station.agent(1);
+    let order = until_ordered(&station, &mut agent).await;
+    let name = agent.name();
+    assert!(
+        station.desk.reprovision(&name).await.is_err(),
+        "it is being provisioned already"
+    );
+    let right = agent.exchange(token(&order)).await.json();
+    agent
+        .heartbeat(json!({ "doing": "installed", "run": 1, "digest": right["manifest"] }))
+        .await;
+    station.until(&name, "delivered").await;
+    let script = format!("/boot/device/{}", agent.mac().replace(':', "-"));
+    assert!(agent.get(&script, "", "").await.text().contains("exit 0"));
+    station.desk.reprovision(&name).await.unwrap();
+    assert!(
+        agent
+            .get(&script, "", "")
+            .await
+            .text()
+            .contains("greenroom.url="),
+        "netboot is on again"
+    );
+    station.pass(Duration::from_secs(30));
+    agent.boot = "33333333-0000-4000-8000-000000000001".into();
+    assert_eq!(agent.register().await, 200);
+    assert_eq!(agent.tell_inventory().await, 200);
+    let run = station.device(&name).await.run.map(|run| run.0);
+    assert_eq!(run, Some(2), "another run makes another image");
+    // In quarantine its session ends, and it stays there however often it registers.
+    station
+        .desk
+        .quarantine(&name, "to be looked at")
+        .await
+        .unwrap();
+    assert_eq!(
+        agent.heartbeat(json!({ "doing": "idle" })).await.status,
+        401
+    );
+    assert_eq!(agent.register().await, 200);
+    assert_eq!(agent.tell_inventory().await, 200);
+    assert_eq!(station.device(&name).await.phase.word(), "quarantined");
+    station.desk.release(&name).await.unwrap();
+    assert_eq!(agent.register().await, 200);
+    assert_eq!(agent.tell_inventory().await, 200);
+    assert_ne!(station.device(&name).await.phase.word(), "quarantined");
+    station.desk.quarantine(&name, "once more").await.unwrap();
+    station.desk.forget(&name).await.unwrap();
+    assert!(station.desk.boot_device(&name).await.is_err());
+    station.pass(Duration::from_secs(30));
+    assert_eq!(agent.register().await, 200);
+    assert_eq!(station.device(&name).await.phase.word(), "registered");
 }

@@ -2,88 +2,33 @@
 //! and state; and killed once more while it recovers.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use greenroom::fault::{Faults, Hook, Window};
+use greenroom::fault::Window;
 use greenroom::pool::{Pool, WORDS};
 use greenroom::vocab::MachineId;
 use greenroom::vocab::pool::ShellState;
-use tokio::sync::Notify;
 
 use crate::ground::{Ground, TINY, Verbs, class, hot};
+use crate::support::killer::{self, Killer, Point, chosen, every_point, has_killed, side_by_side};
 
-/// Ends a pool the n-th time that any point is passed, and writes down what was passed.
-struct Killer {
-    countdown: AtomicUsize,
-    dead: AtomicBool,
-    died: Notify,
-    passed: Mutex<Vec<(String, Window)>>,
-}
+/// Of the points beyond the first of each kind, every so many-th is struck at.
+const STRIDE: usize = 9;
+/// And every so many-th of all when there are more deaths in a row.
+const STRIDE_AGAIN: usize = 40;
+/// Worlds at a time: guests settle, and claims are waited out.
+const WORLDS: usize = 16;
 
-impl Killer {
-    fn at(n: usize) -> Arc<Self> {
-        Arc::new(Self {
-            countdown: AtomicUsize::new(n),
-            dead: AtomicBool::new(false),
-            died: Notify::new(),
-            passed: Mutex::default(),
-        })
-    }
-
-    fn hook(self: &Arc<Self>) -> Hook {
-        let this = self.clone();
-        Arc::new(move |action, window| {
-            if this.dead.load(Ordering::SeqCst) {
-                return true;
-            }
-            this.passed
-                .lock()
-                .unwrap()
-                .push((action.to_owned(), window));
-            let count = |n: usize| n.checked_sub(1);
-            let dies = this
-                .countdown
-                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, count)
-                == Ok(0);
-            if dies {
-                this.dead.store(true, Ordering::SeqCst);
-                this.died.notify_one();
-            }
-            dies
-        })
-    }
-}
-
-/// One life of a pool, on a runtime of its own: when `story` ends or the killer strikes, everything of
-/// it is gone, wherever it was.
-fn life<T: Send + 'static>(
+/// One life of a pool.
+fn life<T>(
     ground: &Ground,
     killer: Option<&Arc<Killer>>,
     story: impl AsyncFnOnce(Arc<Pool>) -> T,
 ) -> Option<T> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    let result = runtime.block_on(async {
-        let faults = killer.map_or_else(Faults::none, |killer| Faults::hooked(killer.hook()));
-        let pool = ground.pool(faults).await;
-        let death = async {
-            match killer {
-                Some(killer) => killer.died.notified().await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            value = story(pool) => Some(value),
-            () = death => None,
-        }
-    });
-    runtime.shutdown_timeout(Duration::from_millis(500));
-    result
+    killer::life(killer, async |faults| {
+        story(ground.pool(faults).await).await
+    })
 }
 
 /// Who was told which shell is theirs.
@@ -135,32 +80,37 @@ async fn recover(ground: &Ground, pool: Arc<Pool>, told: &Told) {
     pool.until_templates("no templates", <[_]>::is_empty).await;
 }
 
-fn passed_points() -> Vec<(String, Window)> {
+/// What the story passes, and what comes after it.
+fn passed_points() -> (Vec<Point>, Vec<Point>) {
     let ground = Ground::new();
-    let counter = Killer::at(usize::MAX);
+    let (counter, after) = (Killer::never(), Killer::never());
     let told = Told::default();
     life(&ground, Some(&counter), async |pool| {
         story(&ground, pool, &told).await
     });
-    life(&ground, Some(&counter), async |pool| {
+    life(&ground, Some(&after), async |pool| {
         recover(&ground, pool, &told).await
     });
-    counter.passed.lock().unwrap().clone()
+    (counter.passed(), after.passed())
 }
 
-/// Kills at the n-th point, then at the m-th of each recovery, then lets it recover.
-fn kill_and_recover(first: usize, again: &[usize]) {
+/// Kills at the n-th point, then at the m-th of each recovery, then lets it recover. Returns how often
+/// it was killed.
+fn kill_and_recover(first: usize, again: &[usize]) -> usize {
     let ground = Ground::new();
     let told = Told::default();
     let killer = Killer::at(first);
+    let mut struck = 0;
     life(&ground, Some(&killer), async |pool| {
         story(&ground, pool, &told).await
     });
+    struck += usize::from(killer.has_struck());
     for n in again {
         let killer = Killer::at(*n);
         life(&ground, Some(&killer), async |pool| {
             recover_if_asked(&ground, pool, &told).await
         });
+        struck += usize::from(killer.has_struck());
     }
     life(&ground, None, async |pool| {
         // Without a template nothing can be claimed: first the target is reached.
@@ -183,6 +133,7 @@ fn kill_and_recover(first: usize, again: &[usize]) {
             "{key} was told of several shells: {shells:?}"
         );
     }
+    struck
 }
 
 async fn recover_if_asked(ground: &Ground, pool: Arc<Pool>, told: &Told) {
@@ -198,7 +149,8 @@ async fn recover_if_asked(ground: &Ground, pool: Arc<Pool>, told: &Told) {
 
 #[test]
 fn every_point_is_passed() {
-    let points = passed_points();
+    let (mut points, after) = passed_points();
+    points.extend(after);
     for word in WORDS {
         for window in Window::ALL {
             assert!(
@@ -212,32 +164,38 @@ fn every_point_is_passed() {
 
 #[test]
 fn killed_at_every_point() {
-    let points = passed_points().len();
-    side_by_side((0..points).map(|n| (n, vec![])).collect());
-    println!("killed at {points} points");
+    let (points, _) = passed_points();
+    let kills = chosen(&points, STRIDE);
+    let struck = AtomicUsize::new(0);
+    side_by_side(WORLDS, &kills, |first| {
+        struck.fetch_add(kill_and_recover(*first, &[]), Ordering::SeqCst);
+    });
+    let struck = struck.into_inner();
+    println!(
+        "of {} points {} chosen, {struck} times killed",
+        points.len(),
+        kills.len()
+    );
+    has_killed(struck, kills.len());
 }
 
 #[test]
 fn killed_again_while_it_recovers() {
-    let points = passed_points().len();
-    let kills: Vec<(usize, Vec<usize>)> = (0..points)
-        .step_by(11)
-        .flat_map(|first| [0, 3, 9].map(|again| (first, vec![again, again])))
+    let stride = if every_point() { 11 } else { STRIDE_AGAIN };
+    let kills: Vec<(usize, usize)> = (0..passed_points().0.len())
+        .step_by(stride)
+        .flat_map(|first| [0, 3, 9].map(|again| (first, again)))
         .collect();
-    println!("{} times killed three times in a row", kills.len());
-    side_by_side(kills);
-}
-
-/// Most of the time is waited: guests settle. So several worlds at once.
-fn side_by_side(kills: Vec<(usize, Vec<usize>)>) {
-    let next = AtomicUsize::new(0);
-    std::thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                while let Some((first, again)) = kills.get(next.fetch_add(1, Ordering::SeqCst)) {
-                    kill_and_recover(*first, again);
-                }
-            });
-        }
+    let struck = AtomicUsize::new(0);
+    side_by_side(WORLDS, &kills, |(first, again)| {
+        let again = [*again, *again];
+        struck.fetch_add(kill_and_recover(*first, &again), Ordering::SeqCst);
     });
+    println!(
+        "{} stories, {} times killed, up to three in a row",
+        kills.len(),
+        struck.load(Ordering::SeqCst)
+    );
+    // Who has less left to do than that passes no further point.
+    assert!(struck.into_inner() > kills.len());
 }

@@ -164,6 +164,25 @@ async fn a_build_that_fails_leaves_nothing_and_is_tried_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_template_that_is_begun_right_after_a_restart_is_not_taken_for_a_half_built_one() {
+    let ground = Ground::new();
+    let pool = ground.pool(Faults::none()).await;
+    pool.set(class(TINY), hot(0)).await.unwrap();
+    pool.until_hot(0).await;
+    drop(pool);
+    // What an earlier life left is looked at again a second after the host was away.
+    ground.world.set_reachable(false);
+    let pool = ground.pool(Faults::none()).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    ground.world.set_reachable(true);
+    let begun = pool.build_template(&class(TINY), true).await.unwrap();
+    pool.until_templates("it is ready", |templates| {
+        ready(templates).is_some_and(|template| template.id == begun)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_warm_up_that_fails_fails_the_template_with_its_words() {
     let ground = Ground::new();
     change_manifest(&ground, |image| {

@@ -1,102 +1,40 @@
 //! The daemon is killed at every point of a run, in each window, and started again on the same host
 //! and state; and killed once more while it recovers.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use greenroom::chain::model::Chain;
 use greenroom::daemon::Running;
-use greenroom::fault::{Faults, Hook, Window};
+use greenroom::fault::Window;
 use greenroom::runs::plan::{self, Action};
 use greenroom::runs::view::View;
 use greenroom::vocab::run::{Purpose, RunState};
 use greenroom::vocab::{FailureKind, RunId};
-use tokio::sync::Notify;
 
 use crate::support::house::House;
+use crate::support::killer::{self, Killer, Point, every_point, has_killed, side_by_side};
 use crate::support::verbs::Verbs;
 use crate::support::{StageExt, chain, says, stage};
 
-/// Ends a daemon the n-th time that any point is passed, and writes down what was passed.
-struct Killer {
-    countdown: AtomicUsize,
-    dead: AtomicBool,
-    died: Notify,
-    passed: Mutex<Vec<(String, Window)>>,
-}
+/// Houses at a time: in each of them most of the time is waited.
+const HOUSES: usize = 4;
 
-impl Killer {
-    fn at(n: usize) -> Arc<Self> {
-        Arc::new(Self {
-            countdown: AtomicUsize::new(n),
-            dead: AtomicBool::new(false),
-            died: Notify::new(),
-            passed: Mutex::default(),
-        })
-    }
-
-    fn hook(self: &Arc<Self>) -> Hook {
-        let this = self.clone();
-        Arc::new(move |action, window| {
-            if this.dead.load(Ordering::SeqCst) {
-                return true;
-            }
-            this.passed
-                .lock()
-                .unwrap()
-                .push((action.to_owned(), window));
-            let dies = this
-                .countdown
-                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1))
-                == Ok(0);
-            if dies {
-                this.dead.store(true, Ordering::SeqCst);
-                this.died.notify_one();
-            }
-            dies
-        })
-    }
-}
-
-/// One life of a daemon, on a runtime of its own: when `story` ends or the killer strikes, everything
-/// of it is gone, wherever it was.
-fn life<T: Send + 'static>(
+/// One life of a daemon.
+pub fn life<T>(
     house: &House,
-    killer: Option<Arc<Killer>>,
+    killer: Option<&Arc<Killer>>,
     story: impl AsyncFnOnce(&Running) -> T,
 ) -> Option<T> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    let result = runtime.block_on(async {
-        let daemon = house
-            .daemon(
-                killer
-                    .as_ref()
-                    .map_or_else(Faults::none, |killer| Faults::hooked(killer.hook())),
-            )
-            .await;
-        let death = async {
-            match &killer {
-                Some(killer) => killer.died.notified().await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            value = story(&daemon) => Some(value),
-            () = death => None,
-        }
-    });
-    runtime.shutdown_timeout(Duration::from_millis(500));
-    result
+    killer::life(killer, async |faults| {
+        story(&house.daemon(faults).await).await
+    })
 }
 
 /// Each stage says so once; the first and third leave a mark on the disk, and a mark that is there
 /// already when it should not be is written to the log.
-fn marking() -> Chain {
+pub fn marking() -> Chain {
     chain(
         "marking",
         vec![
@@ -120,9 +58,9 @@ fn failing() -> Chain {
     chain
 }
 
-fn begin(house: &House, chain: &Chain, killer: Option<Arc<Killer>>) -> Option<RunId> {
+fn begin(house: &House, chain: &Chain, killer: &Arc<Killer>) -> Option<RunId> {
     let mut id = None;
-    life(house, killer, async |daemon| {
+    life(house, Some(killer), async |daemon| {
         daemon.add_device("d1", "c1").await;
         daemon.apply(chain).await;
         let run = daemon.start("d1", &chain.name).await;
@@ -132,15 +70,14 @@ fn begin(house: &House, chain: &Chain, killer: Option<Arc<Killer>>) -> Option<Ru
     id
 }
 
-fn passed_points(chain: &Chain) -> Vec<(String, Window)> {
+fn passed_points(chain: &Chain) -> Vec<Point> {
     let house = House::new();
-    let counter = Killer::at(usize::MAX);
-    begin(&house, chain, Some(counter.clone()));
-    let passed = counter.passed.lock().unwrap().clone();
-    passed
+    let counter = Killer::never();
+    begin(&house, chain, &counter);
+    counter.passed()
 }
 
-fn check_marking(daemon_log: &str, view: &View) {
+pub fn check_marking(daemon_log: &str, view: &View) {
     assert_eq!(view.run.state, RunState::Succeeded, "{view:#?}");
     assert_eq!(
         view.attempts.len(),
@@ -176,16 +113,19 @@ fn check_failing(daemon_log: &str, view: &View) {
     assert_eq!(daemon_log, "one\nundo\n");
 }
 
-/// Kills at the n-th point, then at the m-th of the recovery, then lets it recover.
-fn kill_and_recover(chain: &Chain, first: usize, again: &[usize], check: fn(&str, &View)) {
+/// Kills at the n-th point, then at the m-th of the recovery, then lets it recover. Returns how often it
+/// was killed.
+fn kill_and_recover(chain: &Chain, first: usize, again: &[usize], check: fn(&str, &View)) -> usize {
     let house = House::new();
-    let Some(id) = begin(&house, chain, Some(Killer::at(first))) else {
-        return;
-    };
+    let killer = Killer::at(first);
+    let id = begin(&house, chain, &killer).expect("no point is passed before there is a run");
+    let mut struck = usize::from(killer.has_struck());
     for n in again {
-        life(&house, Some(Killer::at(*n)), async |daemon| {
+        let killer = Killer::at(*n);
+        life(&house, Some(&killer), async |daemon| {
             daemon.finished(id).await
         });
+        struck += usize::from(killer.has_struck());
     }
     let (log, view) = life(&house, None, async |daemon| {
         let view = daemon.finished(id).await;
@@ -205,14 +145,18 @@ fn kill_and_recover(chain: &Chain, first: usize, again: &[usize], check: fn(&str
     assert!(plan::is_over(&view));
     check(&log, &view);
     house.check_nothing_left();
+    struck
 }
 
 fn sweep(chain: &Chain, check: fn(&str, &View)) -> usize {
-    let points = passed_points(chain);
-    for n in 0..points.len() {
-        kill_and_recover(chain, n, &[], check);
-    }
-    points.len()
+    let points: Vec<usize> = (0..passed_points(chain).len()).collect();
+    let struck = AtomicUsize::new(0);
+    side_by_side(HOUSES, &points, |n| {
+        struck.fetch_add(kill_and_recover(chain, *n, &[], check), Ordering::SeqCst);
+    });
+    let struck = struck.into_inner();
+    has_killed(struck, points.len());
+    struck
 }
 
 #[test]
@@ -239,13 +183,21 @@ fn killed_at_every_point_of_a_run_that_fails_and_undoes() {
 
 #[test]
 fn killed_again_while_it_recovers() {
-    let points = passed_points(&marking()).len();
-    let mut killed = 0;
-    for first in (0..points).step_by(5) {
-        for again in [0, 1, 2, 4] {
-            kill_and_recover(&marking(), first, &[again, again], check_marking);
-            killed += 3;
-        }
-    }
-    println!("killed {killed} times, three in a row, each run came to its end");
+    let stride = if every_point() { 5 } else { 12 };
+    let kills: Vec<(usize, usize)> = (0..passed_points(&marking()).len())
+        .step_by(stride)
+        .flat_map(|first| [0, 1, 2, 4].map(|again| (first, again)))
+        .collect();
+    let struck = AtomicUsize::new(0);
+    side_by_side(HOUSES, &kills, |(first, again)| {
+        let again = [*again, *again];
+        let killed = kill_and_recover(&marking(), *first, &again, check_marking);
+        struck.fetch_add(killed, Ordering::SeqCst);
+    });
+    println!(
+        "killed {} times, up to three in a row, each run came to its end",
+        struck.load(Ordering::SeqCst)
+    );
+    // Who has less left to do than that passes no further point.
+    assert!(struck.into_inner() > kills.len());
 }

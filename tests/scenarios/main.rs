@@ -5,6 +5,7 @@
 mod support;
 
 mod kill_sweep;
+mod kill_sweep_pool;
 mod plan;
 mod stories;
 mod weather;

@@ -12,9 +12,13 @@ use greenroom::hypervisor::simulated::{SimSettings, Simulated, Snapshot, World};
 use greenroom::fault::Faults;
 use greenroom::pool::PoolSettings;
 use greenroom::runs::services::RunSettings;
-use greenroom::vocab::pool::{Target, Tier};
+use greenroom::vocab::MachineId;
+use greenroom::vocab::pool::{Target, Tier, TrustDomain};
 
 use super::image;
+
+/// The class of what [`super::stage`] makes.
+pub const STAGES: &str = "tiny:1x128";
 
 pub struct House {
     pub world: Arc<World>,
@@ -70,11 +74,12 @@ impl House {
         }
     }
 
-    /// The same with a pool that keeps `hot` shells of the image `tiny`.
+    /// The same with a pool that keeps `hot` shells of [`STAGES`], which serve the client `c1`.
     pub fn with_pool(mut self, hot: u32) -> Self {
+        self.settings.pool.trust = [("c1".to_owned(), TrustDomain::default())].into();
         self.settings.pool.budget_mib = 1 << 16;
         self.settings.pool_targets = vec![StartTarget {
-            of: TargetOf::Image("tiny".into()),
+            of: TargetOf::Class(STAGES.parse().expect("a class")),
             target: Target {
                 hot,
                 floor: Tier::Warm,
@@ -97,6 +102,29 @@ impl House {
         )
         .await
         .expect("a daemon")
+    }
+
+    /// There are exactly these machines of ours, each with its disk, and so many templates; nothing of
+    /// others' was touched. Else what there is.
+    pub fn check_only(&self, machines: &[MachineId], templates: usize) -> Result<(), String> {
+        let mut now = self.world.snapshot();
+        let all = machines.iter().all(|id| now.machines.remove(id).is_some());
+        for id in machines {
+            let disk = self.settings.pool.disks.join(format!("machine-{id}.qcow2"));
+            now.disks.remove(&disk);
+        }
+        let folders = now.templates.clone();
+        now.disks
+            .retain(|path, _| !folders.iter().any(|folder| path.starts_with(folder)));
+        now.templates.clear();
+        if all && folders.len() == templates && now == self.foreign {
+            Ok(())
+        } else {
+            Err(format!(
+                "of {machines:?} and {templates} templates: {:#?}",
+                self.world.snapshot()
+            ))
+        }
     }
 
     /// Nothing is left of ours, and nothing of others' was touched.

@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 pub mod house;
+#[cfg(feature = "fault-points")]
+pub mod killer;
 pub mod verbs;
 pub mod yard;
 

@@ -52,8 +52,9 @@ command_device() {
 
 device_usage() {
   cat <<'U'
-vagrant/lab device add NAME [--memory MIB] [--cpus N] [--disk GIB] [--mac MAC] [--uefi] [--no-start]
-                                makes a VM with an empty disk that boots from the network, and switches it on
+vagrant/lab device add NAME [--memory MIB] [--cpus N] [--disk GIB] [--mac MAC] [--uefi] [--no-rom] [--no-start]
+                                makes a VM with an empty disk that boots from the network, and switches it on;
+                                --no-rom: with the firmware's own PXE, not with the card's iPXE (UEFI only)
 vagrant/lab device list         which there are, and whether they are on
 vagrant/lab device console NAME [-f]
                                 what its serial console said; -f follows
@@ -66,7 +67,7 @@ device_name() {
 }
 
 device_add() {
-  local name=${1:-} memory=1024 cpus=1 disk=9 mac='' firmware='' start=1 folder
+  local name=${1:-} memory=1024 cpus=1 disk=9 mac='' firmware='' rom='' start=1 folder
   device_name "$name"
   shift
   while (($#)); do
@@ -76,6 +77,7 @@ device_add() {
       --disk) disk=$2; shift ;;
       --mac) mac=$2; shift ;;
       --uefi) firmware=uefi ;;
+      --no-rom) rom="<rom enabled='no'/>" ;;
       --no-start) start='' ;;
       *) die_usage "device add does not know \"$1\"" device ;;
     esac
@@ -93,14 +95,14 @@ device_add() {
   chmod 0711 "$folder"
   in_lab qemu-img create -q -f qcow2 "$folder/$name.qcow2" "${disk}G"
   chmod 0666 "$folder/$name.qcow2"
-  device_xml "$name" "$memory" "$cpus" "$mac" "$uuid" "$folder" "$firmware" | in_lab virsh -q -c qemu:///system define /dev/stdin
+  device_xml "$name" "$memory" "$cpus" "$mac" "$uuid" "$folder" "$firmware" "$rom" | in_lab virsh -q -c qemu:///system define /dev/stdin
   [[ -z $start ]] || in_lab virsh -q -c qemu:///system start "$name"
   hint "device $name: $mac, serial GR-${digest:0:8}"
 }
 
 # Network first, disk second: a machine with a system on its disk still asks the network whether it should go there.
 device_xml() {
-  local name=$1 memory=$2 cpus=$3 mac=$4 uuid=$5 folder=$6 firmware=$7 os="<os>" loader=''
+  local name=$1 memory=$2 cpus=$3 mac=$4 uuid=$5 folder=$6 firmware=$7 rom=$8 loader=''
   if [[ -n $firmware ]]; then
     [[ -e /usr/share/OVMF/OVMF_CODE_4M.fd ]] || die "UEFI devices need the package ovmf: apt-get install ovmf"
     loader="<loader readonly='yes' type='pflash'>/usr/share/OVMF/OVMF_CODE_4M.fd</loader><nvram template='/usr/share/OVMF/OVMF_VARS_4M.fd'>$folder/$name.nvram</nvram>"
@@ -112,14 +114,14 @@ device_xml() {
   <sysinfo type='smbios'><system>
     <entry name='manufacturer'>Greenroom</entry><entry name='product'>Lab device</entry><entry name='serial'>GR-$(printf 'device %s' "$name" | sha256sum | cut -c1-8)</entry>
   </system></sysinfo>
-  $os<type arch='x86_64' machine='q35'>hvm</type>$loader<smbios mode='sysinfo'/><bios useserial='yes' rebootTimeout='0'/></os>
+  <os><type arch='x86_64' machine='q35'>hvm</type>$loader<smbios mode='sysinfo'/><bios useserial='yes' rebootTimeout='0'/></os>
   <features><acpi/></features>
   <cpu mode='maximum'/>
   <on_poweroff>destroy</on_poweroff><on_reboot>restart</on_reboot><on_crash>restart</on_crash>
   <devices>
     <disk type='file' device='disk'><driver name='qemu' type='qcow2' cache='unsafe' discard='unmap'/><source file='$folder/$name.qcow2'/>
       <target dev='vda' bus='virtio'/><serial>disk-$(printf 'device %s' "$name" | sha256sum | cut -c1-8)</serial><boot order='2'/></disk>
-    <interface type='network'><source network='devices'/><mac address='$mac'/><model type='virtio'/><boot order='1'/></interface>
+    <interface type='network'><source network='devices'/><mac address='$mac'/><model type='virtio'/>$rom<boot order='1'/></interface>
     <serial type='file'><source path='$folder/$name.console' append='on'/><target port='0'/></serial>
     <console type='file'><source path='$folder/$name.console' append='on'/><target type='serial' port='0'/></console>
     <rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>

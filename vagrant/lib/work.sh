@@ -101,8 +101,17 @@ U
 run_tests() {
   # Compiled on the host's network, so that cargo can fetch crates; the room has none.
   (cd "$CHECKOUT" && cargo test --locked --features fault-points --no-run) || return
-  if [[ -z ${GREENROOM_LAB_SKIP_IMAGES:-} ]]; then build_images tiny toolbox || return; fi
+  if [[ -z ${GREENROOM_LAB_SKIP_IMAGES:-} ]]; then
+    build_images tiny toolbox || return
+    build_device_image || return
+  fi
   (cd "$CHECKOUT" && in_lab_with_environment env GREENROOM_LAB_READY=1 cargo test --locked --features fault-points "$@")
+}
+
+# The agent of the image is linked statically, that of the tests is not; cargo keeps one of them at a time.
+build_device_image() {
+  (cd "$CHECKOUT" && cargo rustc --locked --features fault-points --bin greenroom-device -- -C target-feature=+crt-static) || return
+  GREENROOM_DEVICE_AGENT=$CARGO_TARGET_DIR/debug/greenroom-device build_images device
 }
 
 command_bench() {
@@ -118,13 +127,22 @@ run_bench() {
 }
 
 command_chaos() {
-  wants_help "$@" && { echo "vagrant/lab chaos [ARGS…]: the ignored tests of tests/chaos, which kill daemons, VMs and steps at bad moments. ARGS go to the test program."; return; }
+  wants_help "$@" && { cat <<'U'
+vagrant/lab chaos [ARGS…]: first the sweeps on the simulated host, at every point instead of some of them; then the ignored
+tests of tests/chaos, which kill daemons, VMs and steps at bad moments. ARGS go to the test program of the latter, and with
+ARGS the former are left out.
+U
+    return; }
   cargo_or_die
   with_lab_up run_chaos "$@"
 }
 
 run_chaos() {
-  (cd "$CHECKOUT" && cargo test --locked --features fault-points --test chaos --no-run) || return
+  (cd "$CHECKOUT" && cargo test --locked --features fault-points --test chaos --test scenarios --test pool --no-run) || return
+  if (($# == 0)); then
+    (cd "$CHECKOUT" && GREENROOM_EVERY_POINT=1 \
+      cargo test --locked --features fault-points --test scenarios --test pool -- --nocapture kill) || return
+  fi
   if [[ -z ${GREENROOM_LAB_SKIP_IMAGES:-} ]]; then build_images tiny toolbox || return; fi
   (cd "$CHECKOUT" && in_lab_with_environment env GREENROOM_LAB_READY=1 \
     cargo test --locked --features fault-points --test chaos -- --ignored --nocapture "$@")

@@ -108,6 +108,13 @@ pub fn is_no_domain(error: &Error) -> bool {
         .is_known_and(|code| code == ErrorNumber::NoDomain)
 }
 
+/// The domain has nothing of ours among its metadata.
+pub fn is_no_metadata(error: &Error) -> bool {
+    error
+        .code()
+        .is_known_and(|code| code == ErrorNumber::NoDomainMetadata)
+}
+
 /// The domain stopped between being found and being asked.
 pub fn is_not_running(error: &Error) -> bool {
     error

@@ -9,6 +9,7 @@ use virt::domain::Domain;
 use virt::error::Error;
 use virt::sys;
 
+use super::domain_xml::TAG_NAMESPACE;
 use super::read_xml::{self, DomainFacts};
 use super::{errors, ffi};
 use crate::hypervisor::{HvError, MachineUsage, Power, SeenMachine};
@@ -37,21 +38,31 @@ pub fn find_ours(
 ) -> Result<Option<(Domain, DomainFacts)>, HvError> {
     let found = find(connect, id)?;
     match &found {
-        Some((domain, facts)) if !is_ours(facts, deployment) => Err(not_ours(domain, facts)),
+        Some((domain, facts)) if !is_ours(facts.tag.as_ref(), deployment) => {
+            Err(not_ours(domain, facts.tag.as_ref()))
+        }
         _ => Ok(found),
     }
 }
 
-fn is_ours(facts: &DomainFacts, deployment: Deployment) -> bool {
-    facts
-        .tag
-        .as_ref()
-        .is_some_and(|tag| tag.deployment == deployment)
+/// The tag without the rest of the XML, which libvirt does not write while another call waits for the
+/// machine's QEMU. None for a machine without one.
+fn tag_of(domain: &Domain) -> Result<Option<Tag>, Error> {
+    let kind = sys::VIR_DOMAIN_METADATA_ELEMENT as i32;
+    match domain.metadata(kind, Some(TAG_NAMESPACE), 0) {
+        Ok(xml) => Ok(read_xml::read_tag_alone(&xml)),
+        Err(error) if errors::is_no_metadata(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
-fn not_ours(domain: &Domain, facts: &DomainFacts) -> HvError {
+fn is_ours(tag: Option<&Tag>, deployment: Deployment) -> bool {
+    tag.is_some_and(|tag| tag.deployment == deployment)
+}
+
+fn not_ours(domain: &Domain, tag: Option<&Tag>) -> HvError {
     let name = domain.name().unwrap_or_default();
-    HvError::Refused(match &facts.tag {
+    HvError::Refused(match tag {
         Some(tag) => format!(
             "the machine {name} belongs to another deployment of Greenroom ({})",
             tag.deployment
@@ -170,7 +181,7 @@ pub fn is_there(connect: &Connect, id: MachineId, tag: &Tag) -> Result<bool, HvE
     match find(connect, id)? {
         None => Ok(false),
         Some((_, facts)) if facts.tag.as_ref() == Some(tag) => Ok(true),
-        Some((domain, facts)) if facts.tag.is_none() => Err(not_ours(&domain, &facts)),
+        Some((domain, facts)) if facts.tag.is_none() => Err(not_ours(&domain, None)),
         Some(_) => Err(HvError::Refused(format!(
             "a machine {id} with another tag is there already"
         ))),
@@ -182,9 +193,16 @@ pub fn is_there(connect: &Connect, id: MachineId, tag: &Tag) -> Result<bool, HvE
 /// to `quit` before gains nothing (0.22 s, n=8): its monitor closes before its memory is freed, so that
 /// libvirt, which then ends the process itself, finds it alive at its first look all the same.
 pub fn destroy(connect: &Connect, id: MachineId, deployment: Deployment) -> Result<(), HvError> {
-    let Some((domain, _)) = find_ours(connect, id, deployment)? else {
+    // One whose QEMU stands still has to go, too: nothing here may wait for an answer of it.
+    let found = connect
+        .lookup_domain_by_uuid(id.0)
+        .and_then(|domain| Ok((tag_of(&domain)?, domain)));
+    let Some((tag, domain)) = unless_gone(found)? else {
         return Ok(());
     };
+    if !is_ours(tag.as_ref(), deployment) {
+        return Err(not_ours(&domain, tag.as_ref()));
+    }
     match domain.destroy_flags(0) {
         Err(error) if !errors::is_no_domain(&error) && !errors::is_not_running(&error) => {
             return Err(errors::of(&error));

@@ -83,6 +83,16 @@ pub fn read(xml: &str) -> Result<DomainFacts, HvError> {
     })
 }
 
+/// Our element alone, as libvirt hands out a part of a domain's metadata: without its namespace. None
+/// where it does not read as a tag of ours.
+pub fn read_tag_alone(xml: &str) -> Option<Tag> {
+    let document = Document::parse(xml).ok()?;
+    let machine = document.root_element();
+    (machine.tag_name().name() == "machine")
+        .then(|| read_tag(machine))
+        .flatten()
+}
+
 fn read_nic(node: Node) -> SeenNic {
     let attribute = |element, name| child(node, element).and_then(|found| found.attribute(name));
     SeenNic {
@@ -156,6 +166,16 @@ mod tests {
     fn domain(metadata: &str, devices: &str) -> DomainFacts {
         read(&format!("<domain type='qemu' id='3'><name>x</name><metadata>{metadata}</metadata><devices>{devices}</devices></domain>"))
             .unwrap()
+    }
+
+    #[test]
+    fn a_tag_is_read_without_its_domain() {
+        let tag = "<machine deployment='0192f0c1-0000-7000-8000-000000000001' shell='tiny' \
+                   serial='2' generation='1'/>";
+        assert_eq!(read_tag_alone(tag).unwrap().serial, 2);
+        for other in ["<other/>", "<machine/>", "no XML"] {
+            assert_eq!(read_tag_alone(other), None);
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::netboot::wire::{
 use crate::store::boot::{self, Taken};
 use crate::store::devices;
 use crate::vocab::boot::{BootDevice, BootPhase, Fingerprint, Mac, Token, TokenKind, Trust};
-use crate::vocab::{Device, DeviceId};
+use crate::vocab::{Device, DeviceId, Timestamp};
 
 /// Between two heartbeats.
 const HEARTBEAT: Duration = Duration::from_secs(2);
@@ -174,6 +174,7 @@ impl Desk {
             of: 0,
             tries: 0,
             boots_since_delivery: 0,
+            sent_at: Timestamp(0),
         };
         // One boot has one session: an earlier boot's rights end here.
         let (claimed, id, same_boot) = (

@@ -1,0 +1,208 @@
+//! The rules of pool sizes by name, and how each would have done on a trace.
+
+use std::fmt;
+use std::ops::Range;
+use std::str::FromStr;
+
+use super::super::sizing::Hysteresis;
+use super::foresee::{self, Expected};
+use super::known::Known;
+use super::{Host, MOST, Outcome, Trace, policies, replay, run};
+
+/// A rule with its one number.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Rule {
+    /// So many shells, always.
+    Fixed(usize),
+    /// The largest need of so many last ticks.
+    Reactive(usize),
+    /// The moving average and so many standard deviations.
+    Moving(f64),
+    /// A quantile of the same time of earlier weeks.
+    Seasonal(f64),
+    /// The sample average over the same time of earlier weeks, a miss costing so many idle seconds.
+    Sample(f64),
+    /// Learned curves, a miss costing so many idle seconds.
+    Foresight(f64),
+}
+
+/// The rules that a comparison shows.
+pub const COMPARED: [Rule; 21] = [
+    Rule::Fixed(0),
+    Rule::Fixed(1),
+    Rule::Fixed(2),
+    Rule::Fixed(4),
+    Rule::Fixed(8),
+    Rule::Fixed(16),
+    Rule::Reactive(3),
+    Rule::Moving(0.0),
+    Rule::Moving(1.0),
+    Rule::Moving(2.0),
+    Rule::Seasonal(0.8),
+    Rule::Seasonal(0.95),
+    Rule::Seasonal(0.99),
+    Rule::Sample(1000.0),
+    Rule::Sample(10_000.0),
+    Rule::Foresight(300.0),
+    Rule::Foresight(700.0),
+    Rule::Foresight(1500.0),
+    Rule::Foresight(2000.0),
+    Rule::Foresight(3000.0),
+    Rule::Foresight(5000.0),
+];
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(shells) => write!(f, "fixed:{shells}"),
+            Self::Reactive(ticks) => write!(f, "reactive:{ticks}"),
+            Self::Moving(deviations) => write!(f, "moving:{deviations}"),
+            Self::Seasonal(level) => write!(f, "seasonal:{level}"),
+            Self::Sample(cost) => write!(f, "sample:{cost}"),
+            Self::Foresight(cost) => write!(f, "foresight:{cost}"),
+        }
+    }
+}
+
+/// Why a text names no rule.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} is no rule of pool sizes: expected fixed:SHELLS, reactive:TICKS, moving:DEVIATIONS, seasonal:QUANTILE, sample:COST or foresight:COST, such as foresight:2000"
+)]
+pub struct NoRule(pub String);
+
+impl FromStr for Rule {
+    type Err = NoRule;
+
+    fn from_str(text: &str) -> Result<Self, NoRule> {
+        let wrong = || NoRule(text.to_owned());
+        let (name, number) = text.split_once(':').ok_or_else(wrong)?;
+        let whole = || {
+            number
+                .parse::<usize>()
+                .ok()
+                .filter(|n| *n <= 1000)
+                .ok_or_else(wrong)
+        };
+        let within = |range: std::ops::RangeInclusive<f64>| {
+            number
+                .parse::<f64>()
+                .ok()
+                .filter(|n| range.contains(n))
+                .ok_or_else(wrong)
+        };
+        match name {
+            "fixed" => Ok(Self::Fixed(whole()?)),
+            "reactive" => Ok(Self::Reactive(whole()?)),
+            "moving" => Ok(Self::Moving(within(-10.0..=10.0)?)),
+            "seasonal" => Ok(Self::Seasonal(within(0.0..=1.0)?)),
+            "sample" => Ok(Self::Sample(within(0.0..=1e9)?)),
+            "foresight" => Ok(Self::Foresight(within(0.0..=1e9)?)),
+            _ => Err(wrong()),
+        }
+    }
+}
+
+/// A trace made ready for judging rules on some of its ticks.
+pub struct Ground<'a> {
+    trace: &'a Trace,
+    host: Host,
+    ticks: Range<usize>,
+    hysteresis: Hysteresis,
+    needs: Vec<f64>,
+    misses: Vec<Vec<f32>>,
+    /// Learned when a rule first asks for it: it takes seconds.
+    expected: std::cell::OnceCell<Vec<Expected>>,
+}
+
+impl<'a> Ground<'a> {
+    /// Rules are judged on `ticks`; what came before is there to learn from.
+    pub fn new(trace: &'a Trace, host: Host, ticks: Range<usize>, hysteresis: Hysteresis) -> Self {
+        Self {
+            trace,
+            host,
+            ticks,
+            hysteresis,
+            needs: trace.needs(host.lead_s),
+            misses: replay::isolated_misses(trace, host.lead_s),
+            expected: std::cell::OnceCell::new(),
+        }
+    }
+
+    pub fn judge(&self, rule: Rule) -> Outcome {
+        let all = |targets: Vec<usize>| self.run(|tick| targets[tick]);
+        match rule {
+            Rule::Fixed(shells) => self.run(|_| shells),
+            Rule::Reactive(ticks) => all(policies::reactive(&self.needs, ticks)),
+            Rule::Moving(deviations) => all(policies::moving_average(&self.needs, deviations)),
+            Rule::Seasonal(level) => all(policies::seasonal_quantile(&self.needs, level)),
+            Rule::Sample(cost) => all(policies::sample_average(&self.misses, cost)),
+            Rule::Foresight(cost) => {
+                let expected = self.expected.get_or_init(|| {
+                    let curves = replay::curves(self.trace, self.host);
+                    let known = Known::new(self.trace, self.host.lead_s);
+                    foresee::expect(&known, &curves, self.ticks.clone())
+                });
+                let targets = foresee::targets(expected, cost, self.hysteresis);
+                self.run(|tick| targets[tick - self.ticks.start])
+            }
+        }
+    }
+
+    fn run(&self, target: impl Fn(usize) -> usize) -> Outcome {
+        run(self.trace, self.host, self.ticks.clone(), |tick| {
+            target(tick).min(MOST)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::DAY;
+    use super::*;
+
+    #[test]
+    fn a_rule_is_read_as_it_is_written() {
+        for rule in COMPARED {
+            assert_eq!(rule.to_string().parse(), Ok(rule));
+        }
+        for text in [
+            "fixed",
+            "fixed:-1",
+            "fixed:9999999",
+            "seasonal:2",
+            "sample:NaN",
+            "guess:1",
+        ] {
+            assert_eq!(text.parse::<Rule>(), Err(NoRule(text.to_owned())));
+        }
+    }
+
+    #[test]
+    fn every_rule_serves_the_same_requests() {
+        let at_s: Vec<f64> = (0..5 * 24)
+            .flat_map(|hour| [f64::from(hour) * 3600.0, f64::from(hour) * 3600.0 + 2.0])
+            .collect();
+        let trace = Trace {
+            hold_s: vec![60.0; at_s.len()],
+            at_s,
+        };
+        let host = Host {
+            lead_s: 6.7,
+            reuse_s: Some(30.0),
+        };
+        let ground = Ground::new(&trace, host, 3 * DAY..4 * DAY, Hysteresis { share: 0.05 });
+        for rule in [
+            Rule::Fixed(2),
+            Rule::Reactive(3),
+            Rule::Moving(1.0),
+            Rule::Seasonal(0.9),
+            Rule::Sample(1e3),
+            Rule::Foresight(1e5),
+        ] {
+            let outcome = ground.judge(rule);
+            assert_eq!(outcome.requests, 48, "{rule}");
+        }
+        assert!(ground.judge(Rule::Foresight(1e5)).cold < ground.judge(Rule::Fixed(0)).cold);
+    }
+}

@@ -1,0 +1,336 @@
+//! How much one stage will use: a distribution learned from like cases, and the amount to give it.
+//!
+//! Too little costs a retry, too much is idle. [`Model::choose`] gives the amount at which the two
+//! balance, so that the quantile follows from the measured cost of a retry instead of being set:
+//! where one more percent of certainty is dear (a volatile, large machine) it buys less of it.
+
+use serde::{Deserialize, Serialize};
+
+use super::super::robust;
+use super::super::trees::boost::Boost;
+use super::super::trees::forest::Forest;
+use super::super::trees::{Binned, Plan, Table};
+
+/// Quantiles that a prediction shows.
+pub const SHOWN: [f64; 4] = [0.5, 0.9, 0.95, 0.98];
+
+/// A trained model of one resource. It works on logarithms, so that its errors are factors.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Model {
+    forest: Forest,
+    /// One per level of [`SHOWN`]: sharper than the forest, which knows the whole distribution.
+    heads: Vec<Boost>,
+    /// What the newest observations, which the forest was not shown at first, say of its quantiles:
+    /// to be added at each of [`SHOWN`].
+    shift: [f64; SHOWN.len()],
+    /// Rows it was trained on.
+    pub rows: usize,
+}
+
+/// What one case is expected to use.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Prediction {
+    /// At the levels of [`SHOWN`], ascending.
+    pub quantiles: [f64; SHOWN.len()],
+    /// How many training rows are like it, as an effective number; few make it unsure.
+    pub like: f64,
+}
+
+/// What it costs to be wrong, in units of the resource.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct RetryCost {
+    /// A retry costs as much as so many units of the resource given in vain.
+    pub fixed: f64,
+    /// And this many times what was needed, for the second, larger try.
+    pub times_need: f64,
+}
+
+/// An amount and why it is that.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Chosen {
+    pub amount: f64,
+    /// Chance that it is enough, as the model sees it.
+    pub level: f64,
+    pub clipped: Option<Clipped>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Clipped {
+    ToLeast,
+    ToMost,
+}
+
+pub const PLAN: Plan = Plan {
+    trees: 80,
+    leaves: 400,
+    min_leaf: 12.0,
+    rate: 1.0,
+    row_share: 0.5,
+    column_share: 0.4,
+    bins: 128,
+    seed: 1,
+};
+
+/// How the quantile heads are grown.
+pub const HEADS: Plan = Plan {
+    trees: 250,
+    leaves: 31,
+    min_leaf: 40.0,
+    rate: 0.05,
+    row_share: 0.8,
+    column_share: 1.0,
+    bins: 128,
+    seed: 2,
+};
+
+/// Fewer rows are left to the histogram.
+pub const FEWEST_ROWS: usize = 40;
+
+/// Uses below this are alike: a logarithm needs a floor.
+const FLOOR: f64 = 1e-4;
+
+impl Model {
+    /// Learns from rows of features and what was used, in order of time; none where there are fewer
+    /// than [`FEWEST_ROWS`]. The newest `held_back` share corrects the quantiles before it is learned
+    /// from itself (split conformal; Romano, Patterson, Candès 2019).
+    pub fn fit(
+        table: &Table,
+        used: &[f64],
+        held_back: f64,
+        plan: &Plan,
+        heads: &Plan,
+    ) -> Option<Self> {
+        let cap = robust::ceiling(used).max(FLOOR);
+        let keep: Vec<usize> = (0..table.rows().min(used.len()))
+            .filter(|row| used[*row].is_finite())
+            .collect();
+        if keep.len() < FEWEST_ROWS {
+            return None;
+        }
+        let target: Vec<f64> = keep
+            .iter()
+            .map(|row| used[*row].clamp(FLOOR, cap).ln())
+            .collect();
+        let split = keep.len() - (keep.len() as f64 * held_back.clamp(0.0, 0.5)) as usize;
+        let mut shift = [0.0; SHOWN.len()];
+        let fit = |rows: usize| {
+            let data = Binned::new(&table.pick(&keep[..rows]), plan.bins);
+            let target = &target[..rows];
+            let heads: Vec<Boost> = SHOWN
+                .iter()
+                .map(|level| Boost::fit(&data, target, None, *level, heads))
+                .collect();
+            (Forest::fit(&data, target, None, plan), heads)
+        };
+        if keep.len() - split >= FEWEST_ROWS / 2 {
+            let (forest, heads) = fit(split);
+            let mut errors = vec![Vec::new(); SHOWN.len()];
+            for row in split..keep.len() {
+                let quantiles = both(&forest, &heads, &table.row(keep[row]));
+                for (errors, q) in errors.iter_mut().zip(quantiles) {
+                    errors.push(target[row] - q);
+                }
+            }
+            for ((shift, errors), level) in shift.iter_mut().zip(&errors).zip(SHOWN) {
+                *shift = robust::quantile(errors, level);
+            }
+        }
+        let (forest, heads) = fit(keep.len());
+        Some(Self {
+            forest,
+            heads,
+            shift,
+            rows: keep.len(),
+        })
+    }
+
+    pub fn predict(&self, row: &[f64]) -> Prediction {
+        let mut raw = both(&self.forest, &self.heads, row);
+        for (q, shift) in raw.iter_mut().zip(self.shift) {
+            *q = (*q + shift).exp();
+        }
+        raw.sort_unstable_by(f64::total_cmp);
+        let mut squares = 0.0;
+        let mut shares = std::collections::HashMap::new();
+        self.forest.each_like(row, |like, share| {
+            *shares.entry(like).or_insert(0.0) += share
+        });
+        for share in shares.values() {
+            squares += share * share;
+        }
+        Prediction {
+            quantiles: raw,
+            like: 1.0 / f64::max(squares, 1e-12),
+        }
+    }
+
+    /// The amount with the least expected cost: amount × `unit` + expected number of retries × what one
+    /// costs, within `bounds`. Each retry gets [`BUMP`] times the amount, so that a deep shortage costs
+    /// several. Features, uses and bounds are in the model's units; `unit` says what one of them is
+    /// worth in the cost's (1 where they are the same).
+    pub fn choose(&self, row: &[f64], unit: f64, cost: RetryCost, bounds: (f64, f64)) -> Chosen {
+        let like = self.forest.quantiles(row, &POINTS);
+        let part = 1.0 / like.len() as f64;
+        let mut best = (f64::INFINITY, bounds.1, 1.0);
+        for (point, log) in like.iter().enumerate() {
+            let amount = log.exp() * (1.0 + HEADROOM);
+            let tries: f64 = like[point + 1..]
+                .iter()
+                .map(|need| ((need - log) / BUMP.ln()).ceil())
+                .sum();
+            let retry = cost.fixed + cost.times_need * amount * unit;
+            let total = amount * unit + part * tries * retry;
+            if total < best.0 {
+                best = (total, amount, POINTS[point]);
+            }
+        }
+        let (_, wanted, level) = best;
+        let amount = wanted.clamp(bounds.0, bounds.1.max(bounds.0));
+        let clipped = match amount.total_cmp(&wanted) {
+            std::cmp::Ordering::Greater => Some(Clipped::ToLeast),
+            std::cmp::Ordering::Less => Some(Clipped::ToMost),
+            std::cmp::Ordering::Equal => None,
+        };
+        Chosen {
+            amount,
+            level,
+            clipped,
+        }
+    }
+}
+
+/// The median is the mean of both, as logarithms; above it the heads answer, whose reserves are
+/// smaller: on the recorded job runtimes at the 90 % quantile 1.5 against the forest's 2.1 times what
+/// was used.
+fn both(forest: &Forest, heads: &[Boost], row: &[f64]) -> [f64; SHOWN.len()] {
+    let [forest] = forest.quantiles(row, &[SHOWN[0]]);
+    let mut quantiles = [0.0; SHOWN.len()];
+    for (q, head) in quantiles.iter_mut().zip(heads) {
+        *q = head.predict(row);
+    }
+    quantiles[0] = (quantiles[0] + forest) / 2.0;
+    quantiles
+}
+
+/// A stage that ran short gets so many times the amount on its next try.
+pub const BUMP: f64 = 1.5;
+
+/// The distribution is read at so many levels, evenly.
+const POINTS: [f64; 100] = {
+    let mut points = [0.0; 100];
+    let mut i = 0;
+    while i < 100 {
+        points[i] = (i as f64 + 0.5) / 100.0;
+        i += 1;
+    }
+    points
+};
+
+/// A little more than a like case used, or the like case itself would not have fitted.
+const HEADROOM: f64 = 0.01;
+
+/// The next try after too little: at least what was seen used, and clearly more than was given.
+pub fn after_shortage(given: f64, most: f64) -> f64 {
+    (given * BUMP).min(most)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::random::Seeded;
+    use super::*;
+
+    const SMALL: Plan = Plan {
+        trees: 20,
+        leaves: 30,
+        ..PLAN
+    };
+    const FEW: Plan = Plan {
+        trees: 60,
+        rate: 0.1,
+        leaves: 8,
+        ..HEADS
+    };
+
+    /// Uses 100 × the feature, give or take 20 %, and 4 times that in one case of ten where it is wild.
+    fn sample(n: usize) -> (Table, Vec<f64>) {
+        let mut random = Seeded::new(8);
+        let rows: Vec<Vec<f64>> = (0..n)
+            .map(|i| vec![1.0 + (i % 4) as f64, (i / 4 % 2) as f64])
+            .collect();
+        let used = rows
+            .iter()
+            .map(|row| {
+                let wild = row[1] > 0.5 && random.unit() < 0.1;
+                100.0 * row[0] * (0.2 * random.normal()).exp() * if wild { 4.0 } else { 1.0 }
+            })
+            .collect();
+        (Table::of_rows(&rows), used)
+    }
+
+    #[test]
+    fn quantiles_follow_the_case() {
+        let (table, used) = sample(1200);
+        let model = Model::fit(&table, &used, 0.2, &SMALL, &FEW).unwrap();
+        let calm = model.predict(&[2.0, 0.0]);
+        assert!((170.0..230.0).contains(&calm.quantiles[0]), "{calm:?}");
+        let wild = model.predict(&[2.0, 1.0]);
+        assert!(
+            wild.quantiles[3] > 2.0 * calm.quantiles[3],
+            "{wild:?} {calm:?}"
+        );
+        assert!(calm.like > 20.0);
+    }
+
+    #[test]
+    fn dearer_retries_buy_more_certainty() {
+        let (table, used) = sample(1200);
+        let model = Model::fit(&table, &used, 0.0, &SMALL, &FEW).unwrap();
+        let of = |fixed| {
+            let cost = RetryCost {
+                fixed,
+                times_need: 1.0,
+            };
+            model.choose(&[2.0, 1.0], 1.0, cost, (0.0, 1e9))
+        };
+        assert!(of(50_000.0).amount > 1.5 * of(300.0).amount);
+        assert!(of(50_000.0).level > 0.95 && of(300.0).level < 0.95);
+    }
+
+    #[test]
+    fn bounds_clip_and_say_so() {
+        let (table, used) = sample(400);
+        let model = Model::fit(&table, &used, 0.2, &SMALL, &FEW).unwrap();
+        let cost = RetryCost {
+            fixed: 1000.0,
+            times_need: 1.0,
+        };
+        let chosen = model.choose(&[2.0, 0.0], 1.0, cost, (64.0, 128.0));
+        assert_eq!(
+            (chosen.amount, chosen.clipped),
+            (128.0, Some(Clipped::ToMost))
+        );
+        let chosen = model.choose(&[2.0, 0.0], 1.0, cost, (4096.0, 8192.0));
+        assert_eq!(
+            (chosen.amount, chosen.clipped),
+            (4096.0, Some(Clipped::ToLeast))
+        );
+        assert_eq!(after_shortage(100.0, 120.0), 120.0);
+    }
+
+    #[test]
+    fn poison_moves_little_and_few_rows_teach_nothing() {
+        let (table, mut used) = sample(400);
+        let before = Model::fit(&table, &used, 0.2, &SMALL, &FEW)
+            .unwrap()
+            .predict(&[2.0, 0.0]);
+        used[5] = 1e300;
+        used[6] = f64::NAN;
+        used[7] = -5.0;
+        let after = Model::fit(&table, &used, 0.2, &SMALL, &FEW)
+            .unwrap()
+            .predict(&[2.0, 0.0]);
+        assert!((after.quantiles[1] / before.quantiles[1] - 1.0).abs() < 0.3);
+        assert!(Model::fit(&table.pick(&[0, 1, 2]), &used, 0.2, &SMALL, &FEW).is_none());
+    }
+}
