@@ -12,14 +12,19 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
+use crate::access::pace::Rate;
+use crate::access::session;
 use crate::capacity::{Capacity, Room};
 use crate::clock::{Clock, SystemClock};
+use crate::config::api::SyslogTransport;
 use crate::config::{self, Config, HypervisorKind, StartTarget, TargetOf};
 use crate::fault::Faults;
 use crate::hypervisor::Hypervisor;
 use crate::hypervisor::libvirt::{self, Folders, Libvirt, LibvirtSettings, ProbeImage};
 use crate::hypervisor::simulated::{SimSettings, Simulated};
 use crate::images::Images;
+use crate::outbound::syslog::{Collector, Transport};
+use crate::outbound::{self, Outbound};
 use crate::pool::{Pool, PoolServices, PoolSettings};
 use crate::netboot::desk::Desk;
 use crate::netboot::{listener, plane};
@@ -216,6 +221,13 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     .await?;
     let stop = CancellationToken::new();
     tokio::spawn(stop_on_signal(stop.clone())?);
+    let outbound = Outbound::new(
+        outbound_settings(&config),
+        running.services.store.clone(),
+        running.services.clock.clone(),
+        running.services.deployment,
+    )?;
+    outbound.start(running.services.live.clone(), &stop);
     let boot = match config.boot.enabled {
         true => Some(start_boot(&config, &running, &stop).await?),
         false => None,
@@ -226,20 +238,97 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         pool: running.pool.clone(),
         images: running.images.clone(),
         reconciler: running.reconciler.clone(),
+        outbound,
         netboot: boot.as_ref().map(|boot| boot.desk.clone()),
     };
-    let served = web::serve(
-        state,
-        &config.socket(),
-        config.socket_group.as_deref(),
-        stop,
-    )
-    .await;
+    let doors = doors(&config).await?;
+    if doors.network.is_some() {
+        print_bootstrap_code(&state.services).await?;
+    }
+    let served = web::serve(state, doors, stop).await;
     running.stop();
     if let Some(boot) = boot {
         boot.end().await;
     }
     served
+}
+
+/// Where the API is to be reached. A port that cannot be had ends the start.
+async fn doors(config: &Config) -> anyhow::Result<web::Doors> {
+    let api = &config.api;
+    let network = match api.address {
+        None => None,
+        Some(address) => {
+            let certificate = match (&api.certificate, &api.key) {
+                (Some(chain), Some(key)) => web::tls::Certificate::Files {
+                    chain: chain.clone(),
+                    key: key.clone(),
+                },
+                _ => web::tls::Certificate::Own {
+                    folder: config.tls(),
+                    names: web::tls::names(address.ip(), &api.names),
+                },
+            };
+            Some(web::NetworkDoor {
+                tls: web::tls::acceptor(&certificate)?,
+                listener: tokio::net::TcpListener::bind(address)
+                    .await
+                    .with_context(|| format!("listening at {address} (api.address)"))?,
+            })
+        }
+    };
+    Ok(web::Doors {
+        socket: config.socket(),
+        group: config.socket_group.clone(),
+        network,
+        limits: web::Limits {
+            rate: Rate {
+                per_s: api.limits.requests_per_s,
+                burst: api.limits.burst,
+            },
+            connections: api.limits.connections,
+            streams: api.limits.streams,
+        },
+        sessions: session::Limits {
+            idle: api.sessions.idle(),
+            absolute: api.sessions.absolute(),
+        },
+    })
+}
+
+fn outbound_settings(config: &Config) -> outbound::Settings {
+    let api = &config.api;
+    outbound::Settings {
+        targets: outbound::Targets {
+            hosts: api.webhooks.targets.clone(),
+            allow_private: api.webhooks.allow_private,
+            allow_http: api.webhooks.allow_http,
+        },
+        authorities: api.webhooks.authorities.clone(),
+        syslog: api.syslog.as_ref().map(|syslog| Collector {
+            address: syslog.address.clone(),
+            transport: match syslog.transport {
+                SyslogTransport::Udp => Transport::Udp,
+                SyslogTransport::Tcp => Transport::Tcp,
+                SyslogTransport::Tls => Transport::Tls,
+            },
+            facility: syslog.facility,
+        }),
+        ..outbound::Settings::default()
+    }
+}
+
+/// Prints, once and not into the log, the code with which the first admin is made.
+async fn print_bootstrap_code(services: &Services) -> anyhow::Result<()> {
+    if let Some(code) = web::bootstrap_code(services).await? {
+        eprintln!(
+            "There are no users yet. Make the first admin within 24 hours: `greenroom user create NAME --role admin`\n\
+             on this host, or POST {}/bootstrap with the code\n\n    {}\n",
+            web::PREFIX,
+            code.reveal()
+        );
+    }
+    Ok(())
 }
 
 /// The network boot at work.

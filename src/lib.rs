@@ -4,7 +4,7 @@
 //! # The picture
 //!
 //! ```text
-//!  people, scripts ──► cli ──► api (wire types, client) ──► web (routes on a Unix socket)
+//!  people, scripts ──► cli ──► api (wire types, client) ──► web (Unix socket, TLS; access: who may)
 //!                                                             │
 //!          persona file ──► personas: layer → version ────────►│  which one, as what files
 //!            chain file ──► chain: read → check → Chain       ▼
@@ -32,8 +32,8 @@
 //!
 //! # Import rules
 //!
-//! `vocab` ← {`chain`, `clock`, `blocking`, `learn`} ← {`store`, `hypervisor`, `images`} ← {`engines`, `personas`} ←
-//! `pool` ← `runs` ← {`reconcile`, `netboot`} ← `web` ←
+//! `vocab` ← {`chain`, `clock`, `blocking`, `access`, `learn`} ← {`store`, `hypervisor`, `images`} ← {`engines`, `personas`} ←
+//! `pool` ← `runs` ← {`reconcile`, `netboot`, `outbound`} ← `web` ←
 //! `daemon`; `api` ← {`web`, `cli`}. An arrow means "is imported by"; nothing imports against it.
 //! `tests/layers.rs` holds this. One writer per row kind: `runs::drive` writes runs, attempts,
 //! machines and their journal; everyone else asks it.
@@ -54,10 +54,13 @@
 //! | phase of a device | [`vocab::boot::BootPhase`], [`netboot::life`] |
 //! | kind of host | [`hypervisor::Hypervisor`], then run `tests/hypervisor` on it |
 //! | base image | a folder in `images/` with `recipe.yaml`, `inputs` and `build` |
+//! | route or page | [`web::routes`] says how; its wire types in [`api`] |
+//! | role, or rule of who may | [`access`] |
+//! | way of telling others | [`outbound`] |
 //! | key of personas | [`personas`]: the tables in `facets`, a field in [`vocab::persona::Document`], a check, a writer |
-//! | route or page | [`web`], with its wire types in [`api`] |
 //! | command | [`cli`], a file per group |
 
+pub mod access;
 pub mod api;
 pub mod blocking;
 pub mod capacity;
@@ -70,6 +73,7 @@ pub mod engines;
 pub mod fault;
 pub mod hypervisor;
 pub mod images;
+pub mod outbound;
 pub mod netboot;
 pub mod personas;
 pub mod learn;

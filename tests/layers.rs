@@ -20,9 +20,14 @@ const MAY_IMPORT: &[(&str, &[&str], &str)] = &[
         "the language is pure but for jq's child and reading script files",
     ),
     (
+        "access",
+        &["vocab"],
+        "who is let in, and to what: values in, a verdict out",
+    ),
+    (
         "store",
-        &["vocab", "chain", "blocking"],
-        "rows of nouns and of applied chains",
+        &["vocab", "chain", "blocking", "access"],
+        "rows of nouns, of applied chains, and of the audit log's chain",
     ),
     (
         "hypervisor",
@@ -108,6 +113,11 @@ const MAY_IMPORT: &[(&str, &[&str], &str)] = &[
         "compares rows and host; changes runs only through their dispatcher",
     ),
     (
+        "outbound",
+        &["vocab", "access", "store", "clock", "runs"],
+        "tells others what was written; hears from the runs that there is something",
+    ),
+    (
         "config",
         &["vocab", "runs", "capacity", "pool", "hypervisor", "netboot"],
         "settings of the parts",
@@ -120,6 +130,8 @@ const MAY_IMPORT: &[(&str, &[&str], &str)] = &[
     (
         "web",
         &[
+            "access",
+            "outbound",
             "vocab",
             "chain",
             "personas",
@@ -160,6 +172,8 @@ const MAY_IMPORT: &[(&str, &[&str], &str)] = &[
     (
         "daemon",
         &[
+            "access",
+            "outbound",
             "vocab",
             "chain",
             "store",

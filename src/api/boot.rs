@@ -1,12 +1,13 @@
 //! The network boot on the wire.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Time;
 
 /// Where a device stands on its way from the network to its own system.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct BootView {
     /// The device's name; the address of a stranger.
     pub device: String,
@@ -36,7 +37,7 @@ pub struct BootView {
     pub events: Vec<BootEventView>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct BootEventView {
     pub id: i64,
     /// A device's name or an address.
@@ -47,18 +48,17 @@ pub struct BootEventView {
 }
 
 /// What a person decides about a device.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "verb", rename_all = "snake_case", deny_unknown_fields)]
 pub enum ChangeBoot {
     Approve,
     Quarantine { reason: String },
     Release,
     Reprovision,
-    Forget,
 }
 
 /// A client as it would say itself. Numbers are DHCP options.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ExplainBoot {
     /// 93
@@ -72,7 +72,7 @@ pub struct ExplainBoot {
 }
 
 /// The answer to one question of such a client.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ExplainedBoot {
     /// `dhcp` or `script`.
     pub question: String,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -9,7 +10,7 @@ use super::Time;
 use crate::vocab::Digest;
 
 /// A chain file to be checked and stored as its name's next version.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ApplyChain {
     /// The file's text.
@@ -19,7 +20,7 @@ pub struct ApplyChain {
     pub files: BTreeMap<String, String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ChainSummary {
     pub name: String,
     pub version: i64,
@@ -32,7 +33,7 @@ pub struct ChainSummary {
 }
 
 /// The answer to an application.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AppliedChainView {
     #[serde(flatten)]
     pub chain: ChainSummary,
@@ -40,7 +41,7 @@ pub struct AppliedChainView {
     pub is_new: bool,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ChainView {
     #[serde(flatten)]
     pub summary: ChainSummary,

@@ -1,5 +1,6 @@
 //! Claims on the wire: taking a machine of the pool, using it, and giving it back.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{PhaseView, Time};
@@ -13,7 +14,7 @@ pub const DEFAULT_EXEC_S: u64 = 60;
 pub const MOST_EXEC_S: u64 = 3600;
 
 /// Takes a machine, and may run a command in it with the same request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TakeClaim {
     pub image: String,
@@ -28,10 +29,11 @@ pub struct TakeClaim {
     /// Asked again with the same key, the same machine is given. Made up when not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// On whose behalf; decides the trust domain.
-    #[serde(default = "super::devices::default_client")]
-    pub client: String,
-    /// Who asks, for people.
+    /// On whose behalf; decides the trust domain. None: the client to which the caller is bound, or
+    /// `default`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
+    /// Who asks, for people; the caller's name when not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
     /// Seconds after which the machine is taken away; an hour when not given.
@@ -46,7 +48,7 @@ pub struct TakeClaim {
 }
 
 /// A command for the guest's agent.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExecOrder {
     /// Program and arguments, with no shell in between.
@@ -60,7 +62,7 @@ pub struct ExecOrder {
 }
 
 /// What came of asking for a machine.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TakenView {
     /// None where the pool has nothing for it; `reason` says why, and nothing is taken.
     pub claim: Option<ClaimView>,
@@ -76,7 +78,7 @@ pub struct TakenView {
     pub total_ms: f64,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ExecView {
     /// 128 + n when killed by signal n, as a shell says it. None when its end was not seen.
     pub exit_code: Option<i32>,
@@ -93,10 +95,13 @@ pub struct ExecView {
     pub problem: Option<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ClaimView {
     pub key: String,
     pub owner: String,
+    /// On whose behalf.
+    #[serde(default)]
+    pub client: String,
     /// UUID of the machine's libvirt domain.
     pub machine: String,
     /// As in `virsh list`; none where it was not looked up.
@@ -115,7 +120,7 @@ pub struct ClaimView {
     pub phases: Vec<PhaseView>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AchievedView {
     pub vcpus: u32,
     pub memory_mib: u64,
@@ -126,6 +131,7 @@ impl ClaimView {
         Self {
             key: claim.key.clone(),
             owner: claim.owner.clone(),
+            client: claim.client.clone(),
             machine: claim.shell.to_string(),
             name,
             class: claim.class.to_string(),

@@ -16,10 +16,12 @@ use super::personas::{
 };
 use super::{
     AbortRun, AppliedChainView, ApplyChain, BuildTemplate, ChainSummary, ChainView, ClaimView,
-    DeviceView, ImageView, LogPiece, PREFIX, PoolDetail, PoolStatusView, PoolView, Problem,
+    DeviceView, ImageView, LogPiece, PREFIX, Page, PoolDetail, PoolStatusView, PoolView, Problem,
     PutDevice, ReplayRun, RetryRun, RunOutput, RunSummary, RunView, SetPool, StartRun, StartedRun,
     StatusView, TakeClaim, TakenView, TemplateDetail, TemplateView, VersionView, WatchUpdate,
 };
+
+mod administration;
 
 /// Longest wait for the head of an answer. Requests to a run's driver wait for a write to disk.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -102,7 +104,7 @@ impl Client {
     }
 
     pub async fn chain_list(&self) -> Result<Vec<ChainSummary>, ClientError> {
-        self.get("/chains", &[]).await
+        self.all("/chains", &[]).await
     }
 
     pub async fn chain_show(
@@ -128,7 +130,7 @@ impl Client {
     }
 
     pub async fn persona_list(&self) -> Result<Vec<PersonaSummary>, ClientError> {
-        self.get("/personas", &[]).await
+        self.all("/personas", &[]).await
     }
 
     pub async fn persona_show(
@@ -201,7 +203,7 @@ impl Client {
     }
 
     pub async fn persona_assignments(&self) -> Result<Vec<AssignmentView>, ClientError> {
-        self.get("/persona-assignments", &[]).await
+        self.all("/persona-assignments", &[]).await
     }
 
     pub async fn persona_why(&self, device: &str) -> Result<PersonaWhy, ClientError> {
@@ -219,7 +221,7 @@ impl Client {
     }
 
     pub async fn device_list(&self) -> Result<Vec<DeviceView>, ClientError> {
-        self.get("/devices", &[]).await
+        self.all("/devices", &[]).await
     }
 
     pub async fn device_show(&self, name: &str) -> Result<DeviceView, ClientError> {
@@ -235,7 +237,7 @@ impl Client {
     }
 
     pub async fn pool_list(&self) -> Result<Vec<PoolView>, ClientError> {
-        self.get("/pools", &[]).await
+        self.all("/pools", &[]).await
     }
 
     /// By class, or by an image of which there is one class.
@@ -255,7 +257,7 @@ impl Client {
     /// Newest first.
     pub async fn template_list(&self, all: bool) -> Result<Vec<TemplateView>, ClientError> {
         let all = all.then(|| ("all", "1".to_owned()));
-        self.get("/templates", all.as_slice()).await
+        self.all("/templates", all.as_slice()).await
     }
 
     /// By id, the beginning of one, or a class: its newest.
@@ -285,7 +287,7 @@ impl Client {
 
     /// Claims that are not released, oldest first.
     pub async fn claim_list(&self) -> Result<Vec<ClaimView>, ClientError> {
-        self.get("/claims", &[]).await
+        self.all("/claims", &[]).await
     }
 
     /// Takes a machine and runs the order's command in it: one request.
@@ -321,7 +323,8 @@ impl Client {
         query.extend(state.map(|state| ("state", state.to_owned())));
         query.extend(device.map(|device| ("device", device.to_owned())));
         query.extend(below.map(|below| ("below", below.to_string())));
-        self.get("/runs", &query).await
+        let page: Page<RunSummary> = self.get("/runs", &query).await?;
+        Ok(page.items)
     }
 
     pub async fn run_show(&self, id: i64, journal: bool) -> Result<RunView, ClientError> {
@@ -377,8 +380,29 @@ impl Client {
         self.stream(&format!("/runs/{id}/logs"), &query).await
     }
 
+    /// A whole list, page by page.
+    async fn all<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        which: &[(&str, String)],
+    ) -> Result<Vec<T>, ClientError> {
+        let mut items = Vec::new();
+        let mut query = which.to_vec();
+        query.push(("limit", "1000".to_owned()));
+        let without_cursor = query.len();
+        loop {
+            let page: Page<T> = self.get(path, &query).await?;
+            items.extend(page.items);
+            let Some(next) = page.next else {
+                return Ok(items);
+            };
+            query.truncate(without_cursor);
+            query.push(("cursor", next));
+        }
+    }
+
     pub async fn boot_list(&self) -> Result<Vec<BootView>, ClientError> {
-        self.get("/boot/devices", &[]).await
+        self.all("/boot/devices", &[]).await
     }
 
     pub async fn boot_show(&self, device: &str) -> Result<BootView, ClientError> {
@@ -386,14 +410,19 @@ impl Client {
             .await
     }
 
-    /// None: the device was forgotten.
     pub async fn boot_change(
         &self,
         device: &str,
         order: &ChangeBoot,
-    ) -> Result<Option<BootView>, ClientError> {
+    ) -> Result<BootView, ClientError> {
         self.post(&format!("/devices/{}/boot", segment(device)), order)
             .await
+    }
+
+    pub async fn boot_forget(&self, device: &str) -> Result<(), ClientError> {
+        let path = format!("/devices/{}/boot", segment(device));
+        let request = self.request(Method::DELETE, &path, &[]);
+        self.send(request).await.map(|_| ())
     }
 
     pub async fn boot_events(
@@ -403,7 +432,7 @@ impl Client {
     ) -> Result<Vec<BootEventView>, ClientError> {
         let mut query = vec![("after", after.to_string())];
         query.extend(device.map(|device| ("device", device.to_owned())));
-        self.get("/boot/events", &query).await
+        self.all("/boot/events", &query).await
     }
 
     pub async fn boot_explain(
@@ -543,7 +572,10 @@ async fn refusal(response: Response) -> ClientError {
     };
     match status {
         StatusCode::NOT_FOUND => ClientError::NotFound(problem),
-        StatusCode::CONFLICT => ClientError::Conflict(problem),
+        StatusCode::CONFLICT
+        | StatusCode::PRECONDITION_FAILED
+        | StatusCode::UNAUTHORIZED
+        | StatusCode::FORBIDDEN => ClientError::Conflict(problem),
         StatusCode::UNPROCESSABLE_ENTITY => ClientError::Invalid(problem),
         status if status.is_client_error() => ClientError::Mistake(problem),
         _ => ClientError::Server(problem),

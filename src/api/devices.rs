@@ -1,26 +1,38 @@
 //! Devices on the wire.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::Time;
 
 /// Adds a device, or replaces facts and client of the one that has this name.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PutDevice {
     pub name: String,
-    #[serde(default = "default_client")]
-    pub client: String,
+    /// None: the client to which the caller is bound, or `default`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
     #[serde(default)]
     pub facts: Map<String, Value>,
 }
 
-pub fn default_client() -> String {
-    "default".into()
+/// The same, where the path has the name.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReplaceDevice {
+    /// None: the client to which the caller is bound, or `default`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
+    #[serde(default)]
+    pub facts: Map<String, Value>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// The client of devices of which nobody said whose they are.
+pub const DEFAULT_CLIENT: &str = "default";
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DeviceView {
     pub id: String,
     pub name: String,

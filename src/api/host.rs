@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{PoolBrief, Time};
 use crate::vocab::Digest;
 use crate::vocab::image::Image;
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct VersionView {
     pub version: String,
     /// The id in the tag of everything that this installation makes.
@@ -18,7 +19,7 @@ pub struct VersionView {
     pub pid: u32,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StatusView {
     pub version: String,
     pub now: Time,
@@ -40,7 +41,7 @@ pub struct StatusView {
     pub pool: Option<PoolBrief>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ReconcileView {
     pub at: Time,
     pub took_ms: f64,
@@ -57,7 +58,7 @@ pub struct ReconcileView {
 }
 
 /// The share of the host that machines may take, and what they take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CapacityView {
     pub total_memory_mib: u64,
     pub used_memory_mib: u64,
@@ -69,7 +70,7 @@ pub struct CapacityView {
     pub waiting: usize,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HostView {
     /// Such as `libvirt 11.3.0, QEMU 10.0.2`.
     pub version: String,
@@ -82,7 +83,7 @@ pub struct HostView {
     pub accelerator_reason: String,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StuckRun {
     pub run: i64,
     pub device: String,
@@ -94,7 +95,7 @@ pub struct StuckRun {
     pub you_can: Vec<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ImageView {
     pub name: String,
     pub digest: Digest,

@@ -5,25 +5,37 @@
 //! ever added. Times are RFC 3339 with microseconds, UTC; digests are whole; durations carry their
 //! unit in their name.
 
+pub mod access;
+pub mod audit;
 pub mod boot;
 pub mod chains;
 pub mod claims;
 pub mod client;
 pub mod devices;
+pub mod events;
 pub mod host;
+pub mod page;
 pub mod pool;
 pub mod personas;
 pub mod problem;
 pub mod runs;
 pub mod time;
+pub mod webhooks;
 
+pub use access::{
+    Bootstrap, CreateToken, CreateUser, CreatedToken, Login, SessionView, SetPassword, Shown,
+    TokenView, UserView,
+};
+pub use audit::{AuditVerdict, AuditView};
 pub use chains::{AppliedChainView, ApplyChain, ChainSummary, ChainView};
 pub use claims::{AchievedView, ClaimView, ExecOrder, ExecView, TakeClaim, TakenView};
 pub use client::{Client, ClientError};
-pub use devices::{DeviceView, PutDevice};
+pub use devices::{DeviceView, PutDevice, ReplaceDevice};
+pub use events::EventOfRun;
 pub use host::{
     CapacityView, HostView, ImageView, ReconcileView, StatusView, StuckRun, VersionView,
 };
+pub use page::Page;
 pub use pool::{
     BuildTemplate, PhaseView, PoolBrief, PoolDetail, PoolStatusView, PoolView, SetPool, ShellView,
     TargetView, TemplateDetail, TemplateView, WhichClass,
@@ -35,6 +47,7 @@ pub use runs::{
     StageView, StartRun, StartedRun, WatchUpdate, WhyView,
 };
 pub use time::Time;
+pub use webhooks::{AddWebhook, AddedWebhook, DeliveryView, TestedWebhook, WebhookView};
 
 /// What every path begins with.
 pub const PREFIX: &str = "/api/v1";

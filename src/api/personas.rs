@@ -1,5 +1,6 @@
 //! Personas on the wire.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -8,13 +9,14 @@ use crate::vocab::Digest;
 use crate::vocab::persona::{Candidate, PersonaRef};
 
 /// Files to be compiled together; a child may come before its parent.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ApplyPersonas {
     pub files: Vec<PersonaFile>,
     #[serde(default)]
     pub reason: String,
-    /// On whose behalf; as long as the API knows nobody, it is what the caller says.
+    /// Who wants it, where the caller is on the same host and speaks for somebody; on the network it is
+    /// the caller.
     #[serde(default)]
     pub by: String,
     /// Make the new versions the ones that devices get, instead of drafts.
@@ -25,7 +27,7 @@ pub struct ApplyPersonas {
     pub dry_run: bool,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PersonaFile {
     /// What the caller calls it; in reports only.
@@ -36,7 +38,7 @@ pub struct PersonaFile {
 }
 
 /// What became of one file.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AppliedPersona {
     pub file: String,
     pub name: String,
@@ -59,7 +61,7 @@ pub struct AppliedPersona {
 }
 
 /// One mistake with its place.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PersonaFault {
     /// From 1; columns in characters.
     pub line: usize,
@@ -75,7 +77,7 @@ pub struct PersonaFault {
     pub suggestion: Option<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PersonaSummary {
     pub name: String,
     /// The newest.
@@ -93,7 +95,7 @@ pub struct PersonaSummary {
     pub applied_by: String,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PersonaView {
     pub name: String,
     pub version: i64,
@@ -114,7 +116,7 @@ pub struct PersonaView {
     pub origins: std::collections::BTreeMap<String, String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PersonaHistory {
     pub name: String,
     pub current: Option<i64>,
@@ -124,7 +126,7 @@ pub struct PersonaHistory {
     pub moves: Vec<PersonaMoveView>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PersonaVersionView {
     pub version: i64,
     /// `draft`, `current` or `former`.
@@ -136,7 +138,7 @@ pub struct PersonaVersionView {
     pub reason: String,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PersonaMoveView {
     pub version: i64,
     /// `applied`, `promoted`, `rolled back`.
@@ -147,7 +149,7 @@ pub struct PersonaMoveView {
     pub reason: String,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PersonaDifference {
     pub from: PersonaRef,
     pub to: PersonaRef,
@@ -158,7 +160,7 @@ pub struct PersonaDifference {
 }
 
 /// For promotion and rollback.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MovePersona {
     /// Promotion: the newest when left out. Rollback: the one before.
@@ -171,7 +173,7 @@ pub struct MovePersona {
 }
 
 /// One persona, or a text that is not stored, on a device that is known or described.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PreviewPersona {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -185,7 +187,7 @@ pub struct PreviewPersona {
     pub facts: Option<Map<String, Value>>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PersonaPreview {
     pub persona: String,
     pub device: String,
@@ -199,7 +201,7 @@ pub struct PersonaPreview {
     pub files: Vec<RenderedFile>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RenderedFile {
     /// Absolute on the device; else for the installation only.
     pub path: String,
@@ -207,7 +209,7 @@ pub struct RenderedFile {
     pub text: String,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AssignPersona {
     /// `device`, `user`, `role` or `group`.
@@ -223,7 +225,7 @@ pub struct AssignPersona {
     pub until: Option<Time>,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EndAssignment {
     #[serde(default)]
@@ -232,7 +234,7 @@ pub struct EndAssignment {
     pub by: String,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AssignmentView {
     pub id: i64,
     pub kind: String,
@@ -248,7 +250,7 @@ pub struct AssignmentView {
 }
 
 /// Why a device gets what it gets.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PersonaWhy {
     pub device: String,
     /// `persona`, `nothing` or `conflict`.
@@ -264,7 +266,7 @@ pub struct PersonaWhy {
     pub undecided: Vec<String>,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ApplyRules {
     pub source: String,
@@ -276,7 +278,7 @@ pub struct ApplyRules {
     pub dry_run: bool,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RulesView {
     pub version: i64,
     pub rules: Vec<RuleView>,
@@ -292,7 +294,7 @@ pub struct RulesView {
     pub faults: Vec<PersonaFault>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RuleView {
     pub name: String,
     pub when: String,
@@ -301,7 +303,7 @@ pub struct RuleView {
 }
 
 /// The persona that a run pinned, or would.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PersonaOfRun {
     pub name: String,
     pub version: i64,

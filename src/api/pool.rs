@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{ClaimView, Time};
@@ -10,7 +11,7 @@ use crate::vocab::pool::{Seal, SealedFile, Shell, Target, Template};
 
 /// A class as people name it: whole (`tiny:1x128+net`), or an image and what differs from 1 vCPU, the
 /// image's smallest memory, no network card and the trust domain `default`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WhichClass {
     /// A class, or the name of an image. The fields below are for the latter.
@@ -26,7 +27,7 @@ pub struct WhichClass {
 }
 
 /// Begins a template, unless there is one that is not out of date.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BuildTemplate {
     pub class: WhichClass,
@@ -36,7 +37,7 @@ pub struct BuildTemplate {
 }
 
 /// Sets what is wanted of a class.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SetPool {
     pub class: WhichClass,
@@ -44,7 +45,7 @@ pub struct SetPool {
     pub target: Option<TargetView>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TargetView {
     /// Hot shells to keep.
@@ -63,7 +64,7 @@ impl TargetView {
 }
 
 /// How long a part of something took.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PhaseView {
     pub phase: String,
     pub ms: f64,
@@ -79,7 +80,7 @@ impl PhaseView {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TemplateView {
     pub id: String,
     pub class: String,
@@ -101,20 +102,20 @@ pub struct TemplateView {
 }
 
 /// Something of which the template's key is made.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct KeyInput {
     pub name: String,
     pub value: String,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SealView {
     pub memory: SealedFileView,
     pub state: SealedFileView,
     pub disk: SealedFileView,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SealedFileView {
     pub size_bytes: u64,
     pub stamp: String,
@@ -164,14 +165,14 @@ impl TemplateView {
 }
 
 /// A template with everything that was forked from it and is not gone.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TemplateDetail {
     #[serde(flatten)]
     pub template: TemplateView,
     pub shells: Vec<ShellView>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ShellView {
     /// UUID of its libvirt domain.
     pub id: String,
@@ -193,7 +194,7 @@ pub struct ShellView {
     pub phases: Vec<PhaseView>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct IdentityView {
     pub host_name: String,
     pub machine_id: String,
@@ -227,7 +228,7 @@ impl ShellView {
 }
 
 /// One class as it is now.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PoolView {
     pub class: String,
     /// None for a class that is here by use only.
@@ -250,7 +251,7 @@ pub struct PoolView {
 }
 
 /// A class with its shells.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PoolDetail {
     #[serde(flatten)]
     pub pool: PoolView,
@@ -259,7 +260,7 @@ pub struct PoolDetail {
 }
 
 /// The whole pool as it is now.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PoolStatusView {
     pub now: Time,
     pub pools: Vec<PoolView>,
@@ -274,7 +275,7 @@ pub struct PoolStatusView {
 }
 
 /// The pool in a line.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PoolBrief {
     /// 0 when the pool is switched off.
     pub budget_mib: u64,

@@ -1,10 +1,11 @@
 //! Errors on the wire: problem details (RFC 9457), media type `application/problem+json`.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub const MEDIA_TYPE: &str = "application/problem+json";
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Problem {
     /// `/problems/<word>`: the kind, for programs.
     #[serde(rename = "type")]
@@ -20,7 +21,7 @@ pub struct Problem {
     pub errors: Vec<ProblemFault>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ProblemFault {
     /// Where in the document, such as `stages[2].image`; empty for the whole.
     #[serde(default)]

@@ -1,5 +1,6 @@
 //! Runs on the wire.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::personas::PersonaOfRun;
@@ -9,7 +10,7 @@ use crate::vocab::run::AttemptPhases;
 use crate::vocab::{Digest, Failure};
 
 /// What somebody wants to be run.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StartRun {
     /// Name or id of the device.
@@ -31,13 +32,13 @@ pub struct StartRun {
     pub dry_run: bool,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AbortRun {
     pub reason: String,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RetryRun {
     /// The stage to go on from; none: where it makes sense.
@@ -48,20 +49,20 @@ pub struct RetryRun {
     pub force: bool,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReplayRun {
     pub stage: String,
 }
 
 /// The answer to a start: `run` for a real one, `plan` always.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StartedRun {
     pub run: Option<RunSummary>,
     pub plan: PlannedRun,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PlannedRun {
     pub device: DeviceView,
     pub chain: String,
@@ -74,7 +75,7 @@ pub struct PlannedRun {
     pub persona: Option<PersonaOfRun>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PlannedStage {
     pub name: String,
     pub kind: String,
@@ -89,7 +90,7 @@ pub struct PlannedStage {
     pub expected_s: Option<f64>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RunSummary {
     pub id: i64,
     pub device: String,
@@ -114,7 +115,7 @@ pub struct RunSummary {
     pub finished_at: Option<Time>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ReplayOf {
     pub run: i64,
     pub stage: String,
@@ -132,7 +133,7 @@ impl RunSummary {
 }
 
 /// Why a run is where it is.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct WhyView {
     pub state: String,
     /// Seconds in this state.
@@ -144,7 +145,7 @@ pub struct WhyView {
     pub you_can: Vec<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StageView {
     pub name: String,
     pub kind: String,
@@ -157,7 +158,7 @@ pub struct StageView {
     pub prefetching: bool,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AttemptView {
     pub id: String,
     pub stage: String,
@@ -182,7 +183,7 @@ pub struct AttemptView {
     pub finished_at: Option<Time>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct MachineView {
     /// UUID of the libvirt domain.
     pub uuid: String,
@@ -202,7 +203,7 @@ pub struct MachineView {
     pub gone_at: Option<Time>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct EventView {
     pub id: i64,
     pub at: Time,
@@ -212,7 +213,7 @@ pub struct EventView {
 }
 
 /// One side effect: what was intended, and what came of it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct JournalEntryView {
     pub seq: i64,
     pub action: String,
@@ -227,7 +228,7 @@ pub struct JournalEntryView {
 }
 
 /// Everything about one run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RunView {
     #[serde(flatten)]
     pub run: RunSummary,
@@ -248,7 +249,7 @@ pub struct RunView {
 }
 
 /// One line of the stream of `watch`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct WatchUpdate {
     pub run: RunSummary,
     pub why: WhyView,
@@ -262,7 +263,7 @@ pub struct WatchUpdate {
 }
 
 /// One line of the stream of `logs`: a piece of a stage's output as it came, not a line of it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LogPiece {
     pub stage: String,
     /// `work` or `undo`.
@@ -279,7 +280,7 @@ pub struct LogPiece {
 }
 
 /// What a run has made so far.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RunOutput {
     pub run: i64,
     pub state: String,
@@ -291,7 +292,7 @@ pub struct RunOutput {
 }
 
 /// A binary output.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ArtefactView {
     pub stage: String,
     pub media_type: String,

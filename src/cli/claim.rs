@@ -125,7 +125,7 @@ impl Take {
             memory_mib: self.memory,
             network: self.network,
             key: Some(self.key.unwrap_or_else(made_up)),
-            client: self.client.unwrap_or_else(|| "default".to_owned()),
+            client: self.client,
             owner: Some(asked_by()),
             ttl_s: self.ttl,
             exec: self.exec.map(|command| ExecOrder {

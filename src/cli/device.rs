@@ -13,7 +13,6 @@ use super::facts;
 use super::output::as_yaml;
 use super::table::Table;
 use super::text;
-use crate::api::devices::default_client;
 use crate::api::{DeviceView, PutDevice};
 
 #[derive(Debug, Subcommand)]
@@ -122,7 +121,7 @@ impl Add {
         }
         Ok(vec![PutDevice {
             name,
-            client: self.client.unwrap_or_else(default_client),
+            client: self.client,
             facts,
         }])
     }

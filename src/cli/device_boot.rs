@@ -55,17 +55,21 @@ impl DeviceBootCommand {
             Self::Quarantine { name, reason } => (name, ChangeBoot::Quarantine { reason }),
             Self::Release { name } => (name, ChangeBoot::Release),
             Self::Reprovision { name } => (name, ChangeBoot::Reprovision),
-            Self::Forget { name } => (name, ChangeBoot::Forget),
+            Self::Forget { name } => {
+                context.client()?.boot_forget(&name).await?;
+                let forgotten = format!("device {} is forgotten\n", text::line(&name));
+                context.show(&serde_json::Value::Null, || forgotten)?;
+                return Ok(Exit::Ok);
+            }
         };
         let after = context.client()?.boot_change(&name, &order).await?;
-        context.show(&after, || match &after {
-            Some(view) => format!(
+        context.show(&after, || {
+            format!(
                 "device {}: {}; {}\n",
-                text::line(&view.device),
-                view.state,
-                text::line(&view.next)
-            ),
-            None => format!("device {} is forgotten\n", text::line(&name)),
+                text::line(&after.device),
+                after.state,
+                text::line(&after.next)
+            )
         })?;
         Ok(Exit::Ok)
     }

@@ -17,6 +17,7 @@ use self::context::Context;
 use self::exit::{Exit, Failure};
 use self::output::{ColourChoice, Format};
 
+mod audit;
 mod boot;
 mod chain;
 mod claim;
@@ -37,6 +38,9 @@ mod status;
 mod table;
 mod template;
 mod text;
+mod token;
+mod user;
+mod webhook;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -75,6 +79,7 @@ Environment, each overruling the configuration file and overruled by flags:
   GREENROOM_IMAGES (recipes)
   GREENROOM_HYPERVISOR  GREENROOM_LIBVIRT_URI  GREENROOM_ACCELERATOR  GREENROOM_NETWORK
   GREENROOM_MEMORY_MIB  GREENROOM_VCPUS  GREENROOM_MAX_ACTIVE_RUNS
+  GREENROOM_API_ADDRESS
   GREENROOM_POOL  GREENROOM_POOL_BUDGET_MIB  GREENROOM_POOL_MAX_AGE  GREENROOM_POOL_GROWTH_MIB
   NO_COLOR, CLICOLOR_FORCE
 
@@ -153,6 +158,18 @@ enum Command {
     /// Base images: build, list
     #[command(subcommand, visible_alias = "images")]
     Image(image::ImageCommand),
+    /// Bearer tokens of programs: create, list, revoke
+    #[command(subcommand, visible_alias = "tokens")]
+    Token(token::TokenCommand),
+    /// People who log in: create, list, password, remove
+    #[command(subcommand, visible_alias = "users")]
+    User(user::UserCommand),
+    /// Who changed what: list, verify
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
+    /// Who outside is told what happens: add, list, test, log, remove
+    #[command(subcommand, visible_alias = "webhooks")]
+    Webhook(webhook::WebhookCommand),
     /// What warm machines are forked from: build, list, show, verify, retire
     #[command(subcommand, visible_alias = "templates")]
     Template(template::TemplateCommand),
@@ -233,6 +250,10 @@ async fn execute(command: Command, context: &Context) -> Result<Exit, Failure> {
         Command::Persona(command) => command.run(context).await,
         Command::Run(command) => command.run(context).await,
         Command::Image(command) => command.run(context).await,
+        Command::Token(command) => command.run(context).await,
+        Command::User(command) => command.run(context).await,
+        Command::Audit(command) => command.run(context).await,
+        Command::Webhook(command) => command.run(context).await,
         Command::Template(command) => command.run(context).await,
         Command::Pool(command) => command.run(context).await,
         Command::Claim(command) => command.run(context).await,

@@ -36,6 +36,7 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("GREENROOM_POOL_MAX_AGE", "pool.max_age"),
     ("GREENROOM_POOL_GROWTH_MIB", "pool.growth_mib"),
     ("GREENROOM_RECONCILE_INTERVAL_S", "reconcile.interval_s"),
+    ("GREENROOM_API_ADDRESS", "api.address"),
 ];
 
 impl Environment {
@@ -106,6 +107,15 @@ impl Environment {
         self.number("GREENROOM_LOG_CAP_BYTES", faults, |n| {
             config.runs.log_cap_bytes = n
         });
+        if let Some(address) = self.get("GREENROOM_API_ADDRESS") {
+            match address.trim().parse() {
+                Ok(address) => config.api.address = Some(address),
+                Err(_) => faults.push(ConfigFault::new(
+                    "GREENROOM_API_ADDRESS",
+                    format!("{address:?} is not ADDRESS:PORT, such as 127.0.0.1:8443"),
+                )),
+            }
+        }
         if let Some(age) = self.get("GREENROOM_POOL_MAX_AGE") {
             age.clone_into(&mut config.pool.max_age);
         }

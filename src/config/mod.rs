@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::pool::PoolSettings;
 use crate::runs::services::RunSettings;
 
+pub mod api;
 pub mod boot;
 pub mod environment;
 pub mod host;
@@ -21,6 +22,7 @@ pub mod pool;
 pub mod reconcile;
 pub mod runs;
 
+pub use api::ApiConfig;
 pub use boot::BootConfig;
 pub use environment::Environment;
 pub use host::HostShare;
@@ -53,6 +55,8 @@ pub struct Config {
     pub pool: PoolConfig,
     /// The comparison of what is stored with what is there.
     pub reconcile: ReconcileConfig,
+    /// The listener on the network, and who outside is told what happens.
+    pub api: ApiConfig,
     /// The network boot of devices.
     pub boot: BootConfig,
 }
@@ -69,6 +73,7 @@ impl Default for Config {
             runs: RunsConfig::default(),
             pool: PoolConfig::default(),
             reconcile: ReconcileConfig::default(),
+            api: ApiConfig::default(),
             boot: BootConfig::default(),
         }
     }
@@ -230,6 +235,7 @@ impl Config {
         faults.extend(self.runs.check());
         faults.extend(self.pool.check());
         faults.extend(self.reconcile.check());
+        faults.extend(self.api.check());
         faults.extend(self.boot.check());
         faults
     }
@@ -264,6 +270,11 @@ impl Config {
     /// Folder of the machines' serial consoles.
     pub fn consoles(&self) -> PathBuf {
         self.state.join("consoles")
+    }
+
+    /// Folder of the certificate that is made where none is given.
+    pub fn tls(&self) -> PathBuf {
+        self.state.join("tls")
     }
 
     /// Folder of short-lived files, and of what was found out about the host.

@@ -135,6 +135,7 @@ mod tests {
             network: false,
             trust: TrustDomain::default(),
             owner: "test".into(),
+            client: "default".into(),
             ttl: None,
         }
     }

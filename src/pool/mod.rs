@@ -122,6 +122,8 @@ pub struct Want {
     pub trust: TrustDomain,
     /// For people: `run 7, stage apply`.
     pub owner: String,
+    /// On whose behalf.
+    pub client: String,
     /// The shell is taken away after this; none for a claim that ends with its owner.
     pub ttl: Option<Duration>,
 }

@@ -31,7 +31,7 @@ const LINGER: Duration = Duration::from_secs(1);
 pub enum Message {
     /// The run has its turn; answered once it is stored as running.
     Admit(oneshot::Sender<()>),
-    Request(Request, oneshot::Sender<Result<(), String>>),
+    Request(Request, Asker),
 }
 
 /// How others reach a driver.
@@ -106,6 +106,9 @@ pub fn start(
     handle
 }
 
+/// Who waits to hear whether a request is accepted, or why not.
+type Asker = oneshot::Sender<Result<(), String>>;
+
 struct OnDrop<F: FnOnce()>(Option<F>);
 
 impl<F: FnOnce()> Drop for OnDrop<F> {
@@ -129,7 +132,7 @@ struct Driver {
     /// Outputs that came with the news of a work's end; after a restart they are fetched again.
     fetched: HashMap<AttemptId, Vec<u8>>,
     /// Answers to give once the next turn is stored.
-    answers: Vec<(oneshot::Sender<Result<(), String>>, Result<(), String>)>,
+    answers: Vec<(Asker, Result<(), String>)>,
     admitted: Vec<oneshot::Sender<()>>,
 }
 

@@ -21,3 +21,27 @@ pub async fn deployment_get_or_make(
     text.parse()
         .map_err(|_| StoreError::Failed(format!("the stored deployment id {text:?} is not a UUID")))
 }
+
+/// How far something has come that reads a table in order: the last row's number, 0 before the first.
+pub async fn cursor_get(connection: &mut SqliteConnection, key: &str) -> Result<i64, StoreError> {
+    let text: Option<String> = sqlx::query_scalar("SELECT value FROM meta WHERE key = $1")
+        .bind(key)
+        .fetch_optional(connection)
+        .await?;
+    Ok(text.and_then(|text| text.parse().ok()).unwrap_or(0))
+}
+
+pub async fn cursor_set(
+    connection: &mut SqliteConnection,
+    key: &str,
+    at: i64,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+    )
+    .bind(key)
+    .bind(at.to_string())
+    .execute(connection)
+    .await?;
+    Ok(())
+}

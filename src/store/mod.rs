@@ -20,7 +20,10 @@ use sqlx::sqlite::{
 use sqlx::{ConnectOptions, Connection};
 use tokio::sync::{mpsc, oneshot};
 
+pub mod access;
+pub mod answers;
 pub mod artefacts;
+pub mod audit;
 pub mod boot;
 pub mod chains;
 pub mod devices;
@@ -28,10 +31,12 @@ pub mod events;
 pub mod journal;
 pub mod logs;
 pub mod meta;
+pub mod pages;
 pub mod pool;
 pub mod personas;
 pub mod runs;
 pub mod times;
+pub mod webhooks;
 
 #[derive(Clone)]
 pub struct Store {

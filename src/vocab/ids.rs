@@ -52,6 +52,15 @@ uuid_id!(
     Deployment
 );
 
+uuid_id!(
+    /// One bearer token of the API. The secret is another thing.
+    TokenId
+);
+uuid_id!(
+    /// One place outside that is told what happens.
+    WebhookId
+);
+
 impl Deployment {
     /// Its last six digits, which are random: enough to keep the installations of one host apart.
     pub fn short(&self) -> String {

@@ -52,7 +52,7 @@ impl Tag {
 }
 
 /// How a VM is obtained.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EngineKind {
     /// A shell that was forked, warmed and paused ahead of need, and goes on.
@@ -95,7 +95,7 @@ pub enum Accelerator {
 }
 
 /// Sizes of one machine, decided before it is made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Size {
     pub vcpus: u32,
     pub memory_mib: u64,
@@ -145,7 +145,7 @@ impl MachineState {
 }
 
 /// How long each phase of making or ending a machine took, milliseconds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct MachinePhases {
     /// Waiting for room on the host.
     #[serde(default)]

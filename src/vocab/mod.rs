@@ -3,6 +3,7 @@
 //! Everything else imports from here and nothing here imports from anywhere else. A definition (a
 //! chain, a device) is not an execution (a run, an attempt, a machine).
 
+pub mod access;
 pub mod boot;
 pub mod device;
 pub mod digest;
@@ -20,6 +21,6 @@ pub mod time;
 pub use device::Device;
 pub use digest::Digest;
 pub use failure::{Failure, FailureKind};
-pub use ids::{AttemptId, Deployment, DeviceId, MachineId, RunId};
+pub use ids::{AttemptId, Deployment, DeviceId, MachineId, RunId, TokenId, WebhookId};
 pub use stage::StageKind;
 pub use time::Timestamp;

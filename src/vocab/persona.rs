@@ -76,6 +76,19 @@ impl FromStr for PersonaRef {
     }
 }
 
+impl schemars::JsonSchema for PersonaRef {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "PersonaRef".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "string",
+            "description": "NAME, or NAME@VERSION for one version.",
+        })
+    }
+}
+
 impl Serialize for PersonaRef {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)

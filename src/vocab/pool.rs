@@ -300,6 +300,9 @@ pub struct Claim {
     pub key: String,
     /// For people: `run 7, stage apply`.
     pub owner: String,
+    /// On whose behalf.
+    #[serde(default)]
+    pub client: String,
     pub shell: MachineId,
     /// Name of the shell's domain.
     #[serde(default)]

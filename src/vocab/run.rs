@@ -227,7 +227,7 @@ impl Progress {
 }
 
 /// How long each phase took, milliseconds, as the daemon saw it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct AttemptPhases {
     /// Waiting for the machine after everything else was ready.
     #[serde(default)]

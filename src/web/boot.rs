@@ -1,26 +1,87 @@
 //! `/boot` and `/devices/NAME/boot`: what operators see and decide of the network boot.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
+use axum::http::StatusCode;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::Shared;
-use super::extract::{Body, Params};
+use super::extract::{Body, InPath, Params, Part};
 use super::refusal::{Refusal, Why};
-use crate::api::Time;
+use super::routes::{Op, Routes};
+use super::{App, Shared, cursor, devices};
+use crate::access::{Access, Caller};
 use crate::api::boot::{BootEventView, BootView, ChangeBoot, ExplainBoot, ExplainedBoot};
+use crate::api::{Page, Time};
 use crate::netboot::client::{Client, IpxeFeatures};
 use crate::netboot::decide::Request;
 use crate::netboot::desk::{Desk, OperatorError};
 use crate::store::boot::BootClient;
+use crate::store::pages;
+use crate::vocab::access::Role;
 use crate::vocab::boot::{BootDevice, BootEvent, Mac};
 
 /// Events of one device that are shown with it.
 const SHOWN_EVENTS: usize = 12;
-/// Events of one answer.
-const MOST_EVENTS: i64 = 1000;
+
+/// A device is its client's; an address that is nobody's yet is for those who may see everyone's.
+pub fn routes() -> Routes {
+    let (see, change) = (
+        Access::per_client(Role::Viewer),
+        Access::per_client(Role::Operator),
+    );
+    Routes::of(
+        "boot",
+        "Devices on their way from the network to their own system.",
+    )
+    .with(
+        Op::get("boot_list", "/boot/devices", see, list)
+            .says("Where every device stands; addresses that are no device yet come first")
+            .query::<Part>()
+            .answers::<Page<BootView>>(200),
+    )
+    .with(
+        Op::get("boot_events", "/boot/events", see, events)
+            .says("What happened, oldest first")
+            .query::<Which>()
+            .answers::<Page<BootEventView>>(200),
+    )
+    .with(
+        Op::post(
+            "boot_explain",
+            "/boot/explain/{mac}",
+            Access::whole_site(Role::Viewer),
+            explain,
+        )
+        .says("What a client with this address would be answered, and why; nothing is done")
+        .takes::<ExplainBoot>()
+        .answers::<Vec<ExplainedBoot>>(200),
+    )
+    .with(
+        Op::get("boot_show", "/devices/{name}/boot", see, show)
+            .says("Where one device stands, with its latest events and telemetry")
+            .answers::<BootView>(200),
+    )
+    .with(
+        Op::post("boot_change", "/devices/{name}/boot", change, self::change)
+            .says("Approves a device, puts it into quarantine, releases it, or provisions it anew")
+            .takes::<ChangeBoot>()
+            .answers::<BootView>(200),
+    )
+    .with(
+        Op::delete(
+            "boot_forget",
+            "/devices/{name}/boot",
+            Access::per_client(Role::Admin),
+            forget,
+        )
+        .says("Forgets what the network boot knows of a device; its facts and runs stay")
+        .answers_bytes(204, ""),
+    )
+}
 
 impl From<OperatorError> for Refusal {
     fn from(error: OperatorError) -> Self {
@@ -32,7 +93,7 @@ impl From<OperatorError> for Refusal {
     }
 }
 
-fn desk(app: &super::App) -> Result<&Arc<Desk>, Refusal> {
+fn desk(app: &App) -> Result<&Arc<Desk>, Refusal> {
     app.state.netboot.as_ref().ok_or_else(|| {
         Refusal::new(
             Why::Refused,
@@ -41,15 +102,40 @@ fn desk(app: &super::App) -> Result<&Arc<Desk>, Refusal> {
     })
 }
 
-pub async fn list(State(app): Shared) -> Result<Json<Vec<BootView>>, Refusal> {
+async fn list(
+    State(app): Shared,
+    caller: Caller,
+    Params(part): Params<Part>,
+) -> Result<Json<Page<BootView>>, Refusal> {
     let desk = desk(&app)?;
-    let strangers = desk.strangers().await?;
-    let mut all: Vec<BootView> = strangers.iter().map(stranger).collect();
-    all.extend(desk.boot_devices().await?.iter().map(view));
-    Ok(Json(all))
+    let mut known = desk.boot_devices().await?;
+    let mut all = Vec::new();
+    match own_names(&app, &caller).await? {
+        Some(own) => known.retain(|device| own.contains(&device.name)),
+        None => all.extend(desk.strangers().await?.iter().map(stranger)),
+    }
+    all.extend(known.iter().map(view));
+    let key = |view: &BootView| format!("{} {}", u8::from(view.trust.is_some()), view.device);
+    let (limit, cursor) = (part.limit, part.cursor.as_deref());
+    cursor::cut("boot", all, limit, cursor, key, BootView::clone).map(Json)
 }
 
-pub async fn show(State(app): Shared, Path(name): Path<String>) -> Result<Json<BootView>, Refusal> {
+/// Names of the devices of a caller who is bound to one client; none: all devices.
+async fn own_names(app: &App, caller: &Caller) -> Result<Option<BTreeSet<String>>, Refusal> {
+    let Some(client) = caller.scope.client() else {
+        return Ok(None);
+    };
+    let mut connection = app.state.services.store.read().await?;
+    let own = pages::device_page(&mut connection, Some(client), "", i64::MAX).await?;
+    Ok(Some(own.into_iter().map(|device| device.name).collect()))
+}
+
+async fn show(
+    State(app): Shared,
+    caller: Caller,
+    InPath(name): InPath<String>,
+) -> Result<Json<BootView>, Refusal> {
+    let name = devices::find(&app, &caller, &name).await?.name;
     let desk = desk(&app)?;
     let device = desk.boot_device(&name).await?;
     let mut shown = view(&device);
@@ -63,46 +149,70 @@ pub async fn show(State(app): Shared, Path(name): Path<String>) -> Result<Json<B
     Ok(Json(shown))
 }
 
-pub async fn change(
+async fn change(
     State(app): Shared,
-    Path(name): Path<String>,
+    caller: Caller,
+    InPath(name): InPath<String>,
     Body(order): Body<ChangeBoot>,
-) -> Result<Json<Option<BootView>>, Refusal> {
+) -> Result<Json<BootView>, Refusal> {
+    let name = devices::find(&app, &caller, &name).await?.name;
     let desk = desk(&app)?;
     let after = match order {
         ChangeBoot::Approve => desk.approve(&name).await?,
         ChangeBoot::Quarantine { reason } => desk.quarantine(&name, &reason).await?,
         ChangeBoot::Release => desk.release(&name).await?,
         ChangeBoot::Reprovision => desk.reprovision(&name).await?,
-        ChangeBoot::Forget => {
-            desk.forget(&name).await?;
-            return Ok(Json(None));
-        }
     };
-    Ok(Json(Some(view(&after))))
+    Ok(Json(view(&after)))
 }
 
-#[derive(Debug, Deserialize)]
+async fn forget(
+    State(app): Shared,
+    caller: Caller,
+    InPath(name): InPath<String>,
+) -> Result<StatusCode, Refusal> {
+    let name = devices::find(&app, &caller, &name).await?.name;
+    desk(&app)?.forget(&name).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct After {
+struct Which {
+    /// Only those with a larger number.
     #[serde(default)]
     after: i64,
+    /// Only of this device; its name, or an address.
     device: Option<String>,
+    /// 100 when not given, 1000 at most.
+    limit: Option<i64>,
+    /// The `next` of the last page.
+    cursor: Option<String>,
 }
 
-pub async fn events(
+async fn events(
     State(app): Shared,
-    Params(query): Params<After>,
-) -> Result<Json<Vec<BootEventView>>, Refusal> {
+    caller: Caller,
+    Params(which): Params<Which>,
+) -> Result<Json<Page<BootEventView>>, Refusal> {
+    let limit = cursor::limit(which.limit);
+    let after = cursor::read_number("boot-events", which.cursor.as_deref(), which.after)?;
+    let own = own_names(&app, &caller).await?;
     let found = desk(&app)?
-        .events(query.device.as_deref(), query.after, MOST_EVENTS)
+        .events(which.device.as_deref(), after, limit + 1)
         .await?;
-    Ok(Json(found.iter().map(event).collect()))
+    let key = |event: &BootEvent| event.id.to_string();
+    let mut page = cursor::page("boot-events", found, limit, key, event);
+    if let Some(own) = own {
+        // The next page begins where this one ended, whoever's its events were.
+        page.items.retain(|event| own.contains(&event.subject));
+    }
+    Ok(Json(page))
 }
 
-pub async fn explain(
+async fn explain(
     State(app): Shared,
-    Path(mac): Path<String>,
+    InPath(mac): InPath<String>,
     Body(order): Body<ExplainBoot>,
 ) -> Result<Json<Vec<ExplainedBoot>>, Refusal> {
     let desk = desk(&app)?;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -15,16 +15,22 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::class::{self, PLAIN, fault};
-use super::extract::Body;
+use super::extract::{Body, InPath, Params, Part};
 use super::refusal::{Refusal, Why};
 use super::rooms::{self, Room};
-use super::{App, Shared, pool};
+use super::routes::{Op, Routes};
+use super::{App, Shared, cursor, pool};
+use crate::access::{Access, Caller};
 use crate::api::claims::{DEFAULT_EXEC_S, DEFAULT_TTL_S, MOST_EXEC_S, MOST_TTL_S};
-use crate::api::{ClaimView, ExecOrder, ExecView, PhaseView, ProblemFault, TakeClaim, TakenView};
+use crate::api::devices::DEFAULT_CLIENT;
+use crate::api::{
+    ClaimView, ExecOrder, ExecView, Page, PhaseView, ProblemFault, TakeClaim, TakenView,
+};
 use crate::hypervisor::AGENT_CHUNK;
 use crate::hypervisor::guest::{Finished, Guest};
 use crate::pool::{Answer, Want};
 use crate::vocab::MachineId;
+use crate::vocab::access::Role;
 use crate::vocab::device::is_plain_name;
 use crate::vocab::machine::Size;
 use crate::vocab::pool::Claim;
@@ -32,24 +38,66 @@ use crate::vocab::pool::Claim;
 /// Longest word about who claims.
 const OWNER_CHARS: usize = 120;
 
-/// Claims that are not released, with their machines' names, oldest first.
-pub async fn list(State(app): Shared) -> Result<Json<Vec<ClaimView>>, Refusal> {
+/// For a claim, beside its command: room on the host is waited for, and a fork that has to be made on
+/// demand may be that of a slow guest.
+const TAKING: Duration = Duration::from_secs(300);
+/// For destroying a machine and removing its files.
+const RELEASING: Duration = Duration::from_secs(300);
+
+pub fn routes() -> Routes {
+    let (see, change) = (
+        Access::per_client(Role::Viewer),
+        Access::per_client(Role::Operator),
+    );
+    Routes::of("claims", "Machines of the pool that somebody has taken.")
+        .with(
+            Op::get("claim_list", "/claims", see, list)
+                .says("Claims that are not released, oldest first")
+                .query::<Part>()
+                .answers::<Page<ClaimView>>(200),
+        )
+        .with(
+            Op::post("claim_take", "/claims", change, take)
+                .says("Takes a machine, and may run a command in it; 200 where there was none to be had")
+                .takes::<TakeClaim>()
+                .answers::<TakenView>(200)
+                .answers::<TakenView>(201)
+                .within(TAKING + Duration::from_secs(MOST_EXEC_S)),
+        )
+        .with(
+            Op::delete("claim_release", "/claims/{key}", change, release)
+                .says("Gives a machine back; answers when it is gone")
+                .answers_bytes(204, "")
+                .within(RELEASING),
+        )
+}
+
+/// With their machines' names.
+async fn list(
+    State(app): Shared,
+    caller: Caller,
+    Params(part): Params<Part>,
+) -> Result<Json<Page<ClaimView>>, Refusal> {
     let pool = &app.state.pool;
-    let (claims, shells) = (pool.claims().await?, pool.shells().await?);
+    let (mut claims, shells) = (pool.claims().await?, pool.shells().await?);
+    claims.retain(|claim| caller.scope.covers(&claim.client));
     let name = |id: MachineId| {
         let shell = shells.iter().find(|shell| shell.id == id);
         shell.map(|shell| shell.name.clone())
     };
     let view = |claim: &Claim| ClaimView::of(claim, name(claim.shell));
-    Ok(Json(claims.iter().map(view).collect()))
+    let key = |claim: &Claim| format!("{:019} {}", claim.made_at.0.max(0), claim.key);
+    let (limit, cursor) = (part.limit, part.cursor.as_deref());
+    cursor::cut("claims", claims, limit, cursor, key, view).map(Json)
 }
 
-pub async fn take(
+async fn take(
     State(app): Shared,
+    caller: Caller,
     Body(order): Body<TakeClaim>,
 ) -> Result<(StatusCode, Json<TakenView>), Refusal> {
     let began = Instant::now();
-    let work = async move { taken(&app, order, began).await };
+    let work = async move { taken(&app, &caller, order, began).await };
     match tokio::spawn(work.in_current_span()).await {
         Ok(Ok(taken)) => {
             let status = match taken.claim {
@@ -66,9 +114,15 @@ pub async fn take(
     }
 }
 
-async fn taken(app: &Arc<App>, order: TakeClaim, began: Instant) -> Result<TakenView, Refusal> {
+async fn taken(
+    app: &Arc<App>,
+    caller: &Caller,
+    order: TakeClaim,
+    began: Instant,
+) -> Result<TakenView, Refusal> {
+    let client = client_of(caller, &order)?;
     let pool = pool::working(app)?;
-    let (want, exec, keep) = wanted(app, order).await?;
+    let (want, exec, keep) = wanted(app, caller, client, order).await?;
     let key = want.key.clone();
     let room = app
         .rooms
@@ -130,6 +184,19 @@ async fn taken(app: &Arc<App>, order: TakeClaim, began: Instant) -> Result<Taken
     })
 }
 
+/// On whose behalf: whose the order says, else the caller's own.
+fn client_of(caller: &Caller, order: &TakeClaim) -> Result<String, Refusal> {
+    let own = caller.scope.client().unwrap_or(DEFAULT_CLIENT);
+    let client = order.client.as_deref().unwrap_or(own);
+    if !caller.scope.covers(client) {
+        return Err(Refusal::new(
+            Why::Forbidden,
+            format!("you are bound to the client {own}, and the machine is to be another's"),
+        ));
+    }
+    Ok(client.to_owned())
+}
+
 /// A key names one claim of one image, and claims of runs are theirs.
 fn is_answer_to(claim: &Claim, want: &Want) -> Result<(), Refusal> {
     let key = &want.key;
@@ -159,7 +226,12 @@ fn foreign(claim: &Claim) -> Refusal {
 }
 
 /// What the pool is asked for, and what follows; all faults at once.
-async fn wanted(app: &App, order: TakeClaim) -> Result<(Want, Option<ExecOrder>, bool), Refusal> {
+async fn wanted(
+    app: &App,
+    caller: &Caller,
+    client: String,
+    order: TakeClaim,
+) -> Result<(Want, Option<ExecOrder>, bool), Refusal> {
     let mut faults = check(&order);
     if !is_plain_name(&order.image) {
         let detail = format!("{:?} is no image's name", order.image);
@@ -191,8 +263,9 @@ async fn wanted(app: &App, order: TakeClaim) -> Result<(Want, Option<ExecOrder>,
         },
         image,
         network: order.network,
-        trust: app.state.pool.settings().trust_of(&order.client),
-        owner: order.owner.unwrap_or_else(|| "the API".to_owned()),
+        trust: app.state.pool.settings().trust_of(&client),
+        owner: order.owner.unwrap_or_else(|| caller.name()),
+        client,
         ttl: Some(Duration::from_secs(order.ttl_s.unwrap_or(DEFAULT_TTL_S))),
     };
     Ok((want, order.exec, order.keep))
@@ -200,7 +273,10 @@ async fn wanted(app: &App, order: TakeClaim) -> Result<(Want, Option<ExecOrder>,
 
 fn check(order: &TakeClaim) -> Vec<ProblemFault> {
     let mut faults = class::check_size(order.vcpus, order.memory_mib);
-    let names = [("client", Some(&order.client)), ("key", order.key.as_ref())];
+    let names = [
+        ("client", order.client.as_ref()),
+        ("key", order.key.as_ref()),
+    ];
     for (path, name) in names {
         if let Some(name) = name.filter(|name| !is_plain_name(name)) {
             faults.push(fault(path, format!("{name:?} is not a plain name"), PLAIN));
@@ -309,18 +385,20 @@ async fn let_go(app: &App, key: &str) {
 }
 
 /// Returns when the machine is gone. What is released already is a success.
-pub async fn release(State(app): Shared, Path(key): Path<String>) -> Result<StatusCode, Refusal> {
+async fn release(
+    State(app): Shared,
+    caller: Caller,
+    InPath(key): InPath<String>,
+) -> Result<StatusCode, Refusal> {
     let pool = &app.state.pool;
     let claims = pool.claims().await?;
-    match claims.iter().find(|claim| claim.key == key) {
+    let claim = claims.iter().find(|claim| claim.key == key);
+    match claim {
+        Some(claim) if !caller.scope.covers(&claim.client) => return Err(absent(&key)),
         Some(claim) if !rooms::is_ours(claim) => return Err(foreign(claim)),
         Some(_) => {}
-        None if was_released(&app, &key).await => {}
-        None => {
-            return Err(Refusal::not_found(format!(
-                "there is no claim {key:?}; see `greenroom claim list`"
-            )));
-        }
+        None if was_released(&app, &caller, &key).await => return Ok(StatusCode::NO_CONTENT),
+        None => return Err(absent(&key)),
     }
     // Not cut off with the connection either.
     let work = {
@@ -341,9 +419,18 @@ pub async fn release(State(app): Shared, Path(key): Path<String>) -> Result<Stat
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn was_released(app: &App, key: &str) -> bool {
+fn absent(key: &str) -> Refusal {
+    Refusal::not_found(format!(
+        "there is no claim {key:?}; see `greenroom claim list`"
+    ))
+}
+
+async fn was_released(app: &App, caller: &Caller, key: &str) -> bool {
     let status = app.state.pool.status().await;
-    status.is_ok_and(|status| status.recent.iter().any(|claim| claim.key == key))
+    status.is_ok_and(|status| {
+        let mut recent = status.recent.iter();
+        recent.any(|claim| claim.key == key && caller.scope.covers(&claim.client))
+    })
 }
 
 fn phase(name: &str, begun: Instant) -> PhaseView {

@@ -3,10 +3,12 @@
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 
 use super::refusal::{Refusal, Why};
+use crate::access::Caller;
 use crate::vocab::RunId;
 
 /// A JSON body.
@@ -24,10 +26,9 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
 }
 
 fn of_json(rejection: &JsonRejection) -> Refusal {
-    let why = if rejection.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE {
-        Why::TooLarge
-    } else {
-        Why::Mistake
+    let why = match rejection.status() {
+        axum::http::StatusCode::PAYLOAD_TOO_LARGE => Why::TooLarge,
+        _ => Why::Mistake,
     };
     Refusal::new(why, rejection.body_text())
 }
@@ -46,6 +47,43 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
     }
 }
 
+/// Which part of a list; a query string of its own, or a part of one.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Part {
+    /// 100 when not given, 1000 at most.
+    pub limit: Option<i64>,
+    /// The `next` of the last page.
+    pub cursor: Option<String>,
+}
+
+/// What a path names.
+pub struct InPath<T>(pub T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for InPath<T> {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        let path = Path::<T>::from_request_parts(parts, state).await;
+        path.map(|Path(value)| Self(value))
+            .map_err(|rejection| Refusal::not_found(rejection.body_text()))
+    }
+}
+
+/// Who asks: put there by the guard.
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
+        parts.extensions.get::<Caller>().cloned().ok_or_else(|| {
+            Refusal::new(
+                Why::Internal,
+                "a route that is open to anyone asks who it is",
+            )
+        })
+    }
+}
+
 /// The run that a path names.
 pub struct OfRun(pub RunId);
 
@@ -56,11 +94,14 @@ impl<S: Send + Sync> FromRequestParts<S> for OfRun {
         let Path(text) = Path::<String>::from_request_parts(parts, state)
             .await
             .map_err(|rejection| Refusal::mistake(rejection.body_text()))?;
-        let id = text.parse().map_err(|_| {
-            Refusal::not_found(format!("there is no run {text:?}: a run's id is a number"))
-        })?;
-        Ok(Self(id))
+        run_id(&text).map(Self)
     }
+}
+
+pub fn run_id(text: &str) -> Result<RunId, Refusal> {
+    text.parse().map_err(|_| {
+        Refusal::not_found(format!("there is no run {text:?}: a run's id is a number"))
+    })
 }
 
 /// `1`, `true` or nothing as yes, `0` or `false` as no.

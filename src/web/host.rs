@@ -6,12 +6,15 @@ use axum::Json;
 use axum::extract::State;
 
 use super::refusal::Refusal;
+use super::routes::{Op, Routes};
 use super::{App, Shared, pool, present};
+use crate::access::Access;
 use crate::api::{ImageView, StatusView, StuckRun, VersionView};
 use crate::runs::explain::explain;
 use crate::runs::view::View;
 use crate::runs::{drive, services};
 use crate::store::runs;
+use crate::vocab::access::Role;
 use crate::vocab::machine::MachineState;
 use crate::vocab::run::RunState;
 use crate::vocab::{RunId, Timestamp};
@@ -23,7 +26,36 @@ const MOST_HELD: i64 = 50;
 /// What is late by less than this is not called stuck.
 const LENIENCE: Duration = Duration::from_secs(30);
 
-pub async fn version(State(app): Shared) -> Json<VersionView> {
+pub fn routes() -> Routes {
+    Routes::of("host", "The daemon, its host, and what is stuck.")
+        .with(
+            Op::get("version", "/version", Access::shared(Role::Viewer), version)
+                .says("The daemon")
+                .answers::<VersionView>(200),
+        )
+        .with(
+            Op::get(
+                "status",
+                "/status",
+                Access::whole_site(Role::Viewer),
+                status,
+            )
+            .says("What the daemon is doing, and what is stuck")
+            .answers::<StatusView>(200),
+        )
+        .with(
+            Op::get(
+                "image_list",
+                "/images",
+                Access::shared(Role::Viewer),
+                images,
+            )
+            .says("Base images")
+            .answers::<Vec<ImageView>>(200),
+        )
+}
+
+async fn version(State(app): Shared) -> Json<VersionView> {
     Json(VersionView {
         version: env!("CARGO_PKG_VERSION").into(),
         deployment: app.state.services.deployment.to_string(),
@@ -32,13 +64,13 @@ pub async fn version(State(app): Shared) -> Json<VersionView> {
     })
 }
 
-pub async fn images(State(app): Shared) -> Result<Json<Vec<ImageView>>, Refusal> {
+async fn images(State(app): Shared) -> Result<Json<Vec<ImageView>>, Refusal> {
     let images = app.state.images.clone();
     let all = crate::blocking::run(move || images.list()).await?;
     Ok(Json(all.iter().map(ImageView::of).collect()))
 }
 
-pub async fn status(State(app): Shared) -> Result<Json<StatusView>, Refusal> {
+async fn status(State(app): Shared) -> Result<Json<StatusView>, Refusal> {
     let services = &app.state.services;
     let host = tokio::time::timeout(HOST_PATIENCE, services.hypervisor.host());
     let (host, host_error) = match host.await {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::Response;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
@@ -13,13 +14,16 @@ use tokio::time::{Instant, timeout_at};
 
 use super::extract::{OfRun, Params, flag};
 use super::refusal::Refusal;
+use super::routes::{Op, Routes};
 use super::runs::load;
-use super::stream::{Cut, Lines, stream};
+use super::stream::{Cut, Form, Lines, stream};
 use super::{App, Shared, present};
+use crate::access::{Access, Caller};
 use crate::api::LogPiece;
 use crate::runs::services::Live;
 use crate::store::logs::Piece;
 use crate::store::{logs as rows, runs};
+use crate::vocab::access::Role;
 use crate::vocab::run::Attempt;
 use crate::vocab::{AttemptId, RunId};
 
@@ -28,22 +32,39 @@ const PULSE: Duration = Duration::from_secs(1);
 /// Pieces of one read.
 const PAGE: i64 = 200;
 
-#[derive(Deserialize)]
+pub fn routes() -> Routes {
+    Routes::of("runs", "Executions of chains.").with(
+        Op::get(
+            "run_logs",
+            "/runs/{id}/logs",
+            Access::per_client(Role::Viewer),
+            logs,
+        )
+        .says("What the stages printed, a JSON document per line")
+        .query::<Which>()
+        .answers_as::<LogPiece>(200, "application/x-ndjson"),
+    )
+}
+
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Which {
+struct Which {
     /// Go on until the run has ended or is held.
     #[serde(default, deserialize_with = "flag")]
+    #[schemars(with = "bool")]
     follow: bool,
+    /// Only of this stage.
     stage: Option<String>,
 }
 
-pub async fn logs(
+async fn logs(
     State(app): Shared,
+    caller: Caller,
     OfRun(id): OfRun,
     Params(which): Params<Which>,
 ) -> Result<Response, Refusal> {
     let live = app.state.services.live.subscribe();
-    let view = load(&app, id).await?;
+    let view = load(&app, &caller, id).await?;
     let stages: Vec<&str> = view
         .plan
         .chain
@@ -66,10 +87,10 @@ pub async fn logs(
         skip: 0,
         sent: HashMap::new(),
     };
-    let stopping = app.stopping.clone();
-    Ok(stream(stopping, move |lines| {
-        send(app, reader, which.follow.then_some(live), lines)
-    }))
+    let own = app.clone();
+    stream(&app, caller, Form::Lines, move |lines| {
+        send(own, reader, which.follow.then_some(live), lines)
+    })
 }
 
 async fn send(

@@ -1,18 +1,50 @@
 //! `/runs/{id}/output`, `/artefacts/{stage}`, `/discard`: what a run made.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 
-use super::extract::OfRun;
+use super::extract::{InPath, OfRun, run_id};
 use super::refusal::Refusal;
+use super::routes::{Op, Routes};
 use super::{App, Shared, runs};
+use crate::access::{Access, Caller};
 use crate::api::{ArtefactView, RunOutput, RunSummary};
 use crate::runs::plan::Request;
 use crate::runs::view::View;
-use crate::vocab::RunId;
+use crate::vocab::access::Role;
 use crate::vocab::envelope::Envelope;
+
+pub fn routes() -> Routes {
+    let see = Access::per_client(Role::Viewer);
+    Routes::of("runs", "Executions of chains.")
+        .with(
+            Op::get("run_output", "/runs/{id}/output", see, output)
+                .says("What a run has made so far")
+                .answers::<RunOutput>(200),
+        )
+        .with(
+            Op::get(
+                "run_artefact",
+                "/runs/{id}/artefacts/{stage}",
+                see,
+                artefact,
+            )
+            .says("A stage's binary output")
+            .answers_bytes(200, "application/octet-stream"),
+        )
+        .with(
+            Op::post(
+                "run_discard",
+                "/runs/{id}/discard",
+                Access::per_client(Role::Operator),
+                discard,
+            )
+            .says("Lets a kept result go; the run is its own operation")
+            .answers::<RunSummary>(202),
+        )
+}
 
 /// The newest envelope of a run: after its last stage, the result.
 async fn newest(app: &App, view: &View) -> Result<Envelope, Refusal> {
@@ -23,8 +55,12 @@ async fn newest(app: &App, view: &View) -> Result<Envelope, Refusal> {
     })
 }
 
-pub async fn output(State(app): Shared, OfRun(id): OfRun) -> Result<Json<RunOutput>, Refusal> {
-    let view = runs::load(&app, id).await?;
+async fn output(
+    State(app): Shared,
+    caller: Caller,
+    OfRun(id): OfRun,
+) -> Result<Json<RunOutput>, Refusal> {
+    let view = runs::load(&app, &caller, id).await?;
     let envelope = newest(&app, &view).await?;
     let disk = app.state.services.settings.handoff_disk(id);
     Ok(Json(RunOutput {
@@ -48,11 +84,13 @@ pub async fn output(State(app): Shared, OfRun(id): OfRun) -> Result<Json<RunOutp
     }))
 }
 
-pub async fn artefact(
+async fn artefact(
     State(app): Shared,
-    Path((id, stage)): Path<(i64, String)>,
+    caller: Caller,
+    InPath((id, stage)): InPath<(String, String)>,
 ) -> Result<Response, Refusal> {
-    let view = runs::load(&app, RunId(id)).await?;
+    let id = run_id(&id)?;
+    let view = runs::load(&app, &caller, id).await?;
     let envelope = newest(&app, &view).await?;
     let found = envelope
         .artefacts
@@ -80,6 +118,10 @@ pub async fn artefact(
     Ok(([(CONTENT_TYPE, "application/octet-stream")], bytes).into_response())
 }
 
-pub async fn discard(State(app): Shared, OfRun(id): OfRun) -> Result<Json<RunSummary>, Refusal> {
-    runs::request(&app, id, Request::Discard).await
+async fn discard(
+    State(app): Shared,
+    caller: Caller,
+    OfRun(id): OfRun,
+) -> Result<Response, Refusal> {
+    runs::request(&app, &caller, id, Request::Discard).await
 }

@@ -6,26 +6,27 @@ mod views;
 pub use views::of_run;
 use views::{applied_view, refuse_faults, view};
 
-use std::sync::Arc;
-
-use axum::extract::{Path, State};
+use axum::Json;
+use axum::extract::State;
 use axum::http::StatusCode;
-use axum::routing::{get, post};
-use axum::{Json, Router};
+use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::Map;
+use serde_json::{Map, Value};
 
-use super::extract::{Body, Params};
+use super::extract::{Body, InPath, Params, Part};
 use super::present::time;
 use super::refusal::{Refusal, Why};
-use super::{App, Shared};
+use super::routes::{Op, Routes};
+use super::{App, Shared, cursor, devices};
+use crate::access::{Access, Caller, Who};
+use crate::api::Page;
 use crate::api::personas::*;
 use crate::personas::compile::Source;
 use crate::personas::library::{self, Act, LibraryError, Mode};
 use crate::personas::{catalogue::Catalogue, diff};
-use crate::store::devices;
 use crate::store::personas as rows;
-use crate::vocab::Device;
+use crate::vocab::access::Role;
+use crate::vocab::persona::PersonaHead;
 
 /// Most files of one batch.
 const MOST_FILES: usize = 200;
@@ -42,30 +43,74 @@ impl From<LibraryError> for Refusal {
     }
 }
 
-/// What of the API is about personas.
-pub fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/personas", get(list).post(apply))
-        .route("/personas/{name}", get(show))
-        .route("/personas/{name}/history", get(history))
-        .route("/personas/{name}/diff", get(difference))
-        .route("/personas/{name}/promote", post(promote))
-        .route("/personas/{name}/rollback", post(roll_back))
-        .route("/persona-previews", post(preview))
-        .route("/persona-catalogue", get(catalogue))
-        .route(
-            "/persona-assignments",
-            get(giving::assignments).post(giving::assign),
+/// The library is one for all clients, as chains are. Who is given what is about everyone's devices,
+/// except where it is asked of one device.
+pub fn routes() -> Routes {
+    let (see, write) = (
+        Access::shared(Role::Viewer),
+        Access::whole_site(Role::Author),
+    );
+    let own = Access::per_client(Role::Viewer);
+    let about = "What devices are to become, in immutable versions, shared by all clients.";
+    let routes = Routes::of("personas", about)
+        .with(
+            Op::get("persona_list", "/personas", see, list)
+                .says("The newest version of each persona, by name")
+                .query::<Part>()
+                .answers::<Page<PersonaSummary>>(200),
         )
-        .route("/persona-assignments/{id}/end", post(giving::unassign))
-        .route(
-            "/persona-rules",
-            get(giving::rules).post(giving::apply_rules),
+        .with(
+            Op::post("persona_apply", "/personas", write, apply)
+                .says("Checks persona files and stores new versions; a dry run answers with the faults")
+                .takes::<ApplyPersonas>()
+                .answers::<Vec<AppliedPersona>>(200)
+                .answers::<Vec<AppliedPersona>>(201),
         )
-        .route("/devices/{name}/persona", get(giving::why))
+        .with(
+            Op::get("persona_show", "/personas/{name}", see, show)
+                .says("One version of a persona, or the newest")
+                .query::<OfVersion>()
+                .answers::<PersonaView>(200),
+        )
+        .with(
+            Op::get("persona_history", "/personas/{name}/history", see, history)
+                .says("Its versions and what was done with them")
+                .answers::<PersonaHistory>(200),
+        )
+        .with(
+            Op::get("persona_diff", "/personas/{name}/diff", see, difference)
+                .says("Two versions compared, in text and in meaning")
+                .query::<Between>()
+                .answers::<PersonaDifference>(200),
+        )
+        .with(
+            Op::post("persona_promote", "/personas/{name}/promote", write, promote)
+                .says("From now on devices get this version")
+                .takes::<MovePersona>()
+                .answers::<PersonaView>(200),
+        )
+        .with(
+            Op::post("persona_roll_back", "/personas/{name}/rollback", write, roll_back)
+                .says("Devices get the version before")
+                .takes::<MovePersona>()
+                .answers::<PersonaView>(200),
+        )
+        .with(
+            Op::post("persona_preview", "/persona-previews", own, preview)
+                .says("What a persona makes of a device; one from a text is for authors. Nothing is stored")
+                .takes::<PreviewPersona>()
+                .answers::<PersonaPreview>(200),
+        )
+        .with(
+            Op::get("persona_catalogue", "/persona-catalogue", see, catalogue)
+                .says("Variants and applications that a persona can choose from")
+                .answers::<Value>(200),
+        );
+    giving::routes(routes)
 }
 
-fn act(app: &App, by: String, reason: String) -> Result<Act, Refusal> {
+/// Who does it and why. Who asks through the socket may speak for somebody; others are who they are.
+fn act(app: &App, caller: &Caller, by: String, reason: String) -> Result<Act, Refusal> {
     for (what, text) in [("by", &by), ("reason", &reason)] {
         if text.chars().count() > LONGEST_WORDS || text.chars().any(char::is_control) {
             return Err(Refusal::mistake(format!(
@@ -73,10 +118,9 @@ fn act(app: &App, by: String, reason: String) -> Result<Act, Refusal> {
             )));
         }
     }
-    let by = if by.is_empty() {
-        "somebody at the API".to_owned()
-    } else {
-        by
+    let by = match caller.who {
+        Who::Socket { .. } if !by.is_empty() => by,
+        _ => caller.name(),
     };
     Ok(Act {
         by,
@@ -85,11 +129,15 @@ fn act(app: &App, by: String, reason: String) -> Result<Act, Refusal> {
     })
 }
 
-pub async fn list(State(app): Shared) -> Result<Json<Vec<PersonaSummary>>, Refusal> {
+async fn list(
+    State(app): Shared,
+    Params(part): Params<Part>,
+) -> Result<Json<Page<PersonaSummary>>, Refusal> {
     let mut connection = app.state.services.store.read().await?;
     let heads = rows::persona_list(&mut connection).await?;
-    let summaries = heads.into_iter().map(|head| {
-        let version = head.newest;
+    let key = |head: &PersonaHead| head.newest.compiled.name.clone();
+    let view = |head: &PersonaHead| {
+        let version = &head.newest;
         let document = &version.compiled.document;
         PersonaSummary {
             name: version.compiled.name.clone(),
@@ -109,12 +157,14 @@ pub async fn list(State(app): Shared) -> Result<Json<Vec<PersonaSummary>>, Refus
             applied_at: time(version.applied_at),
             applied_by: version.applied_by.clone(),
         }
-    });
-    Ok(Json(summaries.collect()))
+    };
+    let (limit, cursor) = (part.limit, part.cursor.as_deref());
+    cursor::cut("personas", heads, limit, cursor, key, view).map(Json)
 }
 
-pub async fn apply(
+async fn apply(
     State(app): Shared,
+    caller: Caller,
     Body(order): Body<ApplyPersonas>,
 ) -> Result<(StatusCode, Json<Vec<AppliedPersona>>), Refusal> {
     if order.files.is_empty() || order.files.len() > MOST_FILES {
@@ -128,7 +178,7 @@ pub async fn apply(
         (false, true) => Mode::StoreAndPromote,
         (false, false) => Mode::Store,
     };
-    let act = act(&app, order.by, order.reason)?;
+    let act = act(&app, &caller, order.by, order.reason)?;
     let sources = order
         .files
         .into_iter()
@@ -162,15 +212,16 @@ pub async fn apply(
     ))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct OfVersion {
+struct OfVersion {
+    /// The newest when not given.
     version: Option<i64>,
 }
 
-pub async fn show(
+async fn show(
     State(app): Shared,
-    Path(name): Path<String>,
+    InPath(name): InPath<String>,
     Params(OfVersion { version }): Params<OfVersion>,
 ) -> Result<Json<PersonaView>, Refusal> {
     let mut connection = app.state.services.store.read().await?;
@@ -179,9 +230,9 @@ pub async fn show(
     Ok(Json(view(found, current)?))
 }
 
-pub async fn history(
+async fn history(
     State(app): Shared,
-    Path(name): Path<String>,
+    InPath(name): InPath<String>,
 ) -> Result<Json<PersonaHistory>, Refusal> {
     let mut connection = app.state.services.store.read().await?;
     let versions = rows::version_list(&mut connection, &name).await?;
@@ -231,17 +282,19 @@ pub async fn history(
     }))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Between {
+struct Between {
+    /// The one before `to` when not given.
     from: Option<i64>,
+    /// The newest when not given.
     to: Option<i64>,
 }
 
 /// Without numbers: from the version before the newest to the newest.
-pub async fn difference(
+async fn difference(
     State(app): Shared,
-    Path(name): Path<String>,
+    InPath(name): InPath<String>,
     Params(Between { from, to }): Params<Between>,
 ) -> Result<Json<PersonaDifference>, Refusal> {
     let mut connection = app.state.services.store.read().await?;
@@ -259,37 +312,40 @@ pub async fn difference(
     }))
 }
 
-pub async fn promote(
+async fn promote(
     State(app): Shared,
-    Path(name): Path<String>,
+    caller: Caller,
+    InPath(name): InPath<String>,
     Body(order): Body<MovePersona>,
 ) -> Result<Json<PersonaView>, Refusal> {
-    let act = act(&app, order.by, order.reason)?;
+    let act = act(&app, &caller, order.by, order.reason)?;
     let found = library::promote(&app.state.services.store, &name, order.version, act).await?;
     tracing::info!(persona = %name, version = found.version, "persona promoted");
     let number = found.version;
     Ok(Json(view(found, Some(number))?))
 }
 
-pub async fn roll_back(
+async fn roll_back(
     State(app): Shared,
-    Path(name): Path<String>,
+    caller: Caller,
+    InPath(name): InPath<String>,
     Body(order): Body<MovePersona>,
 ) -> Result<Json<PersonaView>, Refusal> {
-    let act = act(&app, order.by, order.reason)?;
+    let act = act(&app, &caller, order.by, order.reason)?;
     let found = library::roll_back(&app.state.services.store, &name, order.version, act).await?;
     tracing::info!(persona = %name, version = found.version, "persona rolled back");
     let number = found.version;
     Ok(Json(view(found, Some(number))?))
 }
 
-pub async fn preview(
+async fn preview(
     State(app): Shared,
+    caller: Caller,
     Body(order): Body<PreviewPersona>,
 ) -> Result<Json<PersonaPreview>, Refusal> {
     let (device, facts) = match (order.device, order.facts) {
         (Some(name), None) => {
-            let device = device(&app, &name).await?;
+            let device = devices::find(&app, &caller, &name).await?;
             (device.name, device.facts)
         }
         (None, Some(facts)) => ("sample".to_owned(), facts),
@@ -303,8 +359,16 @@ pub async fn preview(
             let found = library::find(&mut connection, &persona.name, persona.version).await?;
             (found.exact().to_string(), found.compiled)
         }
+        // What is checked of a text is more than who only looks may set going.
+        (None, Some(_)) if caller.role < Role::Author => {
+            let needs = Role::Author;
+            return Err(Refusal::new(
+                Why::Forbidden,
+                format!("a preview of a text needs the role {needs}, and yours is {}", caller.role),
+            ));
+        }
         (None, Some(source)) => {
-            let act = act(&app, String::new(), String::new())?;
+            let act = act(&app, &caller, String::new(), String::new())?;
             let sources = vec![Source {
                 file: String::new(),
                 text: source,
@@ -339,17 +403,7 @@ pub async fn preview(
     }))
 }
 
-async fn device(app: &App, name: &str) -> Result<Device, Refusal> {
-    let mut connection = app.state.services.store.read().await?;
-    let found = devices::device_by_name(&mut connection, name).await?;
-    found.ok_or_else(|| {
-        Refusal::not_found(format!(
-            "there is no device {name:?}; see `greenroom device list`"
-        ))
-    })
-}
-
 /// What there is to choose from: variants and applications with what they need.
-pub async fn catalogue() -> Json<&'static Catalogue> {
+async fn catalogue() -> Json<&'static Catalogue> {
     Json(Catalogue::shipped())
 }

@@ -1,21 +1,52 @@
 //! `/pools`, `/pool/status`: classes, what is wanted of them, and what there is.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 
 use super::class::{self, Named};
-use super::extract::Body;
+use super::extract::{Body, InPath, Params, Part};
 use super::refusal::{Refusal, Why};
-use super::{App, Shared, present};
+use super::routes::{Op, Routes};
+use super::{App, Shared, cursor, present};
+use crate::access::Access;
 use crate::api::{
-    ClaimView, PoolBrief, PoolDetail, PoolStatusView, PoolView, ProblemFault, SetPool, ShellView,
-    TargetView, TemplateView,
+    ClaimView, Page, PoolBrief, PoolDetail, PoolStatusView, PoolView, ProblemFault, SetPool,
+    ShellView, TargetView, TemplateView,
 };
 use crate::pool::{self, Pool};
+use crate::vocab::access::Role;
 use crate::vocab::pool::{Target, Tier};
 
 /// More hot shells of one class than this are a slip of the finger.
 const MOST_HOT: u32 = 10_000;
+
+/// Classes name the clients whose machines they are, so all of this is for those who may see everyone's.
+pub fn routes() -> Routes {
+    let see = Access::whole_site(Role::Viewer);
+    Routes::of("pool", "Machines that wait before they are asked for.")
+        .with(
+            Op::get("pool_list", "/pools", see, list)
+                .says("Classes: what is wanted of them, and what there is")
+                .query::<Part>()
+                .answers::<Page<PoolView>>(200),
+        )
+        .with(
+            Op::put("pool_set", "/pools", Access::whole_site(Role::Author), set)
+                .says("Sets what is wanted of a class, or lets it go")
+                .takes::<SetPool>()
+                .answers::<PoolDetail>(200),
+        )
+        .with(
+            Op::get("pool_show", "/pools/{class}", see, show)
+                .says("One class with its machines, by class or by an image of which there is one")
+                .answers::<PoolDetail>(200),
+        )
+        .with(
+            Op::get("pool_status", "/pool/status", see, status)
+                .says("The whole pool with its last claims")
+                .answers::<PoolStatusView>(200),
+        )
+}
 
 /// The pool, unless it is switched off.
 pub fn working(app: &App) -> Result<&Pool, Refusal> {
@@ -29,7 +60,7 @@ pub fn working(app: &App) -> Result<&Pool, Refusal> {
     Ok(pool)
 }
 
-pub async fn status(State(app): Shared) -> Result<Json<PoolStatusView>, Refusal> {
+async fn status(State(app): Shared) -> Result<Json<PoolStatusView>, Refusal> {
     let status = app.state.pool.status().await?;
     Ok(Json(PoolStatusView {
         now: present::time(app.state.services.now()),
@@ -67,22 +98,24 @@ pub async fn brief(app: &App) -> Option<PoolBrief> {
     })
 }
 
-pub async fn list(State(app): Shared) -> Result<Json<Vec<PoolView>>, Refusal> {
+async fn list(
+    State(app): Shared,
+    Params(part): Params<Part>,
+) -> Result<Json<Page<PoolView>>, Refusal> {
     let status = app.state.pool.status().await?;
-    Ok(Json(status.pools.iter().map(view).collect()))
+    let key = |pool: &pool::PoolView| pool.class.to_string();
+    let (limit, cursor) = (part.limit, part.cursor.as_deref());
+    cursor::cut("pools", status.pools, limit, cursor, key, view).map(Json)
 }
 
-pub async fn show(
+async fn show(
     State(app): Shared,
-    Path(which): Path<String>,
+    InPath(which): InPath<String>,
 ) -> Result<Json<PoolDetail>, Refusal> {
     detail(&app, &which).await.map(Json)
 }
 
-pub async fn set(
-    State(app): Shared,
-    Body(order): Body<SetPool>,
-) -> Result<Json<PoolDetail>, Refusal> {
+async fn set(State(app): Shared, Body(order): Body<SetPool>) -> Result<Json<PoolDetail>, Refusal> {
     let pool = working(&app)?;
     let target = target(order.target.as_ref());
     let named = class::read(&order.class);

@@ -1,5 +1,7 @@
 //! Errors become problem documents: which of them are whose fault is decided here.
 
+use std::time::Duration;
+
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
@@ -19,33 +21,79 @@ pub struct Refusal {
     why: Why,
     detail: String,
     errors: Vec<ProblemFault>,
+    /// When it may be worth trying again.
+    retry_after: Option<Duration>,
 }
+
+/// What a refusal said, for the audit log: in the extensions of its answer.
+#[derive(Debug, Clone)]
+pub struct Detail(pub String);
 
 /// Whose fault it is, and what a caller can do about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {
     /// The request is not well-formed.
     Mistake,
+    /// Nobody knows who asks.
+    Stranger,
+    /// It is known who asks, and they may not.
+    Forbidden,
     NotFound,
     MethodNotAllowed,
     /// It does not fit the present state of things.
     Refused,
+    /// It is not any more what the caller read.
+    Changed,
     TooLarge,
+    /// The Idempotency-Key belongs to another request.
+    KeyReused,
+    /// More requests than this caller is allowed.
+    TooMany,
     /// The document has faults.
     Invalid,
     /// The world around the daemon is not well; the same request may succeed later.
     Unavailable,
+    /// As many streams as are allowed are open.
+    Busy,
     /// Our own bug.
     Internal,
 }
 
 impl Why {
-    fn parts(self) -> (StatusCode, &'static str, &'static str) {
+    pub const ALL: [Why; 14] = [
+        Self::Mistake,
+        Self::Stranger,
+        Self::Forbidden,
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::Refused,
+        Self::Changed,
+        Self::TooLarge,
+        Self::KeyReused,
+        Self::TooMany,
+        Self::Invalid,
+        Self::Unavailable,
+        Self::Busy,
+        Self::Internal,
+    ];
+
+    /// Status, word and title.
+    pub fn parts(self) -> (StatusCode, &'static str, &'static str) {
         match self {
             Self::Mistake => (
                 StatusCode::BAD_REQUEST,
                 "mistake",
                 "The request is not well-formed",
+            ),
+            Self::Stranger => (
+                StatusCode::UNAUTHORIZED,
+                "stranger",
+                "It is not known who asks",
+            ),
+            Self::Forbidden => (
+                StatusCode::FORBIDDEN,
+                "forbidden",
+                "This is not for you to do",
             ),
             Self::NotFound => (StatusCode::NOT_FOUND, "not-found", "There is no such thing"),
             Self::MethodNotAllowed => (
@@ -57,6 +105,26 @@ impl Why {
                 StatusCode::CONFLICT,
                 "refused",
                 "This does not fit the present state",
+            ),
+            Self::Changed => (
+                StatusCode::PRECONDITION_FAILED,
+                "changed",
+                "It is not what you read any more",
+            ),
+            Self::KeyReused => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "key-reused",
+                "The Idempotency-Key belongs to another request",
+            ),
+            Self::TooMany => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "too-many",
+                "Too many requests",
+            ),
+            Self::Busy => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "busy",
+                "As many streams as are allowed are open",
             ),
             Self::TooLarge => (
                 StatusCode::PAYLOAD_TOO_LARGE,
@@ -88,7 +156,30 @@ impl Refusal {
             why,
             detail: detail.into(),
             errors: Vec::new(),
+            retry_after: None,
         }
+    }
+
+    pub fn too_many(wait: Duration) -> Self {
+        Self {
+            retry_after: Some(wait),
+            ..Self::new(
+                Why::TooMany,
+                format!("wait for {:.1} s", wait.as_secs_f64().max(0.1)),
+            )
+        }
+    }
+
+    pub fn why(&self) -> Why {
+        self.why
+    }
+
+    pub fn status(&self) -> StatusCode {
+        self.why.parts().0
+    }
+
+    pub fn detail(&self) -> &str {
+        &self.detail
     }
 
     pub fn not_found(detail: impl Into<String>) -> Self {
@@ -101,15 +192,9 @@ impl Refusal {
 
     pub fn invalid(detail: impl Into<String>, errors: Vec<ProblemFault>) -> Self {
         Self {
-            why: Why::Invalid,
-            detail: detail.into(),
             errors,
+            ..Self::new(Why::Invalid, detail)
         }
-    }
-
-    /// What happened, for those who put it among other faults.
-    pub fn detail(&self) -> &str {
-        &self.detail
     }
 
     pub fn of_faults(faults: &Faults) -> Self {
@@ -191,6 +276,7 @@ impl IntoResponse for Refusal {
         if status.is_server_error() {
             tracing::error!(detail = %self.detail, "a request could not be answered");
         }
+        let detail = Detail(self.detail.clone());
         let problem = Problem {
             kind: format!("/problems/{word}"),
             title: title.to_owned(),
@@ -200,6 +286,19 @@ impl IntoResponse for Refusal {
         };
         let body = serde_json::to_vec(&problem).expect("a problem is plain data");
         let media_type = HeaderValue::from_static(MEDIA_TYPE);
-        (status, [(header::CONTENT_TYPE, media_type)], body).into_response()
+        let mut response = (status, [(header::CONTENT_TYPE, media_type)], body).into_response();
+        let headers = response.headers_mut();
+        if self.why == Why::Stranger {
+            // RFC 9110, 11.6.1: a 401 says how one could say who one is.
+            let scheme = HeaderValue::from_static("Bearer realm=\"greenroom\"");
+            headers.insert(header::WWW_AUTHENTICATE, scheme);
+        }
+        if let Some(wait) = self.retry_after {
+            // Whole seconds (RFC 9110, 10.2.3), never less than it takes.
+            let seconds = HeaderValue::from(wait.as_secs() + 1);
+            headers.insert(header::RETRY_AFTER, seconds);
+        }
+        response.extensions_mut().insert(detail);
+        response
     }
 }

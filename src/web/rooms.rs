@@ -157,6 +157,7 @@ mod tests {
         Claim {
             key: key.into(),
             owner: "somebody".into(),
+            client: "default".into(),
             shell: MachineId::fresh(),
             name: String::new(),
             class: "tiny:1x128".parse().unwrap(),

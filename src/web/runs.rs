@@ -2,20 +2,28 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
-use serde::Deserialize;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::extract::{Body, OfRun, Params, flag};
 use super::refusal::Refusal;
-use super::{App, Shared, present};
-use crate::api::{AbortRun, ReplayRun, RetryRun, RunSummary, RunView, StartRun, StartedRun};
+use super::routes::{Op, Routes};
+use super::{App, Shared, cursor, devices, present};
+use crate::access::{Access, Caller};
+use crate::api::{
+    AbortRun, PREFIX, Page, ReplayRun, RetryRun, RunSummary, RunView, StartRun, StartedRun,
+};
 use crate::runs::drive;
 use crate::runs::explain::{explain, stages};
 use crate::runs::plan::Request;
 use crate::runs::submit::{self, RunOrder};
 use crate::runs::view::View;
-use crate::store::{devices, events, journal, runs};
+use crate::store::{events, journal, pages};
 use crate::vocab::RunId;
+use crate::vocab::access::Role;
+use crate::vocab::run::Run;
 
 /// Every word that a run's state may have.
 const STATES: [&str; 7] = [
@@ -27,24 +35,76 @@ const STATES: [&str; 7] = [
     "failed",
     "aborted",
 ];
-/// Most runs of one page.
-const MOST: i64 = 1000;
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Which {
-    state: Option<String>,
-    /// Name or id.
-    device: Option<String>,
-    limit: Option<i64>,
-    /// Only runs with a smaller number: the next page.
-    below: Option<i64>,
+pub fn routes() -> Routes {
+    let (see, change) = (
+        Access::per_client(Role::Viewer),
+        Access::per_client(Role::Operator),
+    );
+    Routes::of("runs", "Executions of chains. What takes long is answered with 202: the run itself is the operation, and says where it is.")
+        .with(
+            Op::get("run_list", "/runs", see, list)
+                .says("Runs, newest first")
+                .query::<Which>()
+                .answers::<Page<RunSummary>>(200),
+        )
+        .with(
+            Op::post("run_start", "/runs", change, start)
+                .says("Starts a run, or says what would be done")
+                .takes::<StartRun>()
+                .answers::<StartedRun>(200)
+                .answers::<StartedRun>(202),
+        )
+        .with(
+            Op::get("run_show", "/runs/{id}", see, show)
+                .says("Everything about one run")
+                .query::<WithJournal>()
+                .answers::<RunView>(200),
+        )
+        .with(
+            Op::post("run_abort", "/runs/{id}/abort", change, abort)
+                .says("Ends a run; what it did is undone")
+                .takes::<AbortRun>()
+                .answers::<RunSummary>(202),
+        )
+        .with(
+            Op::post("run_retry", "/runs/{id}/retry", change, retry)
+                .says("Goes on with a run that is held or has failed")
+                .takes::<RetryRun>()
+                .answers::<RunSummary>(202),
+        )
+        .with(
+            Op::post("run_replay", "/runs/{id}/replay", change, replay)
+                .says("Runs one stage again with what it was given, as a run of its own")
+                .takes::<ReplayRun>()
+                .answers::<RunSummary>(202),
+        )
 }
 
-pub async fn list(
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Which {
+    /// Only in this state.
+    state: Option<String>,
+    /// Only of this device: name or id.
+    device: Option<String>,
+    /// Only of this chain.
+    chain: Option<String>,
+    /// Only of this client.
+    client: Option<String>,
+    /// 100 when not given, 1000 at most.
+    limit: Option<i64>,
+    /// Only runs with a smaller number.
+    below: Option<i64>,
+    /// The `next` of the last page.
+    cursor: Option<String>,
+}
+
+async fn list(
     State(app): Shared,
+    caller: Caller,
     Params(which): Params<Which>,
-) -> Result<Json<Vec<RunSummary>>, Refusal> {
+) -> Result<Json<Page<RunSummary>>, Refusal> {
     if let Some(state) = &which.state
         && !STATES.contains(&state.as_str())
     {
@@ -53,34 +113,40 @@ pub async fn list(
             STATES.join(", ")
         )));
     }
-    let mut connection = app.state.services.store.read().await?;
+    let limit = cursor::limit(which.limit);
+    let below = which.below.unwrap_or(i64::MAX);
+    let below = cursor::read_number("runs", which.cursor.as_deref(), below)?;
     let device = match &which.device {
-        None => None,
-        Some(name) => {
-            let found = devices::device_by_name(&mut connection, name).await?;
-            let device =
-                found.ok_or_else(|| Refusal::not_found(format!("there is no device {name:?}")))?;
-            Some(device.id.to_string())
+        None => String::new(),
+        Some(name) => devices::find(&app, &caller, name).await?.id.to_string(),
+    };
+    let client = which.client.or(caller.scope.client().map(str::to_owned));
+    let found = match client {
+        Some(client) if !caller.scope.covers(&client) => Vec::new(),
+        client => {
+            let which = pages::WhichRuns {
+                state: which.state.unwrap_or_default(),
+                device,
+                chain: which.chain.unwrap_or_default(),
+                client: client.unwrap_or_default(),
+            };
+            let mut connection = app.state.services.store.read().await?;
+            pages::run_page(&mut connection, &which, below, limit + 1).await?
         }
     };
-    let found = runs::run_list(
-        &mut connection,
-        which.state.as_deref(),
-        device.as_deref(),
-        which.below.map(RunId),
-        which.limit.unwrap_or(50).clamp(1, MOST),
-    )
-    .await?;
-    Ok(Json(found.iter().map(present::run).collect()))
+    let key = |run: &Run| run.id.to_string();
+    Ok(Json(cursor::page("runs", found, limit, key, present::run)))
 }
 
-pub async fn start(
+async fn start(
     State(app): Shared,
+    caller: Caller,
     Body(order): Body<StartRun>,
-) -> Result<(StatusCode, Json<StartedRun>), Refusal> {
+) -> Result<Response, Refusal> {
+    let device = devices::find(&app, &caller, &order.device).await?;
     let (services, dry_run) = (&app.state.services, order.dry_run);
     let order = RunOrder {
-        device: order.device,
+        device: device.id.to_string(),
         chain: order.chain,
         version: order.version,
         engine: order.engine,
@@ -90,28 +156,38 @@ pub async fn start(
     let prepared = submit::prepare(services, &app.state.images, &order).await?;
     let plan = present::planned_run(&prepared);
     if dry_run {
-        return Ok((StatusCode::OK, Json(StartedRun { run: None, plan })));
+        return Ok(Json(StartedRun { run: None, plan }).into_response());
     }
     let run = submit::submit(services, prepared).await?;
     app.state.dispatch.nudge();
     tracing::info!(run = %run.id, device = %run.device_name, chain = %run.chain, "run queued");
+    let id = run.id;
     let run = Some(present::run(&run));
-    Ok((StatusCode::CREATED, Json(StartedRun { run, plan })))
+    Ok(accepted(id, StartedRun { run, plan }))
 }
 
-#[derive(Deserialize)]
+/// 202, and where to see how far it has come.
+fn accepted<T: Serialize>(id: RunId, view: T) -> Response {
+    let location = [(header::LOCATION, format!("{PREFIX}/runs/{id}"))];
+    (StatusCode::ACCEPTED, location, Json(view)).into_response()
+}
+
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct WithJournal {
+struct WithJournal {
+    /// With each side effect and what came of it.
     #[serde(default, deserialize_with = "flag")]
+    #[schemars(with = "bool")]
     journal: bool,
 }
 
-pub async fn show(
+async fn show(
     State(app): Shared,
+    caller: Caller,
     OfRun(id): OfRun,
     Params(with): Params<WithJournal>,
 ) -> Result<Json<RunView>, Refusal> {
-    let view = load(&app, id).await?;
+    let view = load(&app, &caller, id).await?;
     let now = app.state.services.now();
     let mut connection = app.state.services.store.read().await?;
     let events = events::event_list(&mut connection, id, 0).await?;
@@ -134,43 +210,56 @@ pub async fn show(
     }))
 }
 
-pub async fn abort(
+async fn abort(
     State(app): Shared,
+    caller: Caller,
     OfRun(id): OfRun,
     Body(order): Body<AbortRun>,
-) -> Result<Json<RunSummary>, Refusal> {
+) -> Result<Response, Refusal> {
     let reason = order.reason;
-    request(&app, id, Request::Abort { reason }).await
+    request(&app, &caller, id, Request::Abort { reason }).await
 }
 
-pub async fn retry(
+async fn retry(
     State(app): Shared,
+    caller: Caller,
     OfRun(id): OfRun,
     Body(order): Body<RetryRun>,
-) -> Result<Json<RunSummary>, Refusal> {
+) -> Result<Response, Refusal> {
     let RetryRun { from, force } = order;
-    request(&app, id, Request::Retry { from, force }).await
+    request(&app, &caller, id, Request::Retry { from, force }).await
 }
 
-pub async fn request(app: &App, id: RunId, request: Request) -> Result<Json<RunSummary>, Refusal> {
+pub async fn request(
+    app: &App,
+    caller: &Caller,
+    id: RunId,
+    request: Request,
+) -> Result<Response, Refusal> {
+    load(app, caller, id).await?;
     app.state.dispatch.request(id, request).await?;
-    let view = load(app, id).await?;
-    Ok(Json(present::run(&view.run)))
+    let view = load(app, caller, id).await?;
+    Ok(accepted(id, present::run(&view.run)))
 }
 
-pub async fn replay(
+async fn replay(
     State(app): Shared,
+    caller: Caller,
     OfRun(id): OfRun,
     Body(order): Body<ReplayRun>,
-) -> Result<(StatusCode, Json<RunSummary>), Refusal> {
+) -> Result<Response, Refusal> {
+    load(&app, &caller, id).await?;
     let run = submit::replay(&app.state.services, id, &order.stage).await?;
     app.state.dispatch.nudge();
-    Ok((StatusCode::CREATED, Json(present::run(&run))))
+    Ok(accepted(run.id, present::run(&run)))
 }
 
-/// A run with everything about it.
-pub async fn load(app: &App, id: RunId) -> Result<View, Refusal> {
-    drive::load(&app.state.services, id).await?.ok_or_else(|| {
-        Refusal::not_found(format!("there is no run {id}; see `greenroom run list`"))
-    })
+/// A run within the caller's reach, with everything about it.
+pub async fn load(app: &App, caller: &Caller, id: RunId) -> Result<View, Refusal> {
+    let found = drive::load(&app.state.services, id).await?;
+    found
+        .filter(|view| caller.scope.covers(&view.run.client))
+        .ok_or_else(|| {
+            Refusal::not_found(format!("there is no run {id}; see `greenroom run list`"))
+        })
 }

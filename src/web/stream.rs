@@ -1,14 +1,18 @@
 //! Answers without a foreseeable end: one JSON document per line.
 
 use std::io;
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
+use super::refusal::{Refusal, Why};
+use super::{App, identity};
+use crate::access::Caller;
 use crate::store::StoreError;
 
 /// Where the documents of a stream go.
@@ -36,6 +40,10 @@ impl From<StoreError> for Cut {
 }
 
 impl Lines {
+    pub async fn send_text(&self, text: String) -> Result<(), Gone> {
+        self.0.send(Ok(text.into())).await.map_err(|_| Gone)
+    }
+
     pub async fn send<T: Serialize>(&self, document: &T) -> Result<(), Gone> {
         let mut line = serde_json::to_vec(document).expect("wire types are plain data");
         line.push(b'\n');
@@ -43,17 +51,57 @@ impl Lines {
     }
 }
 
-/// Streams what `produce` sends. Ends with it, when the listener goes away, or at `stopping`.
-pub fn stream<F, Done>(stopping: CancellationToken, produce: F) -> Response
+/// How often it is looked whether a listener may still listen.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// Returns once the caller is not let in any more.
+async fn shut_out(app: &App, caller: &Caller) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        // A database that does not answer now is no reason to hang up.
+        if let Ok(false) = identity::is_still_known(app, caller).await {
+            return;
+        }
+    }
+}
+
+/// How the documents of a stream are set apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// One JSON document per line.
+    Lines,
+    /// Server-sent events (WHATWG HTML, 9.2); what is sent is text of that form already.
+    Events,
+}
+
+/// Streams what `produce` sends. Ends with it, when the listener goes away, or when the server stops,
+/// and when the caller is not let in any more: a token that is revoked does not go on listening.
+/// Refused when as many streams as are allowed are open.
+pub fn stream<F, Done>(
+    app: &Arc<App>,
+    caller: Caller,
+    form: Form,
+    produce: F,
+) -> Result<Response, Refusal>
 where
     F: FnOnce(Lines) -> Done,
     Done: Future<Output = Result<(), Cut>> + Send + 'static,
 {
+    let open = app.streams.clone().try_acquire_owned().map_err(|_| {
+        Refusal::new(
+            Why::Busy,
+            "close one that is not needed, or raise api.limits.streams",
+        )
+    })?;
+    let stopping = app.stopping.clone();
+    let own = app.clone();
     let (sender, receiver) = mpsc::channel(16);
     let work = produce(Lines(sender.clone()));
     tokio::spawn(async move {
+        let _open = open;
         tokio::select! {
             () = stopping.cancelled() => {}
+            () = shut_out(&own, &caller) => {}
             () = sender.closed() => {}
             done = work => if let Err(Cut::Store(error)) = done {
                 tracing::error!(%error, "a stream was cut");
@@ -65,6 +113,10 @@ where
     let lines = futures::stream::unfold(receiver, |mut receiver| async move {
         Some((receiver.recv().await?, receiver))
     });
-    let headers = [(header::CONTENT_TYPE, "application/x-ndjson")];
-    (headers, Body::from_stream(lines)).into_response()
+    let media_type = match form {
+        Form::Lines => "application/x-ndjson",
+        Form::Events => "text/event-stream",
+    };
+    let headers = [(header::CONTENT_TYPE, media_type)];
+    Ok((headers, Body::from_stream(lines)).into_response())
 }

@@ -1,36 +1,99 @@
 //! `/templates`: list, show, build, verify, retire.
 
+use std::time::Duration;
+
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::extract::{Body, Params, flag};
+use super::extract::{Body, InPath, Params, flag};
 use super::refusal::Refusal;
-use super::{App, Shared, class, pool};
-use crate::api::{BuildTemplate, ShellView, TemplateDetail, TemplateView};
+use super::routes::{Op, Routes};
+use super::{App, Shared, class, cursor, pool};
+use crate::access::Access;
+use crate::api::{BuildTemplate, Page, ShellView, TemplateDetail, TemplateView};
 use crate::vocab::MachineId;
+use crate::vocab::access::Role;
 use crate::vocab::pool::{Class, Template, TemplateState};
 
-#[derive(Deserialize)]
+/// For reading a template's files: 10 GiB at 20 MiB/s.
+const READING: Duration = Duration::from_secs(600);
+
+/// Classes name the clients whose machines they are, so all of this is for those who may see everyone's.
+pub fn routes() -> Routes {
+    let (see, change) = (
+        Access::whole_site(Role::Viewer),
+        Access::whole_site(Role::Author),
+    );
+    Routes::of("templates", "What warm machines are forked from.")
+        .with(
+            Op::get("template_list", "/templates", see, list)
+                .says("Templates, newest first")
+                .query::<Which>()
+                .answers::<Page<TemplateView>>(200),
+        )
+        .with(
+            Op::post("template_build", "/templates", change, build)
+                .says("Begins a template, unless there is one that is not out of date")
+                .takes::<BuildTemplate>()
+                .answers::<TemplateView>(200)
+                .answers::<TemplateView>(202),
+        )
+        .with(
+            Op::get("template_show", "/templates/{id}", see, show)
+                .says("One template with what was forked from it, by id, the beginning of one, class or image")
+                .answers::<TemplateDetail>(200),
+        )
+        .with(
+            Op::post(
+                "template_verify",
+                "/templates/{id}/verify",
+                Access::whole_site(Role::Operator),
+                verify,
+            )
+            .says("Reads its files and compares them with what they were; takes as long as the disk takes")
+            .answers::<TemplateView>(200)
+            .within(READING),
+        )
+        .with(
+            Op::post("template_retire", "/templates/{id}/retire", change, retire)
+                .says("Nothing more is forked from it; it goes with its last machine")
+                .answers::<TemplateView>(200),
+        )
+}
+
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Which {
+struct Which {
     /// Those that are gone, too.
     #[serde(default, deserialize_with = "flag")]
+    #[schemars(with = "bool")]
     all: bool,
+    /// 100 when not given, 1000 at most.
+    limit: Option<i64>,
+    /// The `next` of the last page.
+    cursor: Option<String>,
 }
 
-pub async fn list(
+async fn list(
     State(app): Shared,
     Params(which): Params<Which>,
-) -> Result<Json<Vec<TemplateView>>, Refusal> {
+) -> Result<Json<Page<TemplateView>>, Refusal> {
     let all = app.state.pool.templates(which.all).await?;
-    Ok(Json(all.iter().map(TemplateView::of).collect()))
+    // Counted down, so that the newest is the first.
+    let key = |template: &Template| {
+        let age = i64::MAX - template.made_at.0.max(0);
+        format!("{age:019} {}", template.id)
+    };
+    let (limit, cursor) = (which.limit, which.cursor.as_deref());
+    cursor::cut("templates", all, limit, cursor, key, TemplateView::of).map(Json)
 }
 
-pub async fn show(
+async fn show(
     State(app): Shared,
-    Path(which): Path<String>,
+    InPath(which): InPath<String>,
 ) -> Result<Json<TemplateDetail>, Refusal> {
     let pool = &app.state.pool;
     let all = pool.templates(true).await?;
@@ -46,7 +109,7 @@ pub async fn show(
     }))
 }
 
-pub async fn build(
+async fn build(
     State(app): Shared,
     Body(order): Body<BuildTemplate>,
 ) -> Result<(StatusCode, Json<TemplateView>), Refusal> {
@@ -64,9 +127,9 @@ pub async fn build(
     Ok((status, Json(TemplateView::of(&template))))
 }
 
-pub async fn verify(
+async fn verify(
     State(app): Shared,
-    Path(which): Path<String>,
+    InPath(which): InPath<String>,
 ) -> Result<Json<TemplateView>, Refusal> {
     let pool = &app.state.pool;
     let id = pick(&pool.templates(true).await?, &which)?.id;
@@ -74,9 +137,9 @@ pub async fn verify(
     Ok(Json(TemplateView::of(&template)))
 }
 
-pub async fn retire(
+async fn retire(
     State(app): Shared,
-    Path(which): Path<String>,
+    InPath(which): InPath<String>,
 ) -> Result<Json<TemplateView>, Refusal> {
     let pool = &app.state.pool;
     let id = pick(&pool.templates(true).await?, &which)?.id;

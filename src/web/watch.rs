@@ -11,27 +11,45 @@ use tokio::time::{Instant, timeout_at};
 
 use super::extract::OfRun;
 use super::refusal::Refusal;
+use super::routes::{Op, Routes};
 use super::runs::load;
-use super::stream::{Cut, Lines, stream};
+use super::stream::{Cut, Form, Lines, stream};
 use super::{App, Shared, present};
+use crate::access::{Access, Caller};
 use crate::api::{EventView, WatchUpdate};
 use crate::runs::drive;
 use crate::runs::explain::{explain, stages};
 use crate::runs::services::Live;
 use crate::runs::view::View;
 use crate::vocab::RunId;
+use crate::vocab::access::Role;
 
 /// A watcher hears something at least this often.
 const PULSE: Duration = Duration::from_secs(1);
 
+pub fn routes() -> Routes {
+    Routes::of("runs", "Executions of chains.").with(
+        Op::get(
+            "run_watch",
+            "/runs/{id}/watch",
+            Access::per_client(Role::Viewer),
+            watch,
+        )
+        .says("Where a run is, as it changes, a JSON document per line")
+        .answers_as::<WatchUpdate>(200, "application/x-ndjson"),
+    )
+}
+
 /// A snapshot first, then one update for each event and at least each second; the last one shows the
 /// run at its end or held.
-pub async fn watch(State(app): Shared, OfRun(id): OfRun) -> Result<Response, Refusal> {
+async fn watch(State(app): Shared, caller: Caller, OfRun(id): OfRun) -> Result<Response, Refusal> {
     // Before the snapshot is read, so that nothing falls between the two.
     let live = app.state.services.live.subscribe();
-    load(&app, id).await?;
-    let stopping = app.stopping.clone();
-    Ok(stream(stopping, |lines| updates(app, id, live, lines)))
+    load(&app, &caller, id).await?;
+    let own = app.clone();
+    stream(&app, caller, Form::Lines, move |lines| {
+        updates(own, id, live, lines)
+    })
 }
 
 async fn updates(

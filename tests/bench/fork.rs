@@ -318,6 +318,7 @@ impl Bench {
             network: false,
             trust: TrustDomain::default(),
             owner: "bench".into(),
+            client: "default".into(),
             ttl: None,
         }
     }

@@ -7,6 +7,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[allow(dead_code, reason = "shared with the tests of the API")]
+#[path = "../api/ground.rs"]
+mod ground;
+
+mod api;
 mod chain5;
 mod fork;
 mod idle;
@@ -67,6 +72,11 @@ const GROUPS: &[Group] = &[
         name: "simulated",
         about: "cost of Greenroom itself, on the simulated host",
         run: simulated::measure,
+    },
+    Group {
+        name: "api",
+        about: "latency of reads over TLS at 1,000 requests per second",
+        run: api::measure,
     },
     Group {
         name: "chain",

@@ -252,7 +252,7 @@ impl Ground {
     pub async fn add_device(&self, name: &str) {
         let order = PutDevice {
             name: name.into(),
-            client: "chaos".into(),
+            client: Some("chaos".into()),
             facts: serde_json::Map::new(),
         };
         if let Err(error) = self.client().device_put(&order).await {

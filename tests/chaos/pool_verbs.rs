@@ -49,7 +49,7 @@ pub fn claim(key: &str) -> TakeClaim {
         memory_mib: Some(128),
         network: false,
         key: Some(key.into()),
-        client: "default".into(),
+        client: None,
         owner: None,
         ttl_s: Some(900),
         exec: Some(ExecOrder {

@@ -1,5 +1,6 @@
 //! The command line as people and scripts meet it: the real binary, in folders of its own.
 
+mod access;
 mod chains;
 mod command;
 mod config;

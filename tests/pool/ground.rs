@@ -124,6 +124,7 @@ impl Ground {
             network: false,
             trust: TrustDomain::default(),
             owner: "a test".into(),
+            client: "default".into(),
             ttl: None,
         }
     }

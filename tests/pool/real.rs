@@ -150,6 +150,7 @@ async fn a_round_on_real_guests() {
         network: false,
         trust: TrustDomain::default(),
         owner: "a measurement".into(),
+        client: "default".into(),
         ttl: None,
     };
     let (mut firsts, mut laters, mut claims) = (vec![], vec![], vec![]);

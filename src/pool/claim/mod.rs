@@ -52,6 +52,16 @@ pub async fn claim(core: &Arc<Core>, want: &Want) -> Result<Answer, PoolError> {
     let begun = Instant::now();
     let _one_at_a_time = core.key_lock(&want.key).await;
     let _claiming = core.claiming();
+    let is_foreign = core.ledger.look(|rows| {
+        let claim = rows.claims.get(&want.key);
+        claim.is_some_and(|claim| claim.client != want.client)
+    });
+    if is_foreign {
+        return Err(PoolError::Refused(format!(
+            "the key {:?} is taken; use another",
+            want.key
+        )));
+    }
     if let Some(answer) = again(core, want).await {
         return Ok(answer);
     }
@@ -211,6 +221,7 @@ fn choose(
     let claim = Claim {
         key: want.key.clone(),
         owner: want.owner.clone(),
+        client: want.client.clone(),
         shell: shell.id,
         name: shell.name.clone(),
         class: shell.class.clone(),

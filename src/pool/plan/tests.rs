@@ -273,6 +273,7 @@ fn claims_and_shells_have_their_time() {
     let claim = Claim {
         key: "k".into(),
         owner: String::new(),
+        client: String::new(),
         shell: MachineId::fresh(),
         name: String::new(),
         class: class(),

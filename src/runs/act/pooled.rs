@@ -50,6 +50,7 @@ pub async fn claim(
         network: stage.network,
         trust: pool.settings().trust_of(&order.run.client),
         owner: format!("run {}, stage {}", order.run.id, stage.name),
+        client: order.run.client.clone(),
         ttl: None,
     };
     let begun = Instant::now();

@@ -95,7 +95,7 @@ pub struct RuleSet {
 }
 
 /// Something that would give the device a persona.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Candidate {
     pub persona: PersonaRef,
     pub because: Because,
@@ -103,7 +103,7 @@ pub struct Candidate {
     pub verdict: String,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "how", rename_all = "snake_case")]
 pub enum Because {
     Assignment {

@@ -1,28 +1,85 @@
 //! Who gets which persona: assignments, rules, and why.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 
 use super::views::fault;
-use super::{OfVersion, act, device};
+use super::{OfVersion, act};
+use crate::access::{Access, Caller};
+use crate::api::Page;
 use crate::api::personas::*;
 use crate::personas::library::{self, Mode, Wanted};
 use crate::store::personas::{self as rows, AppliedRules};
 use crate::vocab::Timestamp;
+use crate::vocab::access::Role;
 use crate::vocab::persona::{Assignment, Given, PersonaVersion, Subject};
-use crate::web::Shared;
-use crate::web::extract::{Body, Params};
+use crate::web::extract::{Body, InPath, Params, Part};
 use crate::web::present::time;
 use crate::web::refusal::Refusal;
+use crate::web::routes::{Op, Routes};
+use crate::web::{Shared, cursor, devices};
 
-pub async fn assignments(State(app): Shared) -> Result<Json<Vec<AssignmentView>>, Refusal> {
+/// Assignments and rules name users, roles, groups and devices of all clients.
+pub(super) fn routes(routes: Routes) -> Routes {
+    let (see, write) = (
+        Access::whole_site(Role::Viewer),
+        Access::whole_site(Role::Author),
+    );
+    routes
+        .with(
+            Op::get("assignment_list", "/persona-assignments", see, assignments)
+                .says("Who is given which persona by a person")
+                .query::<Part>()
+                .answers::<Page<AssignmentView>>(200),
+        )
+        .with(
+            Op::post("assignment_make", "/persona-assignments", write, assign)
+                .says("Gives a persona to a device, a user, a role or a group")
+                .takes::<AssignPersona>()
+                .answers::<AssignmentView>(201),
+        )
+        .with(
+            Op::post("assignment_end", "/persona-assignments/{id}/end", write, unassign)
+                .says("Ends an assignment")
+                .takes::<EndAssignment>()
+                .answers::<AssignmentView>(200),
+        )
+        .with(
+            Op::get("persona_rules", "/persona-rules", see, rules)
+                .says("One version of the rules, or the newest")
+                .query::<OfVersion>()
+                .answers::<RulesView>(200),
+        )
+        .with(
+            Op::post("persona_rules_apply", "/persona-rules", write, apply_rules)
+                .says("Checks rules and stores them as the next version; a dry run answers with the faults")
+                .takes::<ApplyRules>()
+                .answers::<RulesView>(200),
+        )
+        .with(
+            Op::get(
+                "persona_why",
+                "/devices/{name}/persona",
+                Access::per_client(Role::Viewer),
+                why,
+            )
+            .says("Which persona a device gets, and why")
+            .answers::<PersonaWhy>(200),
+        )
+}
+
+async fn assignments(
+    State(app): Shared,
+    Params(part): Params<Part>,
+) -> Result<Json<Page<AssignmentView>>, Refusal> {
     let now = app.state.services.now();
     let mut connection = app.state.services.store.read().await?;
     let all = rows::assignment_list(&mut connection).await?;
-    Ok(Json(
-        all.into_iter().map(|one| assignment(one, now)).collect(),
-    ))
+    let key = |one: &Assignment| format!("{:019}", one.id);
+    let view = |one: &Assignment| assignment(one.clone(), now);
+    let (limit, cursor) = (part.limit, part.cursor.as_deref());
+    cursor::cut("assignments", all, limit, cursor, key, view).map(Json)
 }
 
 fn assignment(one: Assignment, now: Timestamp) -> AssignmentView {
@@ -40,8 +97,9 @@ fn assignment(one: Assignment, now: Timestamp) -> AssignmentView {
     }
 }
 
-pub async fn assign(
+async fn assign(
     State(app): Shared,
+    caller: Caller,
     Body(order): Body<AssignPersona>,
 ) -> Result<(StatusCode, Json<AssignmentView>), Refusal> {
     let kinds = Subject::KINDS.join(", ");
@@ -62,7 +120,7 @@ pub async fn assign(
             "`reason` says why, in a line of 1 to 200 characters",
         ));
     }
-    let act = act(&app, order.by, order.reason)?;
+    let act = act(&app, &caller, order.by, order.reason)?;
     let now = act.now;
     let wanted = Wanted {
         subject,
@@ -75,22 +133,24 @@ pub async fn assign(
     Ok((StatusCode::CREATED, Json(assignment(made, now))))
 }
 
-pub async fn unassign(
+async fn unassign(
     State(app): Shared,
-    Path(id): Path<i64>,
+    caller: Caller,
+    InPath(id): InPath<i64>,
     Body(order): Body<EndAssignment>,
 ) -> Result<Json<AssignmentView>, Refusal> {
-    let act = act(&app, order.by, order.reason)?;
+    let act = act(&app, &caller, order.by, order.reason)?;
     let now = act.now;
     let ended = library::unassign(&app.state.services.store, id, act).await?;
     Ok(Json(assignment(ended, now)))
 }
 
-pub async fn why(
+async fn why(
     State(app): Shared,
-    Path(name): Path<String>,
+    caller: Caller,
+    InPath(name): InPath<String>,
 ) -> Result<Json<PersonaWhy>, Refusal> {
-    let device = device(&app, &name).await?;
+    let device = devices::find(&app, &caller, &name).await?;
     let mut connection = app.state.services.store.read().await?;
     let chosen = library::choose_for(&mut connection, &device, app.state.services.now()).await?;
     let outcome = match &chosen.choice.given {
@@ -116,7 +176,7 @@ pub async fn why(
     }))
 }
 
-pub async fn rules(
+async fn rules(
     State(app): Shared,
     Params(OfVersion { version }): Params<OfVersion>,
 ) -> Result<Json<RulesView>, Refusal> {
@@ -154,18 +214,20 @@ fn rules_view(applied: AppliedRules, is_new: bool) -> RulesView {
     }
 }
 
-pub async fn apply_rules(
+async fn apply_rules(
     State(app): Shared,
+    caller: Caller,
     Body(order): Body<ApplyRules>,
 ) -> Result<Json<RulesView>, Refusal> {
-    let act = act(&app, order.by.clone(), order.reason.clone())?;
-    let (mode, now) = (
+    let act = act(&app, &caller, order.by.clone(), order.reason.clone())?;
+    let (mode, now, by) = (
         if order.dry_run {
             Mode::DryRun
         } else {
             Mode::Store
         },
         act.now,
+        act.by.clone(),
     );
     match library::apply_rules(&app.state.services.store, order.source.clone(), mode, act).await? {
         Ok((applied, is_new)) => Ok(Json(rules_view(applied, is_new))),
@@ -176,7 +238,7 @@ pub async fn apply_rules(
                 source: order.source,
                 rules: crate::vocab::persona::RuleSet::default(),
                 applied_at: now,
-                applied_by: order.by,
+                applied_by: by,
                 reason: order.reason,
             };
             Ok(Json(RulesView {
