@@ -23,11 +23,11 @@ use crate::hypervisor::Hypervisor;
 use crate::hypervisor::libvirt::{self, Folders, Libvirt, LibvirtSettings, ProbeImage};
 use crate::hypervisor::simulated::{SimSettings, Simulated};
 use crate::images::Images;
+use crate::netboot::desk::Desk;
+use crate::netboot::{listener, plane};
 use crate::outbound::syslog::{Collector, Transport};
 use crate::outbound::{self, Outbound};
 use crate::pool::{Pool, PoolServices, PoolSettings};
-use crate::netboot::desk::Desk;
-use crate::netboot::{listener, plane};
 use crate::reconcile::Reconciler;
 use crate::runs::dispatch::Dispatch;
 use crate::runs::services::{RunSettings, Services};
@@ -346,7 +346,11 @@ impl Boot {
 }
 
 /// Answers devices: dnsmasq, their listener, and the desk that looks after them. Ends with `stop`.
-async fn start_boot(config: &Config, running: &Running, stop: &CancellationToken) -> anyhow::Result<Boot> {
+async fn start_boot(
+    config: &Config,
+    running: &Running,
+    stop: &CancellationToken,
+) -> anyhow::Result<Boot> {
     let settings = config.boot.settings(&config.state);
     plane::prepare(&settings).context("the network boot cannot be started")?;
     let desk = Desk::new(

@@ -78,7 +78,9 @@ impl DeviceCommand {
                 let device = client.device_show(&name).await?;
                 // A daemon without a network boot, or a device that never used it, has nothing to add.
                 let boot = client.boot_show(&name).await.ok();
-                context.show(&device, || show(&device) + &device_boot::section(boot.as_ref(), context))?;
+                context.show(&device, || {
+                    show(&device) + &device_boot::section(boot.as_ref(), context)
+                })?;
                 Ok(Exit::Ok)
             }
             Self::Boot(command) => command.run(context).await,

@@ -105,7 +105,8 @@ pub trait Hypervisor: Send + Sync + 'static {
 
     /// Memory of the processes of machines, from the host's side: proportional set size, so that the
     /// sum over machines that share pages is what they take. Machines that are gone are left out.
-    async fn memory_of(&self, ids: &[MachineId]) -> Result<BTreeMap<MachineId, MemoryUse>, HvError>;
+    async fn memory_of(&self, ids: &[MachineId])
+    -> Result<BTreeMap<MachineId, MemoryUse>, HvError>;
 
     /// One guest agent command and its reply, both JSON as in QEMU's guest agent protocol; the
     /// reply is the text of the object with `return` (errors become [`HvError::Agent`]), at most

@@ -120,7 +120,12 @@ async fn smallest(core: &Core) -> Result<Image, String> {
         .min_by_key(|image| {
             let bytes = image.initrd.size_bytes + image.disk.size_bytes;
             // An image for devices may be smaller and has no agent that could be asked.
-            (image.name != PROBE, bytes, image.min_memory_mib, image.name.clone())
+            (
+                image.name != PROBE,
+                bytes,
+                image.min_memory_mib,
+                image.name.clone(),
+            )
         })
         .ok_or_else(|| {
             "no image is built; `greenroom image build tiny` makes the smallest".to_owned()

@@ -110,11 +110,13 @@ pub fn run_of(path: &std::path::Path) -> Option<RunId> {
 pub async fn is_owned(services: &Services, path: &std::path::Path) -> anyhow::Result<bool> {
     let mut connection = services.store.read().await?;
     Ok(match (machine_of(path), run_of(path)) {
-        (Some(id), _) => runs::machine_alive(&mut connection)
-            .await?
-            .iter()
-            .any(|machine| machine.domain() == id)
-            || pooled(services).await?.contains_key(&id),
+        (Some(id), _) => {
+            runs::machine_alive(&mut connection)
+                .await?
+                .iter()
+                .any(|machine| machine.domain() == id)
+                || pooled(services).await?.contains_key(&id)
+        }
         (None, Some(run)) => !runs::run_with_disks(&mut connection, &[run])
             .await?
             .is_empty(),

@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::sync::broadcast;
 
 use crate::capacity::Capacity;
-use crate::fault::Faults;
 use crate::clock::Clock;
+use crate::fault::Faults;
 use crate::hypervisor::Hypervisor;
 use crate::pool::Pool;
 use crate::store::Store;

@@ -28,9 +28,13 @@ pub enum Owner {
         stage: String,
     },
     /// A shell of the pool, made from a template of this image.
-    Shell { shell: String },
+    Shell {
+        shell: String,
+    },
     /// The machine from which a template of this image is captured.
-    Template { template: String },
+    Template {
+        template: String,
+    },
 }
 
 impl Tag {
@@ -52,7 +56,19 @@ impl Tag {
 }
 
 /// How a VM is obtained.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum EngineKind {
     /// A shell that was forked, warmed and paused ahead of need, and goes on.

@@ -101,10 +101,14 @@ impl FromStr for Class {
             .filter(|mib| (64..=1 << 24).contains(mib))
             .ok_or_else(|| wrong("memory is a number of MiB, at least 64"))?;
         if !is_plain_name(image) {
-            return Err(wrong("the image's name has other characters than a-z, 0-9 and \"-\""));
+            return Err(wrong(
+                "the image's name has other characters than a-z, 0-9 and \"-\"",
+            ));
         }
         if !is_plain_name(&trust.0) {
-            return Err(wrong("the trust domain's name has other characters than a-z, 0-9 and \"-\""));
+            return Err(wrong(
+                "the trust domain's name has other characters than a-z, 0-9 and \"-\"",
+            ));
         }
         Ok(Self {
             image: image.to_owned(),
@@ -117,9 +121,7 @@ impl FromStr for Class {
 }
 
 /// How ready a machine of a class is to be had, from best to worst.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Tier {
     /// A shell waits in memory, warmed and paused.
@@ -335,11 +337,23 @@ mod tests {
 
     #[test]
     fn a_class_is_written_and_read_back() {
-        for text in ["tiny:1x128", "toolbox:2x1024+net@acme", "toolbox:1x512@acme"] {
+        for text in [
+            "tiny:1x128",
+            "toolbox:2x1024+net@acme",
+            "toolbox:1x512@acme",
+        ] {
             let class: Class = text.parse().unwrap();
             assert_eq!(class.to_string(), text);
         }
-        for text in ["tiny", "tiny:1", "tiny:0x128", "tiny:1x8", "ti ny:1x128", "tiny:1x128@", "tiny:1x128@A+net"] {
+        for text in [
+            "tiny",
+            "tiny:1",
+            "tiny:0x128",
+            "tiny:1x8",
+            "ti ny:1x128",
+            "tiny:1x128@",
+            "tiny:1x128@A+net",
+        ] {
             assert!(text.parse::<Class>().is_err(), "{text}");
         }
     }

@@ -233,7 +233,10 @@ impl App {
 
     /// Takes one request of a key's allowance.
     fn pace(&self, key: &str, rate: Rate) -> Result<(), Refusal> {
-        let mut paces = self.paces.lock().unwrap_or_else(|broken| broken.into_inner());
+        let mut paces = self
+            .paces
+            .lock()
+            .unwrap_or_else(|broken| broken.into_inner());
         paces
             .take(key, rate, self.began.elapsed())
             .map_err(Refusal::too_many)
@@ -248,7 +251,10 @@ impl App {
 
     /// Whether nothing was noted under a key for so long; then it is now.
     fn note_use(&self, key: &str, now: Timestamp, every_us: i64) -> bool {
-        let mut noted = self.noted.lock().unwrap_or_else(|broken| broken.into_inner());
+        let mut noted = self
+            .noted
+            .lock()
+            .unwrap_or_else(|broken| broken.into_inner());
         let last = noted.get(key).copied();
         let is_due = last.is_none_or(|last| now.0.saturating_sub(last.0) >= every_us);
         if is_due {
@@ -310,7 +316,9 @@ pub async fn bootstrap_code(services: &Services) -> Result<Option<Secret>, Store
     let digest = secret.digest();
     let until = services.now().after(Duration::from_secs(24 * 3600));
     let write = services.store.write(move |connection| {
-        Box::pin(crate::store::access::bootstrap_set(connection, digest, until))
+        Box::pin(crate::store::access::bootstrap_set(
+            connection, digest, until,
+        ))
     });
     match write.await {
         Ok(()) => Ok(Some(secret)),

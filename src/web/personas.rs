@@ -364,7 +364,10 @@ async fn preview(
             let needs = Role::Author;
             return Err(Refusal::new(
                 Why::Forbidden,
-                format!("a preview of a text needs the role {needs}, and yours is {}", caller.role),
+                format!(
+                    "a preview of a text needs the role {needs}, and yours is {}",
+                    caller.role
+                ),
             ));
         }
         (None, Some(source)) => {

@@ -5,9 +5,9 @@ use crate::api::{
     MachineView, PlannedRun, PlannedStage, ReconcileView, ReplayOf, RunSummary, StageView, Time,
     WhyView,
 };
+use crate::capacity::CapacityStatus;
 use crate::hypervisor::HostFacts;
 use crate::reconcile;
-use crate::capacity::CapacityStatus;
 use crate::runs::explain::{Explanation, StageStatus};
 use crate::runs::pinned::Plan;
 use crate::runs::submit::Prepared;

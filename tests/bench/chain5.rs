@@ -111,7 +111,12 @@ async fn on_shells(
     }
     for view in plain.iter().chain(&on_disk) {
         for machine in &view.machines {
-            assert_eq!(machine.engine, EngineKind::Resume, "{}", machine.engine_reason);
+            assert_eq!(
+                machine.engine,
+                EngineKind::Resume,
+                "{}",
+                machine.engine_reason
+            );
         }
     }
     yard.drained(Duration::from_secs(120)).await;
@@ -141,25 +146,22 @@ fn phases(with: &str, views: &[View]) -> Vec<Figure> {
     let attempts = || views.iter().flat_map(|view| &view.attempts);
     let n = views.len() * STAGES;
     let row = |name: &str, values: Vec<f64>| {
-        figure(&format!("chain5_{with}_{name}"), median(values), "ms", "", n)
+        figure(
+            &format!("chain5_{with}_{name}"),
+            median(values),
+            "ms",
+            "",
+            n,
+        )
     };
     vec![
-        row(
-            "claim_ms",
-            machines().map(|m| m.phases.claim_ms).collect(),
-        ),
-        row(
-            "overlay_ms",
-            machines().map(|m| m.phases.disk_ms).collect(),
-        ),
+        row("claim_ms", machines().map(|m| m.phases.claim_ms).collect()),
+        row("overlay_ms", machines().map(|m| m.phases.disk_ms).collect()),
         row(
             "define_ms",
             machines().map(|m| m.phases.define_ms).collect(),
         ),
-        row(
-            "boot_ms",
-            machines().map(|m| m.phases.boot_ms).collect(),
-        ),
+        row("boot_ms", machines().map(|m| m.phases.boot_ms).collect()),
         row(
             "agent_ms",
             attempts()

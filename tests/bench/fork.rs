@@ -113,7 +113,12 @@ impl Bench {
             }
         };
         let image = yard.daemon.images.get(name).expect("the image");
-        let folder = yard.daemon.pool.settings().templates.join(template.id.to_string());
+        let folder = yard
+            .daemon
+            .pool
+            .settings()
+            .templates
+            .join(template.id.to_string());
         Some(Self {
             yard,
             image,
@@ -140,8 +145,17 @@ impl Bench {
     }
 
     async fn run(&self, machine: MachineId, argv: &[&str]) {
-        let done = self.guest(machine).run(argv, b"", UP).await.expect("an answer");
-        assert_eq!(done.exit_code, 0, "{argv:?}: {}", String::from_utf8_lossy(&done.err));
+        let done = self
+            .guest(machine)
+            .run(argv, b"", UP)
+            .await
+            .expect("an answer");
+        assert_eq!(
+            done.exit_code,
+            0,
+            "{argv:?}: {}",
+            String::from_utf8_lossy(&done.err)
+        );
     }
 
     fn spec(&self, start: Start) -> MachineSpec {
@@ -172,7 +186,13 @@ impl Bench {
             kernel: self.image.kernel.path.clone(),
             initrd: self.image.initrd.path.clone(),
             cmdline: self.image.cmdline.clone(),
-            root_disk: self.yard.daemon.services.settings.disks.join(format!("machine-{id}.qcow2")),
+            root_disk: self
+                .yard
+                .daemon
+                .services
+                .settings
+                .disks
+                .join(format!("machine-{id}.qcow2")),
             nic: None,
             start,
             growth_mib,
@@ -191,7 +211,10 @@ impl Bench {
             size_mib: self.image.disk_mib,
         };
         self.hypervisor().make_disk(&order).await.expect("a disk");
-        self.hypervisor().start_machine(&spec).await.expect("a machine");
+        self.hypervisor()
+            .start_machine(&spec)
+            .await
+            .expect("a machine");
         spec
     }
 
@@ -205,8 +228,14 @@ impl Bench {
     }
 
     async fn end(&self, spec: &MachineSpec) {
-        self.hypervisor().destroy_machine(spec.id).await.expect("gone");
-        self.hypervisor().remove_disk(&spec.root_disk).await.expect("removed");
+        self.hypervisor()
+            .destroy_machine(spec.id)
+            .await
+            .expect("gone");
+        self.hypervisor()
+            .remove_disk(&spec.root_disk)
+            .await
+            .expect("removed");
     }
 
     /// Forks through libvirt, by QEMU alone with the same command line, from a waiting process, and cold
@@ -224,7 +253,10 @@ impl Bench {
             let spec = self.fork().await;
             series.add("create", began);
             let at = Instant::now();
-            hypervisor.load_fork(spec.id, &self.files).await.expect("loaded");
+            hypervisor
+                .load_fork(spec.id, &self.files)
+                .await
+                .expect("loaded");
             series.add("load", at);
             if round < 10 {
                 let used = hypervisor.memory_of(&[spec.id]).await.expect("memory");
@@ -255,7 +287,10 @@ impl Bench {
 
             let spec = self.fork().await;
             let began = Instant::now();
-            hypervisor.load_fork(spec.id, &self.files).await.expect("loaded");
+            hypervisor
+                .load_fork(spec.id, &self.files)
+                .await
+                .expect("loaded");
             hypervisor.resume(spec.id).await.expect("resumed");
             self.up(spec.id).await;
             series.add("standby", began);
@@ -282,25 +317,85 @@ impl Bench {
         let cold_n = cold.len();
         let cold_ms = median(cold);
         let mut figures = vec![
-            figure(&format!("fork_{image}_ms"), series.median("fork"), "ms", "", n),
-            figure(&format!("fork_{image}_qemu_alone_ms"), series.median("raw"), "ms", "", series.n("raw")),
-            figure(&format!("fork_{image}_from_standby_ms"), series.median("standby"), "ms", "", series.n("standby")),
+            figure(
+                &format!("fork_{image}_ms"),
+                series.median("fork"),
+                "ms",
+                "",
+                n,
+            ),
+            figure(
+                &format!("fork_{image}_qemu_alone_ms"),
+                series.median("raw"),
+                "ms",
+                "",
+                series.n("raw"),
+            ),
+            figure(
+                &format!("fork_{image}_from_standby_ms"),
+                series.median("standby"),
+                "ms",
+                "",
+                series.n("standby"),
+            ),
             figure(&format!("cold_{image}_ms"), cold_ms, "ms", "", cold_n),
         ];
         for phase in ["create", "load", "resume", "agent", "destroy"] {
-            figures.push(figure(&format!("fork_{image}_{phase}_ms"), series.median(phase), "ms", "", series.n(phase)));
+            figures.push(figure(
+                &format!("fork_{image}_{phase}_ms"),
+                series.median(phase),
+                "ms",
+                "",
+                series.n(phase),
+            ));
         }
         let suffix = if image == "tiny" { "" } else { "_toolbox" };
         figures.extend([
-            figure(&format!("fork_vs_qemu{suffix}"), series.median("fork") / series.median("raw"), "ratio", "≤ 1.3", n),
-            figure(&format!("fork_standby_vs_qemu{suffix}"), series.median("standby") / series.median("raw"), "ratio", "≤ 1.3", n),
-            figure(&format!("fork_vs_cold_{image}"), series.median("standby") / cold_ms, "ratio", cold_goal, cold_n),
-            figure(&format!("fork_created_vs_cold_{image}"), series.median("fork") / cold_ms, "ratio", "", cold_n),
-            figure(&format!("shell_pss_cold{suffix}_mib"), median(pss.0), "MiB", "≤ 30", 10),
+            figure(
+                &format!("fork_vs_qemu{suffix}"),
+                series.median("fork") / series.median("raw"),
+                "ratio",
+                "≤ 1.3",
+                n,
+            ),
+            figure(
+                &format!("fork_standby_vs_qemu{suffix}"),
+                series.median("standby") / series.median("raw"),
+                "ratio",
+                "≤ 1.3",
+                n,
+            ),
+            figure(
+                &format!("fork_vs_cold_{image}"),
+                series.median("standby") / cold_ms,
+                "ratio",
+                cold_goal,
+                cold_n,
+            ),
+            figure(
+                &format!("fork_created_vs_cold_{image}"),
+                series.median("fork") / cold_ms,
+                "ratio",
+                "",
+                cold_n,
+            ),
+            figure(
+                &format!("shell_pss_cold{suffix}_mib"),
+                median(pss.0),
+                "MiB",
+                "≤ 30",
+                10,
+            ),
         ]);
         if !pss.1.is_empty() {
             let n = pss.1.len();
-            figures.push(figure(&format!("shell_pss_warmed{suffix}_mib"), median(pss.1), "MiB", "≤ 50", n));
+            figures.push(figure(
+                &format!("shell_pss_warmed{suffix}_mib"),
+                median(pss.1),
+                "MiB",
+                "≤ 50",
+                n,
+            ));
         }
         figures
     }
@@ -324,7 +419,14 @@ impl Bench {
     }
 
     async fn claim(&self, key: &str) -> Claim {
-        match self.yard.daemon.pool.claim(&self.want(key.into())).await.expect("an answer") {
+        match self
+            .yard
+            .daemon
+            .pool
+            .claim(&self.want(key.into()))
+            .await
+            .expect("an answer")
+        {
             Answer::Claimed(claim) => *claim,
             Answer::Nothing { reason, .. } => panic!("the pool has nothing: {reason}"),
         }
@@ -358,17 +460,51 @@ impl Bench {
             }
             pool.release(&key).await.expect("released");
         }
-        let suffix = if self.image.name == "tiny" { "" } else { "_toolbox" };
+        let suffix = if self.image.name == "tiny" {
+            ""
+        } else {
+            "_toolbox"
+        };
         let n = above.len();
         let mut figures = vec![
-            figure(&format!("hot_claim_p50_ms{suffix}"), median(above.clone()), "ms above", "≤ 25", n),
-            figure(&format!("hot_claim_p99_ms{suffix}"), percentile(above, 0.99), "ms above", "≤ 100", n),
-            figure(&format!("hot_claim_whole_ms{suffix}"), median(hot), "ms", "", n),
-            figure(&format!("running_exec_ms{suffix}"), median(running), "ms", "", n),
+            figure(
+                &format!("hot_claim_p50_ms{suffix}"),
+                median(above.clone()),
+                "ms above",
+                "≤ 25",
+                n,
+            ),
+            figure(
+                &format!("hot_claim_p99_ms{suffix}"),
+                percentile(above, 0.99),
+                "ms above",
+                "≤ 100",
+                n,
+            ),
+            figure(
+                &format!("hot_claim_whole_ms{suffix}"),
+                median(hot),
+                "ms",
+                "",
+                n,
+            ),
+            figure(
+                &format!("running_exec_ms{suffix}"),
+                median(running),
+                "ms",
+                "",
+                n,
+            ),
         ];
         for (name, values) in phases {
             let n = values.len();
-            figures.push(figure(&format!("hot_claim_{name}_ms{suffix}"), median(values), "ms", "", n));
+            figures.push(figure(
+                &format!("hot_claim_{name}_ms{suffix}"),
+                median(values),
+                "ms",
+                "",
+                n,
+            ));
         }
         figures
     }
@@ -403,7 +539,13 @@ impl Bench {
         for (name, values) in ratios {
             let middle = median(values);
             worst = worst.max(middle);
-            figures.push(figure(&format!("first_tool_{name}_ratio"), middle, "ratio", "≤ 1.5", repeats));
+            figures.push(figure(
+                &format!("first_tool_{name}_ratio"),
+                middle,
+                "ratio",
+                "≤ 1.5",
+                repeats,
+            ));
         }
         figures.push(figure("first_tool_ratio", worst, "ratio", "≤ 1.5", repeats));
         figures
@@ -411,7 +553,10 @@ impl Bench {
 
     /// Warmed shells, one after another, until there are enough or the host has no more.
     async fn alive(&self) -> Vec<Figure> {
-        let wanted: usize = std::env::var("SHELLS").ok().and_then(|n| n.parse().ok()).unwrap_or(300);
+        let wanted: usize = std::env::var("SHELLS")
+            .ok()
+            .and_then(|n| n.parse().ok())
+            .unwrap_or(300);
         let hypervisor = self.hypervisor();
         let began = Instant::now();
         let (mut shells, mut each) = (Vec::new(), Vec::new());
@@ -424,7 +569,10 @@ impl Bench {
             }
             let at = Instant::now();
             let spec = self.fork().await;
-            hypervisor.load_fork(spec.id, &self.files).await.expect("loaded");
+            hypervisor
+                .load_fork(spec.id, &self.files)
+                .await
+                .expect("loaded");
             hypervisor.resume(spec.id).await.expect("resumed");
             self.up(spec.id).await;
             self.run(spec.id, &["/bin/echo", "hello"]).await;

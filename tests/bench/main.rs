@@ -15,11 +15,11 @@ mod api;
 mod chain5;
 mod fork;
 mod idle;
-#[path = "../libvirt/raw.rs"]
-mod raw;
 mod learn;
 #[path = "../support/personas.rs"]
 mod personas;
+#[path = "../libvirt/raw.rs"]
+mod raw;
 mod simulated;
 #[path = "../support/traces.rs"]
 mod traces;

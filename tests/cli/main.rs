@@ -8,5 +8,5 @@ mod daemon;
 mod exits;
 mod help;
 mod images;
-mod pool;
 mod personas;
+mod pool;

@@ -5,8 +5,8 @@
 //! launcher of jobs on this host's shells (`launcher`).
 
 mod faults;
-mod fork_faults;
 mod fixture;
+mod fork_faults;
 mod launcher;
 mod measure;
 mod real;

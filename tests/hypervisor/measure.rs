@@ -195,7 +195,11 @@ impl Hypervisor for Counting {
     async fn seal_template(&self, files: &TemplateFiles) -> Result<Seal, HvError> {
         self.inner.seal_template(files).await
     }
-    async fn inspect_template(&self, files: &TemplateFiles, thorough: bool) -> Result<Seal, HvError> {
+    async fn inspect_template(
+        &self,
+        files: &TemplateFiles,
+        thorough: bool,
+    ) -> Result<Seal, HvError> {
         self.inner.inspect_template(files, thorough).await
     }
     async fn remove_template(&self, files: &TemplateFiles) -> Result<(), HvError> {
@@ -204,7 +208,10 @@ impl Hypervisor for Counting {
     async fn templates(&self) -> Result<Vec<PathBuf>, HvError> {
         self.inner.templates().await
     }
-    async fn memory_of(&self, ids: &[MachineId]) -> Result<BTreeMap<MachineId, MemoryUse>, HvError> {
+    async fn memory_of(
+        &self,
+        ids: &[MachineId],
+    ) -> Result<BTreeMap<MachineId, MemoryUse>, HvError> {
         self.inner.memory_of(ids).await
     }
     async fn attach_disk(&self, id: MachineId, disk: &AttachedDisk) -> Result<(), HvError> {

@@ -144,8 +144,7 @@ async fn a_raw_disk_belongs_to_one_machine_at_a_time() {
 
     libvirt.attach_disk(first, &disk).await.unwrap();
     libvirt.attach_disk(first, &disk).await.unwrap();
-    let by_serial =
-        r#"for i in $(seq 100); do for b in /sys/block/vd*; do [ "$(cat $b/serial)" = handoff ] && cat $b/size && exit; done; sleep 0.1; done"#;
+    let by_serial = r#"for i in $(seq 100); do for b in /sys/block/vd*; do [ "$(cat $b/serial)" = handoff ] && cat $b/size && exit; done; sleep 0.1; done"#;
     assert_eq!(
         yard.shell(first, by_serial).await,
         "16384",

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use greenroom::hypervisor::HvError;
-use greenroom::hypervisor::simulated::{Fault, GuestFault};
 use greenroom::capacity::{OVERHEAD_MIB, Room};
 use greenroom::fault::Faults;
+use greenroom::hypervisor::HvError;
+use greenroom::hypervisor::simulated::{Fault, GuestFault};
 use greenroom::runs::plan::Request;
 use greenroom::runs::submit;
 use greenroom::vocab::FailureKind;

@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use greenroom::hypervisor::simulated::{Chaos, SimSettings};
 use greenroom::fault::Faults;
+use greenroom::hypervisor::simulated::{Chaos, SimSettings};
 use greenroom::runs::plan::{self, Request};
 use greenroom::vocab::FailureKind;
 use greenroom::vocab::run::{Progress, RunState};

@@ -8,9 +8,9 @@ use greenroom::capacity::Room;
 use greenroom::clock::SystemClock;
 use greenroom::config::StartTarget;
 use greenroom::daemon::{self, Foundation, Running, Settings};
+use greenroom::fault::Faults;
 use greenroom::hypervisor::Hypervisor;
 use greenroom::hypervisor::libvirt::{AcceleratorChoice, Folders, Libvirt, LibvirtSettings};
-use greenroom::fault::Faults;
 use greenroom::pool::{PoolSettings, PoolView};
 use greenroom::runs::services::RunSettings;
 

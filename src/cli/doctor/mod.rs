@@ -152,7 +152,10 @@ fn pool(pool: &PoolBrief) -> Finding {
             "set pool.enabled to true, or start the daemon without --no-pool",
         )
     } else if pool.forks {
-        Finding::ok("pool", format!("forks ({}), up to {budget}", pool.forks_reason))
+        Finding::ok(
+            "pool",
+            format!("forks ({}), up to {budget}", pool.forks_reason),
+        )
     } else {
         Finding::note(
             "pool",

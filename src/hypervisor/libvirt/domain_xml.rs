@@ -12,8 +12,8 @@ use std::path::Path;
 use quick_xml::Writer;
 use quick_xml::events::{BytesEnd, BytesStart, BytesText, Event};
 
-use super::qemu_args::{self, Memory};
 use super::consoles;
+use super::qemu_args::{self, Memory};
 use crate::hypervisor::{AttachedDisk, BELL, HvError, Nic};
 use crate::vocab::MachineId;
 use crate::vocab::machine::{Accelerator, Owner, Tag};

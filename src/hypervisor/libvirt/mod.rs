@@ -29,8 +29,8 @@ use self::disks::Disks;
 use self::guests::Guests;
 use self::probe::Verdict;
 use self::reach::QemuUser;
-use self::templates::Look;
 use self::seen::Seen;
+use self::templates::Look;
 use self::turns::Turns;
 use super::{
     AttachedDisk, DiskOrder, HostFacts, HvError, Hypervisor, MachineEvent, MachineSpec,
@@ -104,8 +104,8 @@ impl Libvirt {
             &folders.consoles,
             &folders.scratch,
         ]
-            .into_iter()
-            .chain(&folders.images)
+        .into_iter()
+        .chain(&folders.images)
         {
             if !folder.is_absolute() || !folder.is_dir() {
                 return Err(HvError::Refused(format!(
@@ -306,8 +306,13 @@ impl Hypervisor for Libvirt {
         files: &TemplateFiles,
         thorough: bool,
     ) -> Result<Seal, HvError> {
-        let look = if thorough { Look::Thorough } else { Look::Quick };
-        self.with_files(files, move |files| templates::inspect(files, look)).await
+        let look = if thorough {
+            Look::Thorough
+        } else {
+            Look::Quick
+        };
+        self.with_files(files, move |files| templates::inspect(files, look))
+            .await
     }
 
     async fn remove_template(&self, files: &TemplateFiles) -> Result<(), HvError> {

@@ -133,7 +133,10 @@ fn folders_are_listed_and_removed() {
         scratch: PathBuf::from("/nowhere"),
         images: Vec::new(),
     };
-    assert_eq!(list(&folders).unwrap(), std::slice::from_ref(&yard.files.folder));
+    assert_eq!(
+        list(&folders).unwrap(),
+        std::slice::from_ref(&yard.files.folder)
+    );
     remove_all(&yard.files).unwrap();
     remove_all(&yard.files).unwrap();
     assert!(list(&folders).unwrap().is_empty());

@@ -5,9 +5,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::pooled::{self, Pooled};
 use super::{Order, elapsed_ms, failure_of, guest, insistently, patiently};
+use crate::capacity::Urgency;
 use crate::engines;
 use crate::hypervisor::{HvError, MachineSpec, Nic, Start};
-use crate::capacity::Urgency;
 use crate::runs::plan::{Outcome, Served};
 use crate::runs::services::Services;
 use crate::vocab::machine::{EngineKind, Machine, MachinePhases};
@@ -56,7 +56,10 @@ pub async fn make(
         served.reason = "it was being made when the daemon was started".to_owned();
     } else if engines::is_from_pool(machine.engine) {
         match pooled::claim(services, order, machine, cancel).await? {
-            Pooled::Served { phases: of_claim, served } => {
+            Pooled::Served {
+                phases: of_claim,
+                served,
+            } => {
                 let admit_ms = phases.admit_ms;
                 return Ok(Outcome::MachineUp {
                     phases: MachinePhases {

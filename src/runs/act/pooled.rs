@@ -19,7 +19,9 @@ pub enum Pooled {
         served: Served,
     },
     /// The run makes a linked clone of its own.
-    Nothing { reason: String },
+    Nothing {
+        reason: String,
+    },
     Cancelled,
 }
 
