@@ -12,8 +12,7 @@ use crate::pool::core::{Core, Phases};
 use crate::pool::shell::{self, Bearing};
 use crate::pool::template::{self, Unfit};
 use crate::pool::{Want, fit, identity};
-use crate::vocab::MachineId;
-use crate::vocab::pool::{Achieved, Claim, ShellState, Template};
+use crate::vocab::pool::{Achieved, Claim, Template};
 
 /// A shell that was paused answers within 0.1 s; one that does not in this time is broken.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
@@ -21,9 +20,6 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 /// Memory that was added shows within 0.5 s per GiB under emulation. What has not arrived by then is
 /// told as achieved.
 const GROWS_WITHIN: Duration = Duration::from_secs(5);
-
-/// How long after a claim the end of setting its guest's clock is asked for: out of the claimant's way.
-const ASKED_LATER: Duration = Duration::from_secs(2);
 
 /// What came of adding memory.
 struct Grown {
@@ -101,11 +97,10 @@ async fn activate(
         .await
         .map_err(|error| format!("letting it go on: {error}"))?;
     phases.end("resume");
-    let pid = identity::begin_setting_clock(core.hypervisor(), id, core.now(), ANSWERS_WITHIN)
+    identity::set_clock(core.hypervisor(), id, core.now(), ANSWERS_WITHIN)
         .await
         .map_err(|error| format!("its agent: {error}"))?;
     phases.end("agent");
-    see_to_clock(core, id, pid);
     after_growth(core, chosen, share, late_card, phases).await
 }
 
@@ -217,19 +212,4 @@ async fn intact(core: &Arc<Core>, template: &Template) -> Result<(), String> {
         }
         Err(Unfit::Unknown(error)) => Err(error.to_string()),
     }
-}
-
-fn see_to_clock(core: &Arc<Core>, id: MachineId, pid: i64) {
-    let core = core.clone();
-    tokio::spawn(async move {
-        tokio::time::sleep(ASKED_LATER).await;
-        let claimed = core.ledger.look(|rows| {
-            let shell = rows.shells.get(&id);
-            shell.is_some_and(|shell| shell.state == ShellState::Claimed)
-        });
-        if claimed && let Err(words) = identity::end_setting_clock(core.hypervisor(), id, pid).await
-        {
-            tracing::warn!(shell = %id, %words, "the clock of a claimed shell may be wrong");
-        }
-    });
 }
