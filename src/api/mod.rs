@@ -17,6 +17,7 @@ pub mod host;
 pub mod page;
 pub mod personas;
 pub mod pool;
+pub mod power;
 pub mod problem;
 pub mod runs;
 pub mod time;

@@ -7,7 +7,9 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value};
 
 use super::context::Context;
+use super::device_bmc::BmcCommand;
 use super::device_boot::{self, DeviceBootCommand};
+use super::device_power::Power;
 use super::exit::{Exit, Failure};
 use super::facts;
 use super::output::as_yaml;
@@ -36,6 +38,11 @@ pub enum DeviceCommand {
     },
     #[command(flatten)]
     Boot(DeviceBootCommand),
+    /// Switch a device by its BMC, and say what it boots next
+    Power(Power),
+    /// How a device's BMC is reached
+    #[command(subcommand)]
+    Bmc(BmcCommand),
 }
 
 #[derive(Debug, Args)]
@@ -84,6 +91,8 @@ impl DeviceCommand {
                 Ok(Exit::Ok)
             }
             Self::Boot(command) => command.run(context).await,
+            Self::Power(command) => command.run(context).await,
+            Self::Bmc(command) => command.run(context).await,
         }
     }
 }

@@ -4,7 +4,9 @@
 //! requests, the sweep and operators cannot overtake each other.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use sqlx::sqlite::SqliteConnection;
 use tokio::sync::Semaphore;
 
 use super::identity;
@@ -65,6 +67,31 @@ mod lasting {
     pub const REPORT: Duration = Duration::from_secs(10 * 365 * 86_400);
 }
 
+/// Lets something happen to a device within the caller's transaction.
+async fn step(
+    connection: &mut SqliteConnection,
+    device: &mut BootDevice,
+    happening: &Happening,
+    now: Timestamp,
+    silence: Duration,
+) -> Result<(), StoreError> {
+    let before = device.phase.word();
+    let told = life::step(device, happening, now, silence);
+    boot::device_put(connection, device).await?;
+    if let Some(told) = &told {
+        let event = BootEvent {
+            id: 0,
+            subject: device.name.clone(),
+            at: now,
+            kind: told.kind.to_owned(),
+            message: told.message.clone(),
+        };
+        boot::event_insert(connection, &event).await?;
+        tracing::info!(device = %device.name, from = before, to = device.phase.word(), kind = told.kind, "{}", told.message);
+    }
+    Ok(())
+}
+
 impl Desk {
     pub fn new(
         services: Services,
@@ -98,20 +125,7 @@ impl Desk {
                 let Some(mut device) = boot::device_get(connection, id).await? else {
                     return Ok(None);
                 };
-                let before = device.phase.word();
-                let told = life::step(&mut device, &happening, now, silence);
-                boot::device_put(connection, &device).await?;
-                if let Some(told) = &told {
-                    let event = BootEvent {
-                        id: 0,
-                        subject: device.name.clone(),
-                        at: now,
-                        kind: told.kind.to_owned(),
-                        message: told.message.clone(),
-                    };
-                    boot::event_insert(connection, &event).await?;
-                    tracing::info!(device = %device.name, from = before, to = device.phase.word(), kind = told.kind, "{}", told.message);
-                }
+                step(connection, &mut device, &happening, now, silence).await?;
                 Ok(Some(device))
             })
         });

@@ -34,6 +34,7 @@ pub mod meta;
 pub mod pages;
 pub mod personas;
 pub mod pool;
+pub mod power;
 pub mod runs;
 pub mod times;
 pub mod webhooks;

@@ -14,6 +14,7 @@ pub mod image;
 pub mod machine;
 pub mod persona;
 pub mod pool;
+pub mod power;
 pub mod run;
 pub mod stage;
 pub mod time;

@@ -23,6 +23,7 @@ use crate::store::boot::BootClient;
 use crate::store::pages;
 use crate::vocab::access::Role;
 use crate::vocab::boot::{BootDevice, BootEvent, Mac};
+use crate::vocab::power::NetworkOrder;
 
 /// Events of one device that are shown with it.
 const SHOWN_EVENTS: usize = 12;
@@ -114,7 +115,8 @@ async fn list(
         Some(own) => known.retain(|device| own.contains(&device.name)),
         None => all.extend(desk.strangers().await?.iter().map(stranger)),
     }
-    all.extend(known.iter().map(view));
+    let orders = desk.network_orders().await?;
+    all.extend(known.iter().map(|device| view(device, &orders)));
     let key = |view: &BootView| format!("{} {}", u8::from(view.trust.is_some()), view.device);
     let (limit, cursor) = (part.limit, part.cursor.as_deref());
     cursor::cut("boot", all, limit, cursor, key, BootView::clone).map(Json)
@@ -138,7 +140,7 @@ async fn show(
     let name = devices::find(&app, &caller, &name).await?.name;
     let desk = desk(&app)?;
     let device = desk.boot_device(&name).await?;
-    let mut shown = view(&device);
+    let mut shown = view(&device, &desk.network_orders().await?);
     let events = desk.events(Some(&device.name), 0, i64::MAX).await?;
     let first = events.len().saturating_sub(SHOWN_EVENTS);
     shown.events = events[first..].iter().map(event).collect();
@@ -163,7 +165,7 @@ async fn change(
         ChangeBoot::Release => desk.release(&name).await?,
         ChangeBoot::Reprovision => desk.reprovision(&name).await?,
     };
-    Ok(Json(view(&after)))
+    Ok(Json(view(&after, &desk.network_orders().await?)))
 }
 
 async fn forget(
@@ -261,7 +263,16 @@ fn stranger(client: &BootClient) -> BootView {
     }
 }
 
-fn view(device: &BootDevice) -> BootView {
+/// Where a device stands. What its BMC is about to do, or could not do, is what happens next.
+fn view(device: &BootDevice, orders: &[NetworkOrder]) -> BootView {
+    let order = orders
+        .iter()
+        .find(|order| order.device == device.device && order.boot_id == device.boot_id);
+    let (deadline, next) = match order {
+        Some(order) if order.step.is_open() => (Some(order.deadline), order.said.clone()),
+        Some(order) => (None, order.said.clone()),
+        None => (device.deadline, device.next.clone()),
+    };
     BootView {
         device: device.name.clone(),
         state: device.phase.word().to_owned(),
@@ -269,8 +280,8 @@ fn view(device: &BootDevice) -> BootView {
         reason: device.phase.reason().map(str::to_owned),
         trust: Some(device.trust.word().to_owned()),
         run: device.run.map(|run| run.0),
-        deadline: device.deadline.map(Time::of),
-        next: device.next.clone(),
+        deadline: deadline.map(Time::of),
+        next,
         heard_at: Time::of(device.heard_at),
         written_bytes: device.written,
         image_bytes: device.of,

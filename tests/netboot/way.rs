@@ -4,7 +4,9 @@ use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use greenroom::netboot::settings::Approve;
-use greenroom::vocab::Digest;
+use greenroom::store::power;
+use greenroom::vocab::power::{Bmc, BmcAddress, OrderStep};
+use greenroom::vocab::{Digest, Timestamp};
 use serde_json::{Value, json};
 
 use crate::station::{Agent, Station};
@@ -216,7 +218,13 @@ async fn a_person_can_have_it_done_anew_and_forgotten() {
     station.until(&name, "delivered").await;
     let script = format!("/boot/device/{}", agent.mac().replace(':', "-"));
     assert!(agent.get(&script, "", "").await.text().contains("exit 0"));
-    station.desk.reprovision(&name).await.unwrap();
+    let told = station.desk.reprovision(&name).await.unwrap();
+    assert!(
+        told.next.contains("a person has to switch it off and on"),
+        "{}",
+        told.next
+    );
+    assert!(station.desk.network_orders().await.unwrap().is_empty());
     assert!(
         agent
             .get(&script, "", "")
@@ -254,4 +262,37 @@ async fn a_person_can_have_it_done_anew_and_forgotten() {
     station.pass(Duration::from_secs(30));
     assert_eq!(agent.register().await, 200);
     assert_eq!(station.device(&name).await.phase.word(), "registered");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_with_a_bmc_is_booted_by_it_when_it_is_to_be_done_anew() {
+    let station = Station::open(Approve::Operator).await;
+    let mut agent = station.agent(1);
+    assert_eq!(agent.register().await, 200);
+    let name = agent.name();
+    let device = station.device(&name).await;
+    let bmc = Bmc {
+        device: device.device,
+        address: BmcAddress::Manual {
+            note: "room 12".into(),
+        },
+        secret: None,
+        refused: 0,
+        set_at: Timestamp(1),
+    };
+    let store = &station.daemon.services.store;
+    store
+        .write(move |connection| Box::pin(async move { power::bmc_put(connection, &bmc).await }))
+        .await
+        .unwrap();
+    station.desk.reprovision(&name).await.unwrap();
+    let orders = station.desk.network_orders().await.unwrap();
+    assert_eq!(orders.len(), 1);
+    assert_eq!(
+        (orders[0].step, &orders[0].boot_id),
+        (OrderStep::SetBoot, &device.boot_id)
+    );
+    // What is forgotten is not booted.
+    station.desk.forget(&name).await.unwrap();
+    assert!(station.desk.network_orders().await.unwrap().is_empty());
 }

@@ -91,7 +91,8 @@ command_test() {
 vagrant/lab test [ARGS…]: cargo test --locked --features fault-points in the lab, with real virtual machines.
 ARGS go to cargo, for example: vagrant/lab test --test libvirt -- forks
 Starts the lab when it is down, and then ends it afterwards. The images tiny and toolbox are built first when their inputs
-changed (skip that with GREENROOM_LAB_SKIP_IMAGES=1).
+changed (skip that with GREENROOM_LAB_SKIP_IMAGES=1), and emulated BMCs are installed and started for the tests of power
+(leave those out with GREENROOM_LAB_SKIP_BMC=1).
 U
     return; }
   cargo_or_die
@@ -105,7 +106,14 @@ run_tests() {
     build_images tiny toolbox || return
     build_device_image || return
   fi
-  (cd "$CHECKOUT" && in_lab_with_environment env GREENROOM_LAB_READY=1 cargo test --locked --features fault-points "$@")
+  if wants_bmc "$@"; then bmc_up || return; fi
+  (cd "$CHECKOUT" && in_lab_with_environment env GREENROOM_LAB_READY=1 GREENROOM_BMC="$LAB/bmc" cargo test --locked --features fault-points "$@")
+}
+
+# wants_bmc ARGS…: the tests of power are among those that run. They are when none is named.
+wants_bmc() {
+  [[ -z ${GREENROOM_LAB_SKIP_BMC:-} ]] || return 1
+  [[ " $* " != *" --test "* || " $* " == *" --test power "* ]]
 }
 
 # The agent of the image is linked statically, that of the tests is not; cargo keeps one of them at a time.

@@ -1,11 +1,15 @@
 //! What people ask for and decide.
 
-use super::Desk;
+use super::{Desk, step};
 use crate::netboot::life::Happening;
 use crate::store::boot::BootClient;
-use crate::store::{StoreError, boot, devices};
+use crate::store::{StoreError, boot, devices, power};
 use crate::vocab::boot::{BootDevice, BootEvent, BootPhase, TokenKind};
+use crate::vocab::power::NetworkOrder;
 use crate::vocab::{Device, Timestamp};
+
+/// What a person has to do for a device without a BMC.
+const BY_HAND: &str = "a person has to switch it off and on, so that it boots from the network; `greenroom device bmc set` would do that by its BMC";
 
 #[derive(Debug, thiserror::Error)]
 pub enum OperatorError {
@@ -112,7 +116,41 @@ impl Desk {
             )));
         }
         self.end_rights(&device).await?;
-        self.change(&device, Happening::Reprovision).await
+        let (id, now, silence) = (device.device, self.now(), self.settings.silence);
+        // The device and what its BMC is to do for it change together: a crash between would leave a
+        // device that boots from its own disk again, or one that nobody boots.
+        let changed = self.services.store.write(move |connection| {
+            Box::pin(async move {
+                let Some(mut device) = boot::device_get(connection, id).await? else {
+                    return Ok(None);
+                };
+                step(
+                    connection,
+                    &mut device,
+                    &Happening::Reprovision,
+                    now,
+                    silence,
+                )
+                .await?;
+                if power::bmc_get(connection, id).await?.is_some() {
+                    let order = NetworkOrder::fresh(id, &device.name, &device.boot_id, now);
+                    power::order_put(connection, &order).await?;
+                } else {
+                    BY_HAND.clone_into(&mut device.next);
+                    boot::device_put(connection, &device).await?;
+                }
+                Ok(Some(device))
+            })
+        });
+        changed
+            .await?
+            .ok_or_else(|| OperatorError::NotFound(format!("device {name} has gone meanwhile")))
+    }
+
+    /// What is under way, or has failed, to boot devices from the network by their BMCs.
+    pub async fn network_orders(&self) -> Result<Vec<NetworkOrder>, StoreError> {
+        let mut connection = self.services.store.read().await?;
+        power::order_list(&mut connection).await
     }
 
     /// The network boot forgets it. The device itself, its facts and its runs stay.
@@ -127,7 +165,10 @@ impl Desk {
         self.services
             .store
             .write(move |connection| {
-                Box::pin(async move { boot::device_forget(connection, id).await })
+                Box::pin(async move {
+                    power::order_remove(connection, id).await?;
+                    boot::device_forget(connection, id).await
+                })
             })
             .await?;
         self.tell(name, "forgotten", "a person had it forgotten")
