@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::boot::{BootEventView, BootView, ChangeBoot, ExplainBoot, ExplainedBoot};
+use super::telemetry::{StepWord, TelemetryView};
 use super::personas::{
     AppliedPersona, ApplyPersonas, ApplyRules, AssignPersona, AssignmentView, EndAssignment,
     MovePersona, PersonaDifference, PersonaHistory, PersonaPreview, PersonaSummary, PersonaView,
@@ -20,6 +21,7 @@ use super::{
     PutDevice, ReplayRun, RetryRun, RunOutput, RunSummary, RunView, SetPool, StartRun, StartedRun,
     StatusView, TakeClaim, TakenView, TemplateDetail, TemplateView, VersionView, WatchUpdate,
 };
+use crate::vocab::telemetry::Metric;
 
 mod administration;
 
@@ -433,6 +435,28 @@ impl Client {
         let mut query = vec![("after", after.to_string())];
         query.extend(device.map(|device| ("device", device.to_owned())));
         self.all("/boot/events", &query).await
+    }
+
+    /// What a device measured in the last `span_s` seconds.
+    pub async fn device_telemetry(
+        &self,
+        device: &str,
+        span_s: u64,
+        metric: Option<Metric>,
+        step: Option<StepWord>,
+    ) -> Result<TelemetryView, ClientError> {
+        let mut query = vec![("span_s", span_s.to_string())];
+        query.extend(metric.map(|metric| ("metric", metric.word().to_owned())));
+        query.extend(step.map(|step| {
+            let word = match step {
+                StepWord::Raw => "raw",
+                StepWord::Fine => "fine",
+                StepWord::Coarse => "coarse",
+            };
+            ("step", word.to_owned())
+        }));
+        self.get(&format!("/devices/{}/telemetry", segment(device)), &query)
+            .await
     }
 
     pub async fn boot_explain(

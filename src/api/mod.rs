@@ -19,6 +19,7 @@ pub mod personas;
 pub mod pool;
 pub mod problem;
 pub mod runs;
+pub mod telemetry;
 pub mod time;
 pub mod webhooks;
 

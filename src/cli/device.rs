@@ -12,6 +12,7 @@ use super::exit::{Exit, Failure};
 use super::facts;
 use super::output::as_yaml;
 use super::table::Table;
+use super::telemetry::TelemetryCommand;
 use super::text;
 use crate::api::{DeviceView, PutDevice};
 
@@ -34,6 +35,8 @@ pub enum DeviceCommand {
         /// Name or id
         name: String,
     },
+    /// Show what a delivered device measured of itself
+    Telemetry(TelemetryCommand),
     #[command(flatten)]
     Boot(DeviceBootCommand),
 }
@@ -83,6 +86,7 @@ impl DeviceCommand {
                 })?;
                 Ok(Exit::Ok)
             }
+            Self::Telemetry(command) => command.run(context).await,
             Self::Boot(command) => command.run(context).await,
         }
     }

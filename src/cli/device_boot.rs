@@ -191,15 +191,19 @@ pub fn section(view: Option<&BootView>, context: &Context) -> String {
         out.push_str(&format!("run       {run}\n"));
     }
     if let Some(telemetry) = &view.telemetry {
-        let said = |key: &str| telemetry[key].to_string();
         out.push_str(&format!(
-            "system    {} on {}, cpu {}, {} of {} MiB free\n",
-            text::line(&said("hostname")),
-            text::line(&said("os")),
-            text::line(&said("cpu_busy")),
-            text::line(&said("memory_available_mib")),
-            text::line(&said("memory_mib"))
+            "system    {}\n",
+            super::telemetry::system_line(telemetry)
         ));
+    }
+    if !view.console.is_empty() {
+        out.push_str("console\n");
+        for line in &view.console {
+            out.push_str(&format!("  │ {}\n", text::line(line)));
+        }
+    }
+    if !view.events.is_empty() {
+        out.push_str("events\n");
     }
     for event in &view.events {
         out.push_str(&format!(

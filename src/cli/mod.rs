@@ -36,6 +36,7 @@ mod serve;
 mod simulate;
 mod status;
 mod table;
+mod telemetry;
 mod template;
 mod text;
 mod token;

@@ -35,6 +35,7 @@ pub mod pages;
 pub mod personas;
 pub mod pool;
 pub mod runs;
+pub mod telemetry;
 pub mod times;
 pub mod webhooks;
 

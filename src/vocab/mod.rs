@@ -16,6 +16,7 @@ pub mod persona;
 pub mod pool;
 pub mod run;
 pub mod stage;
+pub mod telemetry;
 pub mod time;
 
 pub use device::Device;

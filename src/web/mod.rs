@@ -70,6 +70,7 @@ pub mod routes;
 mod runs;
 mod sessions;
 mod stream;
+mod telemetry;
 mod templates;
 pub mod tls;
 mod tokens;
@@ -88,6 +89,7 @@ pub fn all_routes() -> Vec<Routes> {
         chains::routes(),
         devices::routes(),
         boot::routes(),
+        telemetry::routes(),
         personas::routes(),
         pool::routes(),
         templates::routes(),

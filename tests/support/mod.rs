@@ -26,6 +26,7 @@ pub fn stage(name: &str, script: &str) -> Stage {
         name: name.into(),
         kind: StageKind::Custom,
         description: String::new(),
+        after: None,
         image: "tiny".into(),
         resources: Resources {
             vcpus: bounds(1),
@@ -204,6 +205,7 @@ pub fn view(chain: Chain) -> View {
             disks_going: false,
             kept_disk: false,
             discarded: false,
+            arrived: false,
             created_at: Timestamp(0),
             started_at: None,
             finished_at: None,
