@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::boot::{BootEventView, BootView, ChangeBoot, ExplainBoot, ExplainedBoot};
-use super::telemetry::{StepWord, TelemetryView};
+use super::telemetry::TelemetryView;
 use super::personas::{
     AppliedPersona, ApplyPersonas, ApplyRules, AssignPersona, AssignmentView, EndAssignment,
     MovePersona, PersonaDifference, PersonaHistory, PersonaPreview, PersonaSummary, PersonaView,
@@ -443,18 +443,11 @@ impl Client {
         device: &str,
         span_s: u64,
         metric: Option<Metric>,
-        step: Option<StepWord>,
+        step: Option<&str>,
     ) -> Result<TelemetryView, ClientError> {
         let mut query = vec![("span_s", span_s.to_string())];
         query.extend(metric.map(|metric| ("metric", metric.word().to_owned())));
-        query.extend(step.map(|step| {
-            let word = match step {
-                StepWord::Raw => "raw",
-                StepWord::Fine => "fine",
-                StepWord::Coarse => "coarse",
-            };
-            ("step", word.to_owned())
-        }));
+        query.extend(step.map(|step| ("step", step.to_owned())));
         self.get(&format!("/devices/{}/telemetry", segment(device)), &query)
             .await
     }

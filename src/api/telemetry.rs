@@ -44,15 +44,3 @@ pub struct PointView {
     pub mean: f64,
     pub max: f64,
 }
-
-/// How finely it is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum StepWord {
-    /// Each report.
-    Raw,
-    /// Five minutes, unless the settings say otherwise.
-    Fine,
-    /// An hour, unless the settings say otherwise.
-    Coarse,
-}

@@ -46,7 +46,7 @@ pub struct Stage {
     pub kind: StageKind,
     pub description: String,
     /// What the run waits for before this stage, without holding a machine.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<After>,
     /// Name of the base image.
     pub image: String,

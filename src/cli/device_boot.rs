@@ -30,6 +30,8 @@ pub enum DeviceBootCommand {
         #[arg(long, conflicts_with = "until")]
         once: bool,
     },
+    /// Show what happened to a device and how long each step took
+    Timeline { name: String },
     /// Let a device be provisioned
     Approve { name: String },
     /// Keep a device from everything but saying that it is there
@@ -51,6 +53,11 @@ impl DeviceBootCommand {
     pub async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let (name, order) = match self {
             Self::Watch { name, until, once } => return watch(context, name, until, once).await,
+            Self::Timeline { name } => {
+                let events = context.client()?.boot_events(Some(&name), 0).await?;
+                context.show(&events, || timeline(&events, context))?;
+                return Ok(Exit::Ok);
+            }
             Self::Approve { name } => (name, ChangeBoot::Approve),
             Self::Quarantine { name, reason } => (name, ChangeBoot::Quarantine { reason }),
             Self::Release { name } => (name, ChangeBoot::Release),
@@ -123,6 +130,26 @@ fn line(event: &BootEventView) -> String {
         text::line(&event.kind),
         text::line(&event.message)
     )
+}
+
+/// `STEP` is the time since the event before, `TOTAL` since the first.
+fn timeline(events: &[BootEventView], context: &Context) -> String {
+    let mut table = Table::new(context.out, &["AT", "STEP", "TOTAL", "WHAT", ""]);
+    let mut before = events.first();
+    for event in events {
+        let since = |other: Option<&BootEventView>| {
+            other.map_or(0.0, |other| event.at.seconds_from(other.at))
+        };
+        table.row([
+            event.at.0.strftime("%H:%M:%S").to_string(),
+            format!("{:.1} s", since(before)),
+            format!("{:.1} s", since(events.first())),
+            text::line(&event.kind).to_string(),
+            text::line(&event.message).to_string(),
+        ]);
+        before = Some(event);
+    }
+    table.render("nothing has happened to a device of this name")
 }
 
 /// A line for each tenth of an image.

@@ -7,7 +7,7 @@ use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::table::Table;
 use super::text;
-use crate::api::telemetry::{MetricView, StepWord, TelemetryView};
+use crate::api::telemetry::{MetricView, TelemetryView};
 use crate::vocab::telemetry::Metric;
 
 /// Width of a sparkline, characters.
@@ -40,14 +40,9 @@ fn metric(word: &str) -> Result<Metric, String> {
 
 impl TelemetryCommand {
     pub async fn run(self, context: &Context) -> Result<Exit, Failure> {
-        let step = self.step.as_deref().map(|word| match word {
-            "raw" => StepWord::Raw,
-            "fine" => StepWord::Fine,
-            _ => StepWord::Coarse,
-        });
         let client = context.client()?;
         let view = client
-            .device_telemetry(&self.name, self.since, self.metric, step)
+            .device_telemetry(&self.name, self.since, self.metric, self.step.as_deref())
             .await?;
         context.show(&view, || show(&view, context))?;
         Ok(Exit::Ok)

@@ -287,9 +287,10 @@ async fn tell_telemetry(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Json<Taken>, DeskError> {
+    let token = bearer(&headers)?;
     let told = telemetry::read(&body)
         .map_err(|why| DeskError::Invalid(format!("the report: {why}")))?;
-    Ok(Json(desk.telemetry(bearer(&headers)?, told).await?))
+    Ok(Json(desk.telemetry(token, told).await?))
 }
 
 /// For bodies of bytes.

@@ -14,7 +14,7 @@ use super::routes::{Op, Routes};
 use super::{Shared, devices};
 use crate::access::{Access, Caller};
 use crate::api::Time;
-use crate::api::telemetry::{MetricView, PointView, StepWord, TelemetryView};
+use crate::api::telemetry::{MetricView, PointView, TelemetryView};
 use crate::store::telemetry::Series;
 use crate::vocab::Timestamp;
 use crate::vocab::access::Role;
@@ -42,14 +42,15 @@ pub fn routes() -> Routes {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Which {
-    /// From this instant on.
-    since: Option<Time>,
+    /// From this instant on, RFC 3339.
+    since: Option<String>,
     /// So many seconds back, where `since` is not given; 3600 when neither is.
     span_s: Option<u64>,
     /// Only this metric.
-    metric: Option<Metric>,
-    /// The finest that reaches back so far within 400 points, when not given.
-    step: Option<StepWord>,
+    metric: Option<String>,
+    /// `raw` (each report), `fine` or `coarse`; the finest that reaches back so far within 400 points,
+    /// when not given.
+    step: Option<String>,
 }
 
 async fn show(
@@ -61,21 +62,35 @@ async fn show(
     let device = devices::find(&app, &caller, &name).await?;
     let desk = desk(&app)?;
     let keeping = desk.keeping();
-    let step = which.step.map(|step| match step {
-        StepWord::Raw => Duration::ZERO,
-        StepWord::Fine => keeping.fine,
-        StepWord::Coarse => keeping.coarse,
-    });
+    let step = match which.step.as_deref() {
+        None => None,
+        Some("raw") => Some(Duration::ZERO),
+        Some("fine") => Some(keeping.fine),
+        Some("coarse") => Some(keeping.coarse),
+        Some(_) => return Err(Refusal::mistake("the steps are raw, fine and coarse")),
+    };
+    let wanted = match &which.metric {
+        None => None,
+        Some(word) => Some(Metric::from_word(word).ok_or_else(|| {
+            let words = Metric::ALL.map(Metric::word).join(", ");
+            Refusal::mistake(format!("the metrics are {words}"))
+        })?),
+    };
     let back = which.span_s.unwrap_or(SPAN_S).min(100 * 365 * 86_400);
-    let since = match which.since {
-        Some(since) => Timestamp(since.0.as_microsecond()),
+    let since = match &which.since {
+        Some(since) => {
+            let since: jiff::Timestamp = since.parse().map_err(|_| {
+                Refusal::mistake("`since` is an instant such as 2026-01-31T12:00:00Z")
+            })?;
+            Timestamp(since.as_microsecond())
+        }
         None => Timestamp(desk.time().0 - back as i64 * 1_000_000),
     };
     let series = desk.series(device.id, since, step).await?;
     let latest = desk.latest_report(device.id).await?;
     let metrics = Metric::ALL
         .into_iter()
-        .filter(|metric| which.metric.is_none_or(|wanted| wanted == *metric))
+        .filter(|metric| wanted.is_none_or(|wanted| wanted == *metric))
         .filter_map(|metric| view(metric, &series))
         .collect();
     Ok(Json(TelemetryView {

@@ -23,6 +23,8 @@ use crate::vocab::{DeviceId, Timestamp};
 const LEAST_PAUSE: Duration = Duration::from_secs(2);
 /// Between two turns of condensing.
 const CONDENSE_EVERY: Duration = Duration::from_secs(60);
+/// Each twentieth report has details, and one of them may have got lost.
+const DETAILS_WITHIN: i64 = 41;
 /// Reports that a monitoring stage gets at most: 15 minutes of them.
 const MOST_REPORTS: i64 = 60;
 
@@ -70,10 +72,20 @@ impl Desk {
         })
     }
 
-    /// The newest report.
+    /// The newest report, with the details of the newest that has some.
     pub async fn latest_report(&self, device: DeviceId) -> Result<Option<Report>, StoreError> {
         let mut connection = self.services.store.read().await?;
-        Ok(rows::report_list(&mut connection, device, 1).await?.pop())
+        let reports = rows::report_list(&mut connection, device, DETAILS_WITHIN).await?;
+        let details = reports
+            .iter()
+            .map(|report| &report.body["details"])
+            .find(|details| !details.is_null())
+            .cloned();
+        let mut latest = reports.into_iter().next();
+        if let (Some(latest), Some(details)) = (&mut latest, details) {
+            latest.body["details"] = details;
+        }
+        Ok(latest)
     }
 
     /// What a device measured; see [`rows::series`].
