@@ -334,10 +334,18 @@ fn cloud_init_finds_nothing_wrong_with_the_seed() {
         return;
     }
     let folder = tempfile::tempdir().expect("a folder");
-    let preview = seeded();
-    for (name, kind) in [("user-data", "cloud-config"), ("network-config", "network-config")] {
+    let seeded = seeded();
+    let bare = preview(&crate::persona("persona: p\n"), "box", &Map::new());
+    let plain = "persona: p\npreferences: { users: [{ name: b, keys: ['ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAICchiKTfl5D0hOOTVF9PrFYENPtpw0LyvkLgrpHKhjvR b'] }] }\n";
+    let plain = preview(&crate::persona(plain), "box", &Map::new());
+    for (preview, name, kind) in [
+        (&seeded, "user-data", "cloud-config"),
+        (&bare, "user-data", "cloud-config"),
+        (&plain, "user-data", "cloud-config"),
+        (&seeded, "network-config", "network-config"),
+    ] {
         let path = folder.path().join(name);
-        std::fs::write(&path, seed_file(&preview, name)).expect("a file");
+        std::fs::write(&path, seed_file(preview, name)).expect("a file");
         let mut checker = std::process::Command::new("cloud-init");
         checker.args(["schema", "--config-file"]).arg(&path);
         // Versions before 23.4 know one kind only.

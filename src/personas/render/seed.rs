@@ -33,11 +33,14 @@ pub fn files(
         .map(|user| {
             let mut entry = json!({
                 "name": user.name,
-                "groups": user.groups,
                 "shell": program(user.shell.as_ref().unwrap_or(&document.preferences.shell)),
                 "lock_passwd": true,
                 "ssh_authorized_keys": user.keys,
             });
+            // cloud-init refuses empty lists.
+            if !user.groups.is_empty() {
+                entry["groups"] = json!(user.groups);
+            }
             if user.sudo {
                 entry["sudo"] = json!("ALL=(ALL:ALL) NOPASSWD: ALL");
             }
@@ -66,9 +69,12 @@ pub fn files(
         "ssh_pwauth": false,
         "disable_root": true,
         "users": users,
-        "packages": packages(document, catalogue),
         "write_files": written,
     });
+    let packages = packages(document, catalogue);
+    if !packages.is_empty() {
+        user_data["packages"] = json!(packages);
+    }
     let words = cmdline(document);
     if !words.is_empty() {
         let text = format!(
