@@ -1,3 +1,5 @@
+//! Reports good, old, absurd and hostile.
+
 use super::*;
 use proptest::prelude::*;
 

@@ -1,3 +1,5 @@
+//! What is read is the same however far it is condensed.
+
 use super::*;
 use crate::store::{Store, devices};
 use crate::vocab::Device;
