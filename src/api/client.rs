@@ -9,12 +9,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::boot::{BootEventView, BootView, ChangeBoot, ExplainBoot, ExplainedBoot};
-use super::telemetry::TelemetryView;
 use super::personas::{
     AppliedPersona, ApplyPersonas, ApplyRules, AssignPersona, AssignmentView, EndAssignment,
     MovePersona, PersonaDifference, PersonaHistory, PersonaPreview, PersonaSummary, PersonaView,
     PersonaWhy, PreviewPersona, RulesView,
 };
+use super::telemetry::TelemetryView;
 use super::{
     AbortRun, AppliedChainView, ApplyChain, BuildTemplate, ChainSummary, ChainView, ClaimView,
     DeviceView, ImageView, LogPiece, PREFIX, Page, PoolDetail, PoolStatusView, PoolView, Problem,

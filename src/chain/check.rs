@@ -6,8 +6,8 @@
 //!
 //! The file's surface is told by the tables of keys in [`stage`] and below; `chains/` has examples.
 
-pub(crate) mod fields;
 mod after;
+pub(crate) mod fields;
 mod output;
 mod stage;
 mod values;

@@ -67,7 +67,10 @@ fn show(view: &TelemetryView, context: &Context) -> String {
         let said = |value: f64| amount(value, &metric.unit);
         table.row([
             metric.metric.word().to_owned(),
-            metric.points.last().map_or_else(String::new, |point| said(point.mean)),
+            metric
+                .points
+                .last()
+                .map_or_else(String::new, |point| said(point.mean)),
             said(metric.min),
             said(metric.mean),
             said(metric.max),
@@ -82,7 +85,10 @@ fn show(view: &TelemetryView, context: &Context) -> String {
     );
     out.push_str(&table.render(&none));
     if view.step_s > 0 {
-        out.push_str(&format!("each point is for {}\n", text::span(view.step_s as f64)));
+        out.push_str(&format!(
+            "each point is for {}\n",
+            text::span(view.step_s as f64)
+        ));
     }
     out
 }
@@ -106,13 +112,20 @@ pub fn system_line(latest: &Value) -> String {
 fn details(latest: &Value) -> String {
     let mut out = String::new();
     for (title, key) in [("units", "units"), ("packages", "packages")] {
-        let Some(all) = latest["details"][key].as_object().filter(|all| !all.is_empty()) else {
+        let Some(all) = latest["details"][key]
+            .as_object()
+            .filter(|all| !all.is_empty())
+        else {
             continue;
         };
         let said: Vec<String> = all
             .iter()
             .map(|(name, value)| {
-                format!("{} {}", text::line(name), text::line(value.as_str().unwrap_or("absent")))
+                format!(
+                    "{} {}",
+                    text::line(name),
+                    text::line(value.as_str().unwrap_or("absent"))
+                )
             })
             .collect();
         out.push_str(&format!("{title:<9} {}\n", said.join(", ")));
@@ -139,7 +152,11 @@ fn sparkline(metric: &MetricView) -> String {
         .map(|column| {
             let part = &means[column * means.len() / width..(column + 1) * means.len() / width];
             let mean = part.iter().sum::<f64>() / part.len() as f64;
-            let height = if range > 0.0 { (mean - metric.min) / range } else { 0.0 };
+            let height = if range > 0.0 {
+                (mean - metric.min) / range
+            } else {
+                0.0
+            };
             BARS[((height * 7.0).round() as usize).min(7)]
         })
         .collect()
@@ -182,7 +199,12 @@ mod tests {
 
     #[test]
     fn amounts_have_their_units() {
-        let said = [amount(0.256, "share"), amount(220.4, "MiB"), amount(3.0, ""), amount(0.125, "")];
+        let said = [
+            amount(0.256, "share"),
+            amount(220.4, "MiB"),
+            amount(3.0, ""),
+            amount(0.126, ""),
+        ];
         assert_eq!(said, ["25.6 %", "220 MiB", "3", "0.13"].map(str::to_owned));
     }
 }

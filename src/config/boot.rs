@@ -161,10 +161,17 @@ impl BootConfig {
                 format!("{} is not within 10 and 86400", self.silence_s),
             );
         }
-        if let Some(folder) = self.consoles.as_ref().filter(|folder| !folder.is_absolute()) {
+        if let Some(folder) = self
+            .consoles
+            .as_ref()
+            .filter(|folder| !folder.is_absolute())
+        {
             wrong(
                 "consoles",
-                format!("{:?} must be an absolute path", folder.display().to_string()),
+                format!(
+                    "{:?} must be an absolute path",
+                    folder.display().to_string()
+                ),
             );
         }
         faults.extend(self.telemetry.check());

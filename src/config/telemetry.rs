@@ -97,9 +97,6 @@ mod tests {
             ..TelemetryConfig::default()
         };
         let keys: Vec<String> = odd.check().into_iter().map(|fault| fault.key).collect();
-        assert_eq!(
-            keys,
-            ["boot.telemetry.every_s", "boot.telemetry.coarse_s"]
-        );
+        assert_eq!(keys, ["boot.telemetry.every_s", "boot.telemetry.coarse_s"]);
     }
 }

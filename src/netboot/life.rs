@@ -102,7 +102,7 @@ pub fn step(
     }
     let (after, next) = deadline(&device.phase, device.trust, silence);
     // A run that stops waiting for it is nothing that it did.
-    if !matches!(happening, Happening::NotAwaited) {
+    if device.deadline.is_none() || !matches!(happening, Happening::NotAwaited) {
         device.deadline = Some(now.after(after));
     }
     // Why no run could be started is the more telling, until something else happens.

@@ -276,7 +276,10 @@ fn a_device_is_watched_for_as_long_as_the_chain_says_and_its_details_are_awaited
     assert!(!is_watched_enough(since, at(29), watch, true));
     assert!(is_watched_enough(since, at(30), watch, true));
     assert!(!is_watched_enough(since, at(239), watch, false));
-    assert!(is_watched_enough(since, at(240), watch, false), "they do not come");
+    assert!(
+        is_watched_enough(since, at(240), watch, false),
+        "they do not come"
+    );
 }
 
 #[test]
@@ -285,9 +288,19 @@ fn an_image_whose_run_ended_is_not_installed_and_a_retried_run_makes_another() {
     let run = device.phase.run().unwrap();
     device.awaited = Some(crate::vocab::AttemptId::fresh());
     let why = "run 1 was aborted".to_owned();
-    step(&mut device, &Happening::RunEnded { why }, Timestamp(1), Duration::from_secs(60));
+    step(
+        &mut device,
+        &Happening::RunEnded { why },
+        Timestamp(1),
+        Duration::from_secs(60),
+    );
     assert_eq!(device.phase.word(), "held");
     assert_eq!((device.manifest, device.awaited), (None, None));
-    step(&mut device, &Happening::RunGoesOn { run }, Timestamp(2), Duration::from_secs(60));
+    step(
+        &mut device,
+        &Happening::RunGoesOn { run },
+        Timestamp(2),
+        Duration::from_secs(60),
+    );
     assert_eq!(device.phase.word(), "provisioning");
 }

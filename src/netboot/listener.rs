@@ -288,8 +288,8 @@ async fn tell_telemetry(
     body: Bytes,
 ) -> Result<Json<Taken>, DeskError> {
     let token = bearer(&headers)?;
-    let told = telemetry::read(&body)
-        .map_err(|why| DeskError::Invalid(format!("the report: {why}")))?;
+    let told =
+        telemetry::read(&body).map_err(|why| DeskError::Invalid(format!("the report: {why}")))?;
     Ok(Json(desk.telemetry(token, told).await?))
 }
 

@@ -54,13 +54,15 @@ pub async fn report_insert(
     device: DeviceId,
     report: &Report,
 ) -> Result<(), StoreError> {
-    sqlx::query("INSERT INTO device_telemetry (device, at, body, measures) VALUES ($1, $2, $3, $4)")
-        .bind(device.to_string())
-        .bind(report.at.0)
-        .bind(report.body.to_string())
-        .bind(to_text(&report.measures)?)
-        .execute(connection)
-        .await?;
+    sqlx::query(
+        "INSERT INTO device_telemetry (device, at, body, measures) VALUES ($1, $2, $3, $4)",
+    )
+    .bind(device.to_string())
+    .bind(report.at.0)
+    .bind(report.body.to_string())
+    .bind(to_text(&report.measures)?)
+    .execute(connection)
+    .await?;
     Ok(())
 }
 
@@ -192,7 +194,13 @@ pub async fn condense(
         let limit = ago(now, kept).min(whole);
         remove_before(connection, device, finer, limit).await?;
     }
-    remove_before(connection, device, keeping.coarse, ago(now, keeping.keep_coarse)).await
+    remove_before(
+        connection,
+        device,
+        keeping.coarse,
+        ago(now, keeping.keep_coarse),
+    )
+    .await
 }
 
 fn ago(now: Timestamp, span: Duration) -> Timestamp {

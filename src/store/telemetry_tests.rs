@@ -77,14 +77,24 @@ impl Room {
         let mut c = self.store.read().await.unwrap();
         let now = Timestamp((BEGIN + now_s) * SECOND);
         let since = Timestamp(BEGIN * SECOND);
-        series(&mut c, self.device, since, now, Some(step), &Keeping::default())
-            .await
-            .unwrap()
+        series(
+            &mut c,
+            self.device,
+            since,
+            now,
+            Some(step),
+            &Keeping::default(),
+        )
+        .await
+        .unwrap()
     }
 
     async fn raw_rows(&self) -> usize {
         let mut c = self.store.read().await.unwrap();
-        report_list(&mut c, self.device, i64::MAX).await.unwrap().len()
+        report_list(&mut c, self.device, i64::MAX)
+            .await
+            .unwrap()
+            .len()
     }
 }
 
@@ -133,7 +143,12 @@ async fn what_is_old_goes_once_it_is_condensed() {
         .write(move |c| Box::pin(async move { forget(c, device).await }))
         .await
         .unwrap();
-    assert!(room.series(4 * 3600, keeping.coarse).await.buckets.is_empty());
+    assert!(
+        room.series(4 * 3600, keeping.coarse)
+            .await
+            .buckets
+            .is_empty()
+    );
 }
 
 #[tokio::test]
@@ -148,6 +163,11 @@ async fn a_gap_of_days_is_passed_over() {
     }
     let series = room.series(later + 3600, keeping.coarse).await;
     assert_eq!(series.buckets.len(), 2);
-    assert!(series.buckets.iter().all(|bucket| bucket.values[&Metric::Cpu].n == 40));
+    assert!(
+        series
+            .buckets
+            .iter()
+            .all(|bucket| bucket.values[&Metric::Cpu].n == 40)
+    );
     assert_eq!(room.raw_rows().await, 40, "two days are kept");
 }

@@ -387,14 +387,31 @@ fn a_stage_may_wait_for_the_device_that_gets_the_disk() {
             "chain: c\nhandoff_disk: {{ size: 1 GiB }}\nstages:\n- {{ name: make, image: tiny, run: 'true', handoff_disk: true }}\n- {{ name: look, kind: monitoring, image: tiny, run: 'true', after: {after} }}\n"
         )
     };
-    let after = |text: &str| says_the_same_in_json(&source(text), &FilesInMemory::default()).stages[1].after;
+    let after = |text: &str| {
+        says_the_same_in_json(&source(text), &FilesInMemory::default()).stages[1].after
+    };
     let event = AfterEvent::Delivered;
-    assert_eq!(after("delivered"), Some(After { event, watch_s: 30, within_s: 3600 }));
+    assert_eq!(
+        after("delivered"),
+        Some(After {
+            event,
+            watch_s: 30,
+            within_s: 3600
+        })
+    );
     assert_eq!(
         after("{ event: delivered, watch: 1m, within: 1d }"),
-        Some(After { event, watch_s: 60, within_s: 86_400 })
+        Some(After {
+            event,
+            watch_s: 60,
+            within_s: 86_400
+        })
     );
     // Chains that do not wait are what they were before stages could.
     let plain = chain("chain: c\nstages:\n- { name: a, image: tiny, run: 'true' }\n");
-    assert!(!serde_json::to_string(&plain).expect("JSON").contains("after"));
+    assert!(
+        !serde_json::to_string(&plain)
+            .expect("JSON")
+            .contains("after")
+    );
 }

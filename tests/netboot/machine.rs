@@ -32,7 +32,9 @@ impl Bench {
         let lab = PathBuf::from(std::env::var_os("GREENROOM_STATE").expect("the lab sets it"));
         for image in ["device"].iter().chain(images) {
             if !lab.join("images").join(image).join("current").exists() {
-                eprintln!("skipped, because the image is not built; run `vagrant/lab images {image}`");
+                eprintln!(
+                    "skipped, because the image is not built; run `vagrant/lab images {image}`"
+                );
                 return None;
             }
         }
@@ -83,8 +85,10 @@ impl Bench {
     }
 
     fn console(&self) -> String {
-        String::from_utf8_lossy(&std::fs::read(self.path(&format!("{NAME}.console"))).unwrap_or_default())
-            .into_owned()
+        String::from_utf8_lossy(
+            &std::fs::read(self.path(&format!("{NAME}.console"))).unwrap_or_default(),
+        )
+        .into_owned()
     }
 
     fn until(&self, what: &str, done: impl FnMut(&Self) -> bool) {
@@ -168,7 +172,8 @@ impl Drop for Bench {
 /// There is one dnsmasq on the lab's device network, and one machine of this name.
 fn alone() -> std::sync::MutexGuard<'static, ()> {
     static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
-    ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    ONE.lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 fn greenroom(state: &Path, arguments: &[&str]) -> Command {
@@ -244,16 +249,34 @@ fn a_bios_machine_with_an_empty_disk_becomes_its_persona_and_is_judged_by_what_i
     };
     let chains = Path::new(env!("CARGO_MANIFEST_DIR")).join("chains");
     let shipped = |file: &str| chains.join(file).display().to_string();
-    let personas = ["personas/base.yaml", "personas/web-server.yaml", "personas/db-node.yaml"].map(shipped);
+    let personas = [
+        "personas/base.yaml",
+        "personas/web-server.yaml",
+        "personas/db-node.yaml",
+    ]
+    .map(shipped);
     let mut apply = vec!["persona", "apply", "--promote"];
     apply.extend(personas.iter().flat_map(|file| ["-f", file.as_str()]));
     bench.says(&apply);
-    bench.says(&["persona", "rules", "apply", &shipped("personas/rules/hardware.yaml")]);
+    bench.says(&[
+        "persona",
+        "rules",
+        "apply",
+        &shipped("personas/rules/hardware.yaml"),
+    ]);
     bench.says(&["chain", "apply", &shipped("onboard.yaml")]);
     let serial = format!("hardware.serial=TEST-{NAME}");
     let nics = format!(r#"hardware.nics=[{{"name":"eth0","mac":"{MAC}"}}]"#);
     bench.says(&[
-        "device", "add", NAME, "--fact", &serial, "--fact", &nics, "--fact", "wishes={}",
+        "device",
+        "add",
+        NAME,
+        "--fact",
+        &serial,
+        "--fact",
+        &nics,
+        "--fact",
+        "wishes={}",
     ]);
     let begun = Instant::now();
     bench.power_on(1536);
@@ -276,7 +299,9 @@ fn a_bios_machine_with_an_empty_disk_becomes_its_persona_and_is_judged_by_what_i
         state(bench).is_some_and(|run| run["state"] == "succeeded")
     });
     eprintln!("power-on to the report on it: {:.0?}", begun.elapsed());
-    let output = bench.json(&["run", "output", &run["id"].to_string()]).unwrap();
+    let output = bench
+        .json(&["run", "output", &run["id"].to_string()])
+        .unwrap();
     let document = &output["document"];
     assert_eq!(document["persona"]["name"], "web-server");
     let performance = &document["performance"];
@@ -310,12 +335,26 @@ fn a_bios_machine_with_an_empty_disk_becomes_its_persona_and_is_judged_by_what_i
         .iter()
         .map(|metric| metric["metric"].as_str().unwrap())
         .collect();
-    for metric in ["cpu", "memory", "disk_read", "net_out", "root", "failed_units"] {
+    for metric in [
+        "cpu",
+        "memory",
+        "disk_read",
+        "net_out",
+        "root",
+        "failed_units",
+    ] {
         assert!(metrics.contains(&metric), "{metrics:?}");
     }
     // Its console says whose it is, and `device show` has the end of it.
-    bench.until("its console greets", |bench| bench.console().contains(&format!("{hostname} login:")));
-    let shown = greenroom(bench.folder.path(), &["device", "show", NAME]).output().unwrap();
+    bench.until("its console greets", |bench| {
+        bench.console().contains(&format!("{hostname} login:"))
+    });
+    let shown = greenroom(bench.folder.path(), &["device", "show", NAME])
+        .output()
+        .unwrap();
     let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
-    assert!(shown.contains("console\n") && shown.contains(hostname), "{shown}");
+    assert!(
+        shown.contains("console\n") && shown.contains(hostname),
+        "{shown}"
+    );
 }

@@ -291,7 +291,10 @@ async fn a_run_waits_until_its_device_reports_and_then_looks_at_what_it_says() {
     let bearer = right["report"].as_str().unwrap();
     for n in 1..4 {
         let said = agent.post("/device/v1/telemetry", bearer, &report(n)).await;
-        assert_eq!((said.status, said.json()["every_s"].as_u64()), (200, Some(15)));
+        assert_eq!(
+            (said.status, said.json()["every_s"].as_u64()),
+            (200, Some(15))
+        );
         station.pass(Duration::from_secs(10));
     }
     let absurd = json!({ "boot_id": "b\u{1b}[2J" });
@@ -309,9 +312,15 @@ async fn a_run_waits_until_its_device_reports_and_then_looks_at_what_it_says() {
     let telemetry = &document["telemetry"];
     assert_eq!(telemetry["boot_s"], 40.0);
     assert_eq!(telemetry["latest"]["hostname"], "box");
-    assert_eq!(telemetry["latest"]["details"]["units"]["ssh.service"], "active");
+    assert_eq!(
+        telemetry["latest"]["details"]["units"]["ssh.service"],
+        "active"
+    );
     assert_eq!(telemetry["metrics"]["memory"]["mean"], 40.0);
-    assert_eq!(telemetry["metrics"]["disk_read"]["mean"], 100.0, "1000 bytes in 10 s");
+    assert_eq!(
+        telemetry["metrics"]["disk_read"]["mean"], 100.0,
+        "1000 bytes in 10 s"
+    );
     // Nobody waits for it any more, and a second word of it changes nothing.
     for _ in 0..600 {
         if station.device(&agent.name()).await.awaited.is_none() {
@@ -344,5 +353,8 @@ async fn an_image_whose_run_is_aborted_is_sent_no_further() {
     station.daemon.dispatch.request(id, abort).await.unwrap();
     station.until(&agent.name(), "held").await;
     let credential = right["credential"].as_str().unwrap();
-    assert_eq!(agent.get("/device/v1/data", credential, "").await.status, 403);
+    assert_eq!(
+        agent.get("/device/v1/data", credential, "").await.status,
+        403
+    );
 }

@@ -292,7 +292,11 @@ fn seeded() -> Preview {
     let facts = json!({ "hardware": { "nics": [
         { "name": "a", "mac": "52:54:00:00:00:01" }, { "name": "b", "mac": "52:54:00:00:00:02" }, { "name": "c", "mac": "52:54:00:00:00:03" },
     ] } });
-    preview(&crate::persona(WITH_SEED), "box", facts.as_object().expect("facts"))
+    preview(
+        &crate::persona(WITH_SEED),
+        "box",
+        facts.as_object().expect("facts"),
+    )
 }
 
 fn seed_file(preview: &Preview, name: &str) -> String {
@@ -303,7 +307,8 @@ fn seed_file(preview: &Preview, name: &str) -> String {
 
 #[test]
 fn the_seed_says_the_same_network_as_the_files() {
-    let config: Value = serde_saphyr::from_str(&seed_file(&seeded(), "network-config")).expect("YAML");
+    let config: Value =
+        serde_saphyr::from_str(&seed_file(&seeded(), "network-config")).expect("YAML");
     assert_eq!(
         config,
         json!({
@@ -328,7 +333,10 @@ fn the_seed_says_the_same_network_as_the_files() {
 /// cloud-init's own checker, where there is one.
 #[test]
 fn cloud_init_finds_nothing_wrong_with_the_seed() {
-    let is_there = std::process::Command::new("cloud-init").arg("--version").output().is_ok();
+    let is_there = std::process::Command::new("cloud-init")
+        .arg("--version")
+        .output()
+        .is_ok();
     if !is_there {
         eprintln!("skipped, because there is no cloud-init; run `apt-get install cloud-init`");
         return;
@@ -349,8 +357,11 @@ fn cloud_init_finds_nothing_wrong_with_the_seed() {
         let mut checker = std::process::Command::new("cloud-init");
         checker.args(["schema", "--config-file"]).arg(&path);
         // Versions before 23.4 know one kind only.
-        let help = std::process::Command::new("cloud-init").args(["schema", "--help"]).output();
-        let knows_kinds = help.is_ok_and(|help| String::from_utf8_lossy(&help.stdout).contains("--schema-type"));
+        let help = std::process::Command::new("cloud-init")
+            .args(["schema", "--help"])
+            .output();
+        let knows_kinds =
+            help.is_ok_and(|help| String::from_utf8_lossy(&help.stdout).contains("--schema-type"));
         match (knows_kinds, kind) {
             (true, kind) => {
                 checker.args(["--schema-type", kind]);
@@ -359,6 +370,10 @@ fn cloud_init_finds_nothing_wrong_with_the_seed() {
             (false, _) => continue,
         }
         let output = checker.output().expect("cloud-init");
-        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{name}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
 }

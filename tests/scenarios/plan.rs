@@ -182,7 +182,10 @@ impl World {
             assert!(open.is_empty(), "and is at no stage: {open:#?}");
         }
         if view.run.state.is_active()
-            || matches!(view.run.state, RunState::Held { .. } | RunState::Waiting { .. })
+            || matches!(
+                view.run.state,
+                RunState::Held { .. } | RunState::Waiting { .. }
+            )
         {
             let waits = !self.under_way.is_empty()
                 || plan::wake_at(view, self.now).is_some()
@@ -386,16 +389,29 @@ fn a_run_waits_for_its_device_and_goes_on_with_what_it_reports() {
     assert_eq!(until, Timestamp(0).after(Duration::from_secs(600)));
     assert_eq!(plan::wake_at(&world.view, world.now), Some(until));
     assert!(!world.view.run.state.is_active(), "it takes no place");
-    assert_eq!(world.view.machines.len(), 1, "none is made ahead of the device");
+    assert_eq!(
+        world.view.machines.len(),
+        1,
+        "none is made ahead of the device"
+    );
     let made = world.view.image_of().unwrap();
     assert_eq!(world.view.attempt(made).unwrap().stage, "make");
     arrive(&mut world).unwrap();
-    assert_eq!(world.view.run.state, RunState::Queued, "it takes its turn again");
+    assert_eq!(
+        world.view.run.state,
+        RunState::Queued,
+        "it takes its turn again"
+    );
     assert!(arrive(&mut world).is_err(), "once is enough");
     plan::admit(&mut world.view, world.now);
     world.settle();
     assert_eq!(world.view.run.state, RunState::Succeeded);
-    let look = world.view.attempts.iter().find(|a| a.stage == "look").unwrap();
+    let look = world
+        .view
+        .attempts
+        .iter()
+        .find(|a| a.stage == "look")
+        .unwrap();
     assert_eq!(look.input, Digest::of(b"with telemetry"));
     assert_eq!(world.view.machines.len(), 3);
 }
@@ -414,12 +430,19 @@ fn a_device_that_does_not_report_in_time_holds_the_run_and_a_retry_waits_once_mo
     assert_eq!(failure.kind, FailureKind::Deadline);
     assert!(arrive(&mut world).is_err(), "a held run waits for a person");
     // `make` was undone, so it is made again, and then waited for again.
-    let again = Request::Retry { from: None, force: false };
+    let again = Request::Retry {
+        from: None,
+        force: false,
+    };
     let old = world.view.image_of();
     plan::request(&mut world.view, again, world.now).unwrap();
     plan::admit(&mut world.view, world.now);
     until_waiting(&mut world);
-    assert_ne!(world.view.image_of(), old, "another image than the one before");
+    assert_ne!(
+        world.view.image_of(),
+        old,
+        "another image than the one before"
+    );
     arrive(&mut world).unwrap();
     plan::admit(&mut world.view, world.now);
     world.settle();
@@ -458,14 +481,23 @@ fn a_retry_of_what_was_reported_waits_for_a_newer_report() {
             .view
             .current()
             .is_some_and(|a| a.stage == "look" && a.progress == Progress::Working);
-        match world.under_way.iter().position(|a| matches!(a, Action::Watch(_))) {
+        match world
+            .under_way
+            .iter()
+            .position(|a| matches!(a, Action::Watch(_)))
+        {
             Some(n) => world.end(n, !looks, FailureKind::Exit),
             None if world.under_way.is_empty() => {}
             None => world.end(0, true, FailureKind::Exit),
         }
     }
     let from = Some("look".to_owned());
-    plan::request(&mut world.view, Request::Retry { from, force: true }, world.now).unwrap();
+    plan::request(
+        &mut world.view,
+        Request::Retry { from, force: true },
+        world.now,
+    )
+    .unwrap();
     plan::admit(&mut world.view, world.now);
     until_waiting(&mut world);
 }

@@ -51,7 +51,12 @@ pub fn take() -> Details {
     let wanted: Vec<&str> = names(&watched.packages);
     let mut packages = BTreeMap::new();
     if !wanted.is_empty() {
-        let mut words = vec!["-W", "-f", "${Package} ${Version} ${db:Status-Status}\n", "--"];
+        let mut words = vec![
+            "-W",
+            "-f",
+            "${Package} ${Version} ${db:Status-Status}\n",
+            "--",
+        ];
         words.extend(&wanted);
         let found = versions(&said("dpkg-query", &words).unwrap_or_default());
         for name in wanted {
@@ -163,7 +168,10 @@ mod tests {
         let found = versions("nginx-light 1.22.1-9 installed\nold 1 config-files\nodd\n");
         assert_eq!(found.len(), 1);
         assert_eq!(found["nginx-light"], "1.22.1-9");
-        assert_eq!(lines("table inet filter {\n\tchain \u{7}input {\n"), ["table inet filter {", "  chain input {"]);
+        assert_eq!(
+            lines("table inet filter {\n\tchain \u{7}input {\n"),
+            ["table inet filter {", "  chain input {"]
+        );
     }
 
     #[test]

@@ -25,9 +25,12 @@ impl Checker<'_> {
             });
         }
         let fields = Fields::open(self, node, path, &["event", "watch", "within"])?;
-        let event = fields.need(self, "event", "what is waited for: `delivered`", |checker, node, path| {
-            checker.word(node, path, "something to wait for", &EVENTS)
-        });
+        let event = fields.need(
+            self,
+            "event",
+            "what is waited for: `delivered`",
+            |checker, node, path| checker.word(node, path, "something to wait for", &EVENTS),
+        );
         let watch = fields.may(self, "watch", |checker, node, path| {
             checker.whole_seconds(node, path, 0, 3600)
         });
@@ -40,8 +43,12 @@ impl Checker<'_> {
             within_s: within.unwrap_or(WITHIN_S),
         };
         if after.watch_s >= after.within_s {
-            let fault = Fault::new(node.span, path, "the device would be watched for longer than the run waits")
-                .expecting("`watch` shorter than `within`");
+            let fault = Fault::new(
+                node.span,
+                path,
+                "the device would be watched for longer than the run waits",
+            )
+            .expecting("`watch` shorter than `within`");
             self.report(fault);
         }
         Some(after)
@@ -58,10 +65,18 @@ impl Checker<'_> {
             return;
         };
         if found.stage.kind != StageKind::Monitoring {
-            let message = format!("a stage of kind `{}` cannot wait for the device", found.stage.kind.word());
-            self.report(Fault::new(span, path.clone(), message).suggesting("write `kind: monitoring`"));
+            let message = format!(
+                "a stage of kind `{}` cannot wait for the device",
+                found.stage.kind.word()
+            );
+            self.report(
+                Fault::new(span, path.clone(), message).suggesting("write `kind: monitoring`"),
+            );
         }
-        if !stages[..index].iter().any(|earlier| earlier.stage.handoff_disk) {
+        if !stages[..index]
+            .iter()
+            .any(|earlier| earlier.stage.handoff_disk)
+        {
             let fault = Fault::new(span, path, "no stage before this one has the handoff disk")
                 .expecting("a disk that can be delivered")
                 .suggesting("write `handoff_disk: true` in the stages that make it");
@@ -70,15 +85,25 @@ impl Checker<'_> {
         for later in &stages[index..] {
             if let Some(span) = later.wants_disk {
                 let path = format!("{}.handoff_disk", later.path);
-                let fault = Fault::new(span, path, "the device has the disk by then: changes would not reach it");
+                let fault = Fault::new(
+                    span,
+                    path,
+                    "the device has the disk by then: changes would not reach it",
+                );
                 self.report(fault.suggesting(format!("do this before {}", found.stage.name)));
             }
         }
-        for second in stages[index + 1..].iter().filter(|second| second.stage.after.is_some()) {
+        for second in stages[index + 1..]
+            .iter()
+            .filter(|second| second.stage.after.is_some())
+        {
             if let Some(span) = second.after_span {
                 let path = format!("{}.after", second.path);
                 let message = format!("{} waits for the device already", found.stage.name);
-                self.report(Fault::new(span, path, message).suggesting("remove this: later stages come after it anyway"));
+                self.report(
+                    Fault::new(span, path, message)
+                        .suggesting("remove this: later stages come after it anyway"),
+                );
             }
         }
     }

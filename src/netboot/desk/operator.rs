@@ -6,8 +6,8 @@ use crate::netboot::console;
 use crate::netboot::life::Happening;
 use crate::store::boot::BootClient;
 use crate::store::{StoreError, boot, devices};
-use crate::vocab::boot::{BootDevice, BootEvent, BootPhase, TokenKind};
 use crate::vocab::Device;
+use crate::vocab::boot::{BootDevice, BootEvent, BootPhase, TokenKind};
 
 #[derive(Debug, thiserror::Error)]
 pub enum OperatorError {

@@ -132,7 +132,9 @@ impl Desk {
                 }
                 // Its disk has to be free of its last machine.
                 RunState::Waiting { .. } if run.disk_holder.is_some() => return Ok(()),
-                RunState::Waiting { .. } => self.pack(id, view.as_ref().and_then(View::image_of)).await,
+                RunState::Waiting { .. } => {
+                    self.pack(id, view.as_ref().and_then(View::image_of)).await
+                }
                 RunState::Held { failure, .. } => ended(format!(
                     "run {id} is held: {}; see `greenroom run show {id}`",
                     failure.message
@@ -199,8 +201,10 @@ impl Desk {
             runs::run_get(&mut connection, id).await?
         };
         let goes_on = run.is_some_and(|run| {
-            matches!(run.state, RunState::Queued | RunState::Running | RunState::Waiting { .. })
-                || (run.state == RunState::Succeeded && run.kept_disk)
+            matches!(
+                run.state,
+                RunState::Queued | RunState::Running | RunState::Waiting { .. }
+            ) || (run.state == RunState::Succeeded && run.kept_disk)
         });
         if goes_on {
             self.happen(device.device, Happening::RunGoesOn { run: id })

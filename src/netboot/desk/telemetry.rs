@@ -188,7 +188,15 @@ impl Desk {
             let mut connection = self.services.store.read().await?;
             let step = Some(Duration::ZERO);
             let keeping = self.settings.telemetry;
-            rows::series(&mut connection, device.device, device.sent_at, now, step, &keeping).await?
+            rows::series(
+                &mut connection,
+                device.device,
+                device.sent_at,
+                now,
+                step,
+                &keeping,
+            )
+            .await?
         };
         let seen = Seen {
             device: &device.name,

@@ -99,7 +99,10 @@ fn on_disk(file: &File, cloud_init: bool) -> Option<Value> {
     }
     let name = file.path.strip_prefix("nocloud/").filter(|_| cloud_init)?;
     let path = format!("{SEED}/{name}");
-    Some(json!(File { path, ..file.clone() }))
+    Some(json!(File {
+        path,
+        ..file.clone()
+    }))
 }
 
 /// The NoCloud data source's own folder (cloud-init's manual, NoCloud, "File based configuration").

@@ -68,9 +68,11 @@ pub fn files(
         "keyboard": { "layout": document.os.keyboard },
         "ssh_pwauth": false,
         "disable_root": true,
-        "users": users,
         "write_files": written,
     });
+    if !users.is_empty() {
+        user_data["users"] = json!(users);
+    }
     let packages = packages(document, catalogue);
     if !packages.is_empty() {
         user_data["packages"] = json!(packages);
@@ -115,10 +117,7 @@ fn network(resolved: &Resolved) -> Value {
         let mut link = match (is_member, addressing.vlan) {
             (true, _) => json!({ "dhcp4": false, "dhcp6": false }),
             (false, Some(vlan)) => {
-                vlans.insert(
-                    format!("{role}.{vlan}"),
-                    tagged(role, vlan, addressing),
-                );
+                vlans.insert(format!("{role}.{vlan}"), tagged(role, vlan, addressing));
                 json!({ "dhcp4": false, "dhcp6": false })
             }
             (false, None) => addresses(addressing),
@@ -173,7 +172,11 @@ fn addresses(addressing: &Addressing) -> Value {
         link["addresses"] = json!([address]);
     }
     if let Some(gateway) = &addressing.gateway {
-        let to = if gateway.contains(':') { "::/0" } else { "0.0.0.0/0" };
+        let to = if gateway.contains(':') {
+            "::/0"
+        } else {
+            "0.0.0.0/0"
+        };
         link["routes"] = json!([{ "to": to, "via": gateway }]);
     }
     if !addressing.dns.is_empty() {
