@@ -54,6 +54,8 @@
 //! | kind of network client | [`netboot::decide`], and its tables |
 //! | phase of a device | [`vocab::boot::BootPhase`], [`netboot::life`] |
 //! | way to switch a machine | [`power::PowerControl`], a variant of [`vocab::power::BmcAddress`] |
+//! | metric of delivered devices | [`vocab::telemetry::Metric`], computed in [`netboot::telemetry`] |
+//! | thing that a run waits for | [`chain::model::AfterEvent`], [`runs::view::View::waits_for_device`] |
 //! | kind of host | [`hypervisor::Hypervisor`], then run `tests/hypervisor` on it |
 //! | base image | a folder in `images/` with `recipe.yaml`, `inputs` and `build` |
 //! | route or page | [`web::routes`] says how; its wire types in [`api`] |

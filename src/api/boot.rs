@@ -35,6 +35,9 @@ pub struct BootView {
     /// The latest events, oldest first.
     #[serde(default)]
     pub events: Vec<BootEventView>,
+    /// The last lines of its serial console, where one is kept.
+    #[serde(default)]
+    pub console: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -14,12 +14,14 @@ use super::personas::{
     MovePersona, PersonaDifference, PersonaHistory, PersonaPreview, PersonaSummary, PersonaView,
     PersonaWhy, PreviewPersona, RulesView,
 };
+use super::telemetry::TelemetryView;
 use super::{
     AbortRun, AppliedChainView, ApplyChain, BuildTemplate, ChainSummary, ChainView, ClaimView,
     DeviceView, ImageView, LogPiece, PREFIX, Page, PoolDetail, PoolStatusView, PoolView, Problem,
     PutDevice, ReplayRun, RetryRun, RunOutput, RunSummary, RunView, SetPool, StartRun, StartedRun,
     StatusView, TakeClaim, TakenView, TemplateDetail, TemplateView, VersionView, WatchUpdate,
 };
+use crate::vocab::telemetry::Metric;
 
 mod administration;
 mod power;
@@ -434,6 +436,21 @@ impl Client {
         let mut query = vec![("after", after.to_string())];
         query.extend(device.map(|device| ("device", device.to_owned())));
         self.all("/boot/events", &query).await
+    }
+
+    /// What a device measured in the last `span_s` seconds.
+    pub async fn device_telemetry(
+        &self,
+        device: &str,
+        span_s: u64,
+        metric: Option<Metric>,
+        step: Option<&str>,
+    ) -> Result<TelemetryView, ClientError> {
+        let mut query = vec![("span_s", span_s.to_string())];
+        query.extend(metric.map(|metric| ("metric", metric.word().to_owned())));
+        query.extend(step.map(|step| ("step", step.to_owned())));
+        self.get(&format!("/devices/{}/telemetry", segment(device)), &query)
+            .await
     }
 
     pub async fn boot_explain(

@@ -20,6 +20,7 @@ pub mod pool;
 pub mod power;
 pub mod problem;
 pub mod runs;
+pub mod telemetry;
 pub mod time;
 pub mod webhooks;
 

@@ -14,6 +14,7 @@ use super::exit::{Exit, Failure};
 use super::facts;
 use super::output::as_yaml;
 use super::table::Table;
+use super::telemetry::TelemetryCommand;
 use super::text;
 use crate::api::{DeviceView, PutDevice};
 
@@ -36,6 +37,8 @@ pub enum DeviceCommand {
         /// Name or id
         name: String,
     },
+    /// Show what a delivered device measured of itself
+    Telemetry(TelemetryCommand),
     #[command(flatten)]
     Boot(DeviceBootCommand),
     /// Switch a device by its BMC, and say what it boots next
@@ -90,6 +93,7 @@ impl DeviceCommand {
                 })?;
                 Ok(Exit::Ok)
             }
+            Self::Telemetry(command) => command.run(context).await,
             Self::Boot(command) => command.run(context).await,
             Self::Power(command) => command.run(context).await,
             Self::Bmc(command) => command.run(context).await,

@@ -30,6 +30,8 @@ pub enum DeviceBootCommand {
         #[arg(long, conflicts_with = "until")]
         once: bool,
     },
+    /// Show what happened to a device and how long each step took
+    Timeline { name: String },
     /// Let a device be provisioned
     Approve { name: String },
     /// Keep a device from everything but saying that it is there
@@ -51,6 +53,11 @@ impl DeviceBootCommand {
     pub async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let (name, order) = match self {
             Self::Watch { name, until, once } => return watch(context, name, until, once).await,
+            Self::Timeline { name } => {
+                let events = context.client()?.boot_events(Some(&name), 0).await?;
+                context.show(&events, || timeline(&events, context))?;
+                return Ok(Exit::Ok);
+            }
             Self::Approve { name } => (name, ChangeBoot::Approve),
             Self::Quarantine { name, reason } => (name, ChangeBoot::Quarantine { reason }),
             Self::Release { name } => (name, ChangeBoot::Release),
@@ -125,6 +132,26 @@ fn line(event: &BootEventView) -> String {
     )
 }
 
+/// `STEP` is the time since the event before, `TOTAL` since the first.
+fn timeline(events: &[BootEventView], context: &Context) -> String {
+    let mut table = Table::new(context.out, &["AT", "STEP", "TOTAL", "WHAT", ""]);
+    let mut before = events.first();
+    for event in events {
+        let since = |other: Option<&BootEventView>| {
+            other.map_or(0.0, |other| event.at.seconds_from(other.at))
+        };
+        table.row([
+            event.at.0.strftime("%H:%M:%S").to_string(),
+            format!("{:.1} s", since(before)),
+            format!("{:.1} s", since(events.first())),
+            text::line(&event.kind).to_string(),
+            text::line(&event.message).to_string(),
+        ]);
+        before = Some(event);
+    }
+    table.render("nothing has happened to a device of this name")
+}
+
 /// A line for each tenth of an image.
 fn installing(view: &BootView, progress: &mut BTreeMap<String, u64>) -> Option<String> {
     let tenth = (view.written_bytes * 10).checked_div(view.image_bytes)?;
@@ -191,15 +218,19 @@ pub fn section(view: Option<&BootView>, context: &Context) -> String {
         out.push_str(&format!("run       {run}\n"));
     }
     if let Some(telemetry) = &view.telemetry {
-        let said = |key: &str| telemetry[key].to_string();
         out.push_str(&format!(
-            "system    {} on {}, cpu {}, {} of {} MiB free\n",
-            text::line(&said("hostname")),
-            text::line(&said("os")),
-            text::line(&said("cpu_busy")),
-            text::line(&said("memory_available_mib")),
-            text::line(&said("memory_mib"))
+            "system    {}\n",
+            super::telemetry::system_line(telemetry)
         ));
+    }
+    if !view.console.is_empty() {
+        out.push_str("console\n");
+        for line in &view.console {
+            out.push_str(&format!("  │ {}\n", text::line(line)));
+        }
+    }
+    if !view.events.is_empty() {
+        out.push_str("events\n");
     }
     for event in &view.events {
         out.push_str(&format!(

@@ -38,6 +38,7 @@ mod serve;
 mod simulate;
 mod status;
 mod table;
+mod telemetry;
 mod template;
 mod text;
 mod token;

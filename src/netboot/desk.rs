@@ -4,6 +4,7 @@
 //! requests, the sweep and operators cannot overtake each other.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use sqlx::sqlite::SqliteConnection;
@@ -24,6 +25,7 @@ mod agent;
 mod operator;
 mod scripts;
 mod sweep;
+mod telemetry;
 
 pub use operator::OperatorError;
 
@@ -34,6 +36,8 @@ pub struct Desk {
     pub settings: Settings,
     /// Images that are being sent.
     pub streams: Arc<Semaphore>,
+    /// When telemetry was last condensed, as a [`Timestamp`].
+    condensed_at: AtomicI64,
 }
 
 /// Why a device is not given what it asks for.
@@ -106,6 +110,7 @@ impl Desk {
             images,
             settings,
             streams,
+            condensed_at: AtomicI64::new(0),
         })
     }
 

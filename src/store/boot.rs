@@ -1,4 +1,4 @@
-//! The network boot: addresses, devices on their way, tokens, events, telemetry.
+//! The network boot: addresses, devices on their way, tokens, events.
 
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
@@ -174,10 +174,10 @@ pub async fn device_forget(
     connection: &mut SqliteConnection,
     id: DeviceId,
 ) -> Result<(), StoreError> {
+    super::telemetry::forget(connection, id).await?;
     for sql in [
         "DELETE FROM boot_tokens WHERE device = $1",
         "DELETE FROM boot_clients WHERE device = $1",
-        "DELETE FROM device_telemetry WHERE device = $1",
         "DELETE FROM boot_devices WHERE device = $1",
     ] {
         sqlx::query(sql)
@@ -339,40 +339,4 @@ pub async fn event_list(
         })
     })
     .collect()
-}
-
-pub async fn telemetry_insert(
-    connection: &mut SqliteConnection,
-    device: DeviceId,
-    at: Timestamp,
-    body: &serde_json::Value,
-) -> Result<(), StoreError> {
-    sqlx::query("INSERT INTO device_telemetry (device, at, body) VALUES ($1, $2, $3)")
-        .bind(device.to_string())
-        .bind(at.0)
-        .bind(body.to_string())
-        .execute(connection)
-        .await?;
-    Ok(())
-}
-
-/// The latest ones, newest first.
-pub async fn telemetry_list(
-    connection: &mut SqliteConnection,
-    device: DeviceId,
-    limit: i64,
-) -> Result<Vec<(Timestamp, serde_json::Value)>, StoreError> {
-    sqlx::query("SELECT at, body FROM device_telemetry WHERE device = $1 ORDER BY id DESC LIMIT $2")
-        .bind(device.to_string())
-        .bind(limit)
-        .fetch_all(connection)
-        .await?
-        .into_iter()
-        .map(|row| {
-            Ok((
-                Timestamp(row.try_get("at")?),
-                from_text(row.try_get("body")?)?,
-            ))
-        })
-        .collect()
 }

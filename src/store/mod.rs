@@ -36,6 +36,7 @@ pub mod personas;
 pub mod pool;
 pub mod power;
 pub mod runs;
+pub mod telemetry;
 pub mod times;
 pub mod webhooks;
 

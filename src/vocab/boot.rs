@@ -14,7 +14,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{DeviceId, Digest, RunId, Timestamp};
+use super::{AttemptId, DeviceId, Digest, RunId, Timestamp};
 
 /// A network card's address: EUI-48, six bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -221,6 +221,9 @@ pub struct BootDevice {
     /// When it was last sent to its own disk.
     #[serde(default)]
     pub sent_at: Timestamp,
+    /// Its run waits for it to report from the image that this attempt finished.
+    #[serde(default)]
+    pub awaited: Option<AttemptId>,
 }
 
 /// What a token is good for.

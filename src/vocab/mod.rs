@@ -17,6 +17,7 @@ pub mod pool;
 pub mod power;
 pub mod run;
 pub mod stage;
+pub mod telemetry;
 pub mod time;
 
 pub use device::Device;

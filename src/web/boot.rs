@@ -63,7 +63,7 @@ pub fn routes() -> Routes {
     )
     .with(
         Op::get("boot_show", "/devices/{name}/boot", see, show)
-            .says("Where one device stands, with its latest events and telemetry")
+            .says("Where one device stands, with its latest events, telemetry and lines of its console")
             .answers::<BootView>(200),
     )
     .with(
@@ -94,7 +94,7 @@ impl From<OperatorError> for Refusal {
     }
 }
 
-fn desk(app: &App) -> Result<&Arc<Desk>, Refusal> {
+pub(super) fn desk(app: &App) -> Result<&Arc<Desk>, Refusal> {
     app.state.netboot.as_ref().ok_or_else(|| {
         Refusal::new(
             Why::Refused,
@@ -144,10 +144,11 @@ async fn show(
     let events = desk.events(Some(&device.name), 0, i64::MAX).await?;
     let first = events.len().saturating_sub(SHOWN_EVENTS);
     shown.events = events[first..].iter().map(event).collect();
-    if let Some((at, body)) = desk.telemetry_of(&device).await?.into_iter().next() {
-        shown.telemetry = Some(body);
-        shown.telemetry_at = Some(Time::of(at));
+    if let Some(report) = desk.latest_report(device.device).await? {
+        shown.telemetry = Some(report.body);
+        shown.telemetry_at = Some(Time::of(report.at));
     }
+    shown.console = desk.console(&device).await;
     Ok(Json(shown))
 }
 
@@ -260,6 +261,7 @@ fn stranger(client: &BootClient) -> BootView {
         telemetry: None,
         telemetry_at: None,
         events: Vec::new(),
+        console: Vec::new(),
     }
 }
 
@@ -294,6 +296,7 @@ fn view(device: &BootDevice, orders: &[NetworkOrder]) -> BootView {
         telemetry: None,
         telemetry_at: None,
         events: Vec::new(),
+        console: Vec::new(),
     }
 }
 

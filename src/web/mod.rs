@@ -72,6 +72,7 @@ pub mod routes;
 mod runs;
 mod sessions;
 mod stream;
+mod telemetry;
 mod templates;
 pub mod tls;
 mod tokens;
@@ -91,6 +92,7 @@ pub fn all_routes() -> Vec<Routes> {
         devices::routes(),
         boot::routes(),
         power::routes(),
+        telemetry::routes(),
         personas::routes(),
         pool::routes(),
         templates::routes(),

@@ -207,6 +207,7 @@ impl Ground {
             of: 0,
             tries: 0,
             boots_since_delivery: 0,
+            awaited: None,
             sent_at: now,
         };
         let event = BootEvent {

@@ -42,6 +42,7 @@ const EXPECTED: &[(&str, Option<Role>, Reach)] = &[
     ("boot_explain", Some(Role::Viewer), Whole),
     ("boot_show", Some(Role::Viewer), Thing),
     ("boot_change", Some(Role::Operator), Thing),
+    ("device_telemetry", Some(Role::Viewer), Thing),
     ("boot_forget", Some(Role::Admin), Thing),
     ("power_show", Some(Role::Operator), Thing),
     ("power_change", Some(Role::Operator), Thing),
@@ -200,7 +201,7 @@ impl Stage {
     async fn path(&self, id: &str, template: &str) -> String {
         let path = match id {
             "run_list" | "token_list" => template.to_owned(),
-            "boot_show" | "boot_change" | "boot_forget" => {
+            "boot_show" | "boot_change" | "boot_forget" | "device_telemetry" => {
                 self.ground.put_on_network("lab-box").await;
                 template.replace("{name}", "lab-box")
             }
@@ -464,6 +465,12 @@ async fn what_is_another_clients_answers_as_if_it_were_not_there() {
             "GET",
             "/devices/lab-box/boot".to_owned(),
             "/devices/no-box/boot".to_owned(),
+            ["lab-box", "no-box"],
+        ),
+        (
+            "GET",
+            "/devices/lab-box/telemetry".to_owned(),
+            "/devices/no-box/telemetry".to_owned(),
             ["lab-box", "no-box"],
         ),
         (

@@ -8,7 +8,7 @@ use crate::netboot::identity::{self, Verdict};
 use crate::netboot::inventory;
 use crate::netboot::life::{self, Happening};
 use crate::netboot::wire::{
-    Credential, Exchange, Heartbeat, Order, PROTOCOL, Register, Registered, Telemetry,
+    Credential, Exchange, Heartbeat, Order, PROTOCOL, Register, Registered,
 };
 use crate::store::boot::{self, Taken};
 use crate::store::devices;
@@ -175,6 +175,7 @@ impl Desk {
             tries: 0,
             boots_since_delivery: 0,
             sent_at: Timestamp(0),
+            awaited: None,
         };
         // One boot has one session: an earlier boot's rights end here.
         let (claimed, id, same_boot) = (
@@ -377,26 +378,5 @@ impl Desk {
                 "no image is for this device now".into(),
             )),
         }
-    }
-
-    pub async fn telemetry(&self, report: &str, telemetry: &Telemetry) -> Result<(), DeskError> {
-        let token = self.token(report, TokenKind::Report).await?;
-        let device = self.device(token.device).await?;
-        if device.run != token.run || !device.phase.boots_from_disk() {
-            return Err(DeskError::Forbidden(
-                "this device is not expected to report".into(),
-            ));
-        }
-        let body = serde_json::to_value(telemetry)
-            .map_err(|error| DeskError::Failed(error.to_string()))?;
-        let (id, now) = (token.device, self.now());
-        self.services
-            .store
-            .write(move |connection| {
-                Box::pin(async move { boot::telemetry_insert(connection, id, now, &body).await })
-            })
-            .await?;
-        self.happen(id, Happening::Reported).await?;
-        Ok(())
     }
 }

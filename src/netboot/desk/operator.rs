@@ -1,6 +1,8 @@
 //! What people ask for and decide.
 
 use super::{Desk, step};
+use crate::blocking;
+use crate::netboot::console;
 use crate::netboot::life::Happening;
 use crate::store::boot::BootClient;
 use crate::store::{StoreError, boot, devices, power};
@@ -43,12 +45,13 @@ impl Desk {
         boot::event_list(&mut connection, subject, after, limit).await
     }
 
-    pub async fn telemetry_of(
-        &self,
-        device: &BootDevice,
-    ) -> Result<Vec<(Timestamp, serde_json::Value)>, StoreError> {
-        let mut connection = self.services.store.read().await?;
-        boot::telemetry_list(&mut connection, device.device, 1).await
+    /// The last lines of its serial console, where one is kept; none is no error.
+    pub async fn console(&self, device: &BootDevice) -> Vec<String> {
+        let Some(folder) = &self.settings.consoles else {
+            return Vec::new();
+        };
+        let files = console::files(folder, device);
+        blocking::run(move || console::tail(&files)).await
     }
 
     async fn find(&self, name: &str) -> Result<Device, OperatorError> {
