@@ -4,7 +4,9 @@
 //! requests, the sweep and operators cannot overtake each other.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use sqlx::sqlite::SqliteConnection;
 use tokio::sync::Semaphore;
 
 use super::identity;
@@ -19,6 +21,7 @@ use crate::vocab::boot::{BootDevice, BootEvent, Fingerprint, Mac, Token, TokenKi
 use crate::vocab::{DeviceId, Digest, RunId, Timestamp};
 
 mod agent;
+mod notes;
 mod operator;
 mod scripts;
 mod sweep;
@@ -32,6 +35,8 @@ pub struct Desk {
     pub settings: Settings,
     /// Images that are being sent.
     pub streams: Arc<Semaphore>,
+    notes: notes::Notes,
+    scene: scripts::Prepared,
 }
 
 /// Why a device is not given what it asks for.
@@ -79,6 +84,8 @@ impl Desk {
             images,
             settings,
             streams,
+            notes: notes::Notes::default(),
+            scene: scripts::Prepared::default(),
         })
     }
 
@@ -93,29 +100,12 @@ impl Desk {
         happening: Happening,
     ) -> Result<Option<BootDevice>, StoreError> {
         let (now, silence) = (self.now(), self.settings.silence);
-        let changed = self.services.store.write(move |connection| {
-            Box::pin(async move {
-                let Some(mut device) = boot::device_get(connection, id).await? else {
-                    return Ok(None);
-                };
-                let before = device.phase.word();
-                let told = life::step(&mut device, &happening, now, silence);
-                boot::device_put(connection, &device).await?;
-                if let Some(told) = &told {
-                    let event = BootEvent {
-                        id: 0,
-                        subject: device.name.clone(),
-                        at: now,
-                        kind: told.kind.to_owned(),
-                        message: told.message.clone(),
-                    };
-                    boot::event_insert(connection, &event).await?;
-                    tracing::info!(device = %device.name, from = before, to = device.phase.word(), kind = told.kind, "{}", told.message);
-                }
-                Ok(Some(device))
+        self.services
+            .store
+            .write(move |connection| {
+                Box::pin(async move { change(connection, id, &happening, now, silence).await })
             })
-        });
-        changed.await
+            .await
     }
 
     /// Tells people something about a device or an address.
@@ -139,26 +129,6 @@ impl Desk {
                 Box::pin(async move { boot::event_insert(connection, &event).await })
             })
             .await?;
-        Ok(())
-    }
-
-    /// What dnsmasq heard.
-    pub async fn heard(&self, mac: Mac, said: String) -> Result<(), StoreError> {
-        if !mac.is_single() {
-            return Ok(());
-        }
-        let now = self.now();
-        let message = said.clone();
-        let is_new = self
-            .services
-            .store
-            .write(move |connection| {
-                Box::pin(async move { boot::client_heard(connection, mac, &said, now).await })
-            })
-            .await?;
-        if is_new {
-            self.tell(&mac.to_string(), "seen", message).await?;
-        }
         Ok(())
     }
 
@@ -209,7 +179,7 @@ impl Desk {
     }
 
     /// Progress keeps a right alive: extended when half of its time is over, so not with each request.
-    async fn extend(&self, token: &Token, lasts: std::time::Duration) -> Result<(), StoreError> {
+    async fn extend(&self, token: &Token, lasts: Duration) -> Result<(), StoreError> {
         let now = self.now();
         if token.expires_at.remaining(now) > lasts / 2 {
             return Ok(());
@@ -253,4 +223,33 @@ impl Desk {
         }
         Ok(all)
     }
+}
+
+/// Within a transaction: reads a device, lets something happen to it, stores it and what people are
+/// told. None: the network boot does not know it.
+async fn change(
+    connection: &mut SqliteConnection,
+    id: DeviceId,
+    happening: &Happening,
+    now: Timestamp,
+    silence: Duration,
+) -> Result<Option<BootDevice>, StoreError> {
+    let Some(mut device) = boot::device_get(connection, id).await? else {
+        return Ok(None);
+    };
+    let before = device.phase.word();
+    let told = life::step(&mut device, happening, now, silence);
+    boot::device_put(connection, &device).await?;
+    if let Some(told) = &told {
+        let event = BootEvent {
+            id: 0,
+            subject: device.name.clone(),
+            at: now,
+            kind: told.kind.to_owned(),
+            message: told.message.clone(),
+        };
+        boot::event_insert(connection, &event).await?;
+        tracing::info!(device = %device.name, from = before, to = device.phase.word(), kind = told.kind, "{}", told.message);
+    }
+    Ok(Some(device))
 }

@@ -120,7 +120,7 @@ fn failed(why: &str) -> Response {
 }
 
 async fn first_script(State(desk): Shared) -> Response {
-    match desk.scene() {
+    match desk.scene().await {
         Ok(scene) => text(scene.first()),
         Err(why) => failed(&why),
     }

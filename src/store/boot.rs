@@ -159,6 +159,22 @@ pub async fn device_get(
         .transpose()
 }
 
+/// The device that has this address.
+pub async fn device_of_client(
+    connection: &mut SqliteConnection,
+    mac: Mac,
+) -> Result<Option<BootDevice>, StoreError> {
+    sqlx::query(
+        "SELECT boot_devices.body AS body FROM boot_clients
+         JOIN boot_devices ON boot_devices.device = boot_clients.device WHERE boot_clients.mac = $1",
+    )
+    .bind(mac.to_string())
+    .fetch_optional(connection)
+    .await?
+    .map(|row| from_text(row.try_get("body")?))
+    .transpose()
+}
+
 /// All of them, in the order in which they came.
 pub async fn device_list(connection: &mut SqliteConnection) -> Result<Vec<BootDevice>, StoreError> {
     sqlx::query("SELECT body FROM boot_devices ORDER BY device")

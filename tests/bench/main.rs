@@ -12,6 +12,7 @@ mod support;
 mod ground;
 
 mod api;
+mod boot;
 mod chain5;
 mod fork;
 mod idle;
@@ -21,6 +22,9 @@ mod personas;
 #[path = "../libvirt/raw.rs"]
 mod raw;
 mod simulated;
+#[allow(dead_code, reason = "shared with the tests of the network boot")]
+#[path = "../netboot/station.rs"]
+mod station;
 #[path = "../support/traces.rs"]
 mod traces;
 
@@ -77,6 +81,11 @@ const GROUPS: &[Group] = &[
         name: "api",
         about: "latency of reads over TLS at 1,000 requests per second",
         run: api::measure,
+    },
+    Group {
+        name: "boot",
+        about: "what devices are to boot, at 1,000 requests per second, beside a bare handler",
+        run: boot::measure,
     },
     Group {
         name: "chain",

@@ -19,12 +19,14 @@ pub enum OperatorError {
 
 impl Desk {
     pub async fn boot_devices(&self) -> Result<Vec<BootDevice>, StoreError> {
+        self.settled().await?;
         let mut connection = self.services.store.read().await?;
         boot::device_list(&mut connection).await
     }
 
     /// Addresses that asked for something to boot and are nobody's yet.
     pub async fn strangers(&self) -> Result<Vec<BootClient>, StoreError> {
+        self.settled().await?;
         let mut connection = self.services.store.read().await?;
         boot::client_strangers(&mut connection, 1000).await
     }
@@ -35,6 +37,7 @@ impl Desk {
         after: i64,
         limit: i64,
     ) -> Result<Vec<BootEvent>, StoreError> {
+        self.settled().await?;
         let mut connection = self.services.store.read().await?;
         boot::event_list(&mut connection, subject, after, limit).await
     }
@@ -59,6 +62,7 @@ impl Desk {
     }
 
     pub async fn boot_device(&self, name: &str) -> Result<BootDevice, OperatorError> {
+        self.settled().await?;
         let device = self.find(name).await?;
         let mut connection = self.services.store.read().await?;
         boot::device_get(&mut connection, device.id)

@@ -20,6 +20,10 @@ const EVERY: Duration = Duration::from_secs(1);
 impl Desk {
     /// Until `stop`. An error is said once per look and everything is tried again.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        tokio::join!(self.look_after(&stop), self.write_notes(&stop));
+    }
+
+    async fn look_after(&self, stop: &CancellationToken) {
         loop {
             if let Err(error) = self.sweep().await {
                 tracing::error!(%error, "devices cannot be looked after");
