@@ -17,15 +17,17 @@ use crate::images::Images;
 use crate::runs::dispatch::Dispatch;
 use crate::runs::services::Services;
 use crate::store::{StoreError, boot, devices};
-use crate::vocab::boot::{BootDevice, BootEvent, Fingerprint, Mac, Token, TokenKind, Trust};
+use crate::vocab::boot::{BootDevice, BootEvent, Fingerprint, Token, TokenKind, Trust};
 use crate::vocab::{DeviceId, Digest, RunId, Timestamp};
 
 mod agent;
+mod codes;
 mod notes;
 mod operator;
 mod scripts;
 mod sweep;
 
+pub use codes::LONGEST as LONGEST_CODE;
 pub use operator::OperatorError;
 
 pub struct Desk {
@@ -37,6 +39,7 @@ pub struct Desk {
     pub streams: Arc<Semaphore>,
     notes: notes::Notes,
     scene: scripts::Prepared,
+    tries: codes::Tries,
 }
 
 /// Why a device is not given what it asks for.
@@ -51,6 +54,8 @@ pub enum DeskError {
     Invalid(String),
     #[error("{0}")]
     Conflict(String),
+    #[error("too many codes were given; come again in {0} s")]
+    TooMany(u64),
     #[error("as many images are being sent as may be; come again")]
     Busy,
     #[error(transparent)]
@@ -66,8 +71,8 @@ mod lasting {
     pub const SESSION: Duration = Duration::from_secs(600);
     pub const DELIVERY: Duration = Duration::from_secs(120);
     pub const IMAGE: Duration = Duration::from_secs(600);
-    /// A delivered system reports until it is provisioned anew.
-    pub const REPORT: Duration = Duration::from_secs(10 * 365 * 86_400);
+    /// Kept alive by reports: a delivered system may be switched off for a month.
+    pub const REPORT: Duration = Duration::from_secs(30 * 86_400);
 }
 
 impl Desk {
@@ -86,6 +91,7 @@ impl Desk {
             streams,
             notes: notes::Notes::default(),
             scene: scripts::Prepared::default(),
+            tries: codes::Tries::default(),
         })
     }
 

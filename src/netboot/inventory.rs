@@ -42,7 +42,7 @@ pub fn read(bytes: &[u8]) -> Result<Inventory, String> {
 }
 
 /// Control characters have no place in what ends up on terminals, in logs and in documents.
-fn refuse_controls(value: &Value) -> Result<(), String> {
+pub(super) fn refuse_controls(value: &Value) -> Result<(), String> {
     match value {
         Value::String(text) if text.chars().any(char::is_control) => {
             Err("a text in it has control characters".to_owned())

@@ -23,7 +23,9 @@ use super::client::Client;
 use super::decide::{Answer, FIRST_SCRIPT, Request};
 use super::desk::{Desk, DeskError};
 use super::settings::PlaneSettings;
-use super::wire::{Credential, Exchange, Heartbeat, Order, Register, Registered, Telemetry};
+use super::wire::{
+    Credential, Exchange, GivenCode, Heartbeat, Order, Register, Registered, Telemetry,
+};
 use super::{inventory, plane};
 use crate::vocab::boot::Mac;
 
@@ -42,6 +44,7 @@ impl IntoResponse for DeskError {
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Conflict(_) => StatusCode::CONFLICT,
+            Self::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Self::Store(error) if error.is_transient() => StatusCode::SERVICE_UNAVAILABLE,
             Self::Store(_) | Self::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -90,6 +93,7 @@ pub fn router(desk: Arc<Desk>) -> Router {
         )
         .route("/device/v1/heartbeat", post(heartbeat))
         .route("/device/v1/exchange", post(exchange))
+        .route("/device/v1/code", post(give_code))
         .route("/device/v1/manifest", get(stream::manifest))
         .route("/device/v1/data", get(stream::data))
         .route("/device/v1/telemetry", post(telemetry))
@@ -277,6 +281,16 @@ async fn exchange(
         desk.exchange(bearer(&headers)?, &order, address(&peer))
             .await?,
     ))
+}
+
+async fn give_code(
+    State(desk): Shared,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, DeskError> {
+    let given: GivenCode = read(&body)?;
+    desk.give_code(bearer(&headers)?, &given).await?;
+    Ok(Json(json!({})).into_response())
 }
 
 async fn telemetry(

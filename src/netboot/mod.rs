@@ -27,4 +27,5 @@ pub mod listener;
 pub mod plane;
 pub mod script;
 pub mod settings;
+pub mod trust;
 pub mod wire;

@@ -43,6 +43,7 @@ const EXPECTED: &[(&str, Option<Role>, Reach)] = &[
     ("boot_show", Some(Role::Viewer), Thing),
     ("boot_change", Some(Role::Operator), Thing),
     ("boot_forget", Some(Role::Admin), Thing),
+    ("boot_code_create", Some(Role::Operator), Whole),
     ("persona_list", Some(Role::Viewer), Shared),
     ("persona_apply", Some(Role::Author), Whole),
     ("persona_show", Some(Role::Viewer), Shared),
@@ -251,6 +252,7 @@ impl Stage {
                 json!({ "kind": "role", "name": self.fresh("role"), "persona": "plain", "reason": "a test" })
             }
             "assignment_end" | "boot_explain" => json!({}),
+            "boot_code_create" => json!({ "minutes": 10 }),
             "boot_change" => json!({ "verb": "quarantine", "reason": "a test" }),
             "pool_set" => {
                 json!({ "class": { "of": self.class }, "target": { "hot": 0, "floor": "warm" } })

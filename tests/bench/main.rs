@@ -14,9 +14,13 @@ mod ground;
 mod api;
 mod boot;
 mod chain5;
+#[allow(dead_code, reason = "shared with the tests of the network boot")]
+#[path = "../support/field.rs"]
+mod field;
 mod fork;
 mod idle;
 mod learn;
+mod onboard;
 #[path = "../support/personas.rs"]
 mod personas;
 #[path = "../libvirt/raw.rs"]
@@ -101,6 +105,11 @@ const GROUPS: &[Group] = &[
         name: "alive",
         about: "how many hot shells are alive at once, and what each more costs",
         run: fork::measure_alive,
+    },
+    Group {
+        name: "onboard",
+        about: "blank machines from power-on to reporting as their persona, one and DEVICES=8 at once",
+        run: onboard::measure,
     },
     Group {
         name: "idle",

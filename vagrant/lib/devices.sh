@@ -52,8 +52,9 @@ command_device() {
 
 device_usage() {
   cat <<'U'
-vagrant/lab device add NAME [--memory MIB] [--cpus N] [--disk GIB] [--mac MAC] [--uefi] [--no-rom] [--no-start]
+vagrant/lab device add NAME [--memory MIB] [--cpus N] [--disk GIB] [--mac MAC] [--code CODE] [--uefi] [--no-rom] [--no-start]
                                 makes a VM with an empty disk that boots from the network, and switches it on;
+                                --code: of "greenroom device code create", in its firmware's tables;
                                 --no-rom: with the firmware's own PXE, not with the card's iPXE (UEFI only)
 vagrant/lab device list         which there are, and whether they are on
 vagrant/lab device console NAME [-f]
@@ -67,7 +68,7 @@ device_name() {
 }
 
 device_add() {
-  local name=${1:-} memory=1024 cpus=1 disk=9 mac='' firmware='' rom='' start=1 folder
+  local name=${1:-} memory=1024 cpus=1 disk=9 mac='' firmware='' rom='' code='' start=1 folder
   device_name "$name"
   shift
   while (($#)); do
@@ -76,6 +77,7 @@ device_add() {
       --cpus) cpus=$2; shift ;;
       --disk) disk=$2; shift ;;
       --mac) mac=$2; shift ;;
+      --code) code=$2; shift ;;
       --uefi) firmware=uefi ;;
       --no-rom) rom="<rom enabled='no'/>" ;;
       --no-start) start='' ;;
@@ -84,6 +86,7 @@ device_add() {
     shift
   done
   [[ $memory$cpus$disk =~ ^[0-9]+$ ]] || die_usage "--memory, --cpus and --disk are numbers" device
+  [[ $code =~ ^[0-9A-Za-z-]{0,40}$ ]] || die_usage "--code is like 00000-AAAAA-…" device
   # The same name has the same hardware each time it is made.
   local digest
   digest=$(printf 'device %s' "$name" | sha256sum)
@@ -95,25 +98,26 @@ device_add() {
   chmod 0711 "$folder"
   in_lab qemu-img create -q -f qcow2 "$folder/$name.qcow2" "${disk}G"
   chmod 0666 "$folder/$name.qcow2"
-  device_xml "$name" "$memory" "$cpus" "$mac" "$uuid" "$folder" "$firmware" "$rom" | in_lab virsh -q -c qemu:///system define /dev/stdin
+  device_xml "$name" "$memory" "$cpus" "$mac" "$uuid" "$folder" "$firmware" "$rom" "$code" | in_lab virsh -q -c qemu:///system define /dev/stdin
   [[ -z $start ]] || in_lab virsh -q -c qemu:///system start "$name"
   hint "device $name: $mac, serial GR-${digest:0:8}"
 }
 
 # Network first, disk second: a machine with a system on its disk still asks the network whether it should go there.
 device_xml() {
-  local name=$1 memory=$2 cpus=$3 mac=$4 uuid=$5 folder=$6 firmware=$7 rom=$8 loader=''
+  local name=$1 memory=$2 cpus=$3 mac=$4 uuid=$5 folder=$6 firmware=$7 rom=$8 code=$9 loader=''
   if [[ -n $firmware ]]; then
     [[ -e /usr/share/OVMF/OVMF_CODE_4M.fd ]] || die "UEFI devices need the package ovmf: apt-get install ovmf"
     loader="<loader readonly='yes' type='pflash'>/usr/share/OVMF/OVMF_CODE_4M.fd</loader><nvram template='/usr/share/OVMF/OVMF_VARS_4M.fd'>$folder/$name.nvram</nvram>"
   fi
+  [[ -z $code ]] || code="<oemStrings><entry>greenroom.code=$code</entry></oemStrings>"
   cat <<X
 <domain type='qemu'>
   <name>$name</name><uuid>$uuid</uuid>
   <memory unit='MiB'>$memory</memory><vcpu>$cpus</vcpu>
   <sysinfo type='smbios'><system>
     <entry name='manufacturer'>Greenroom</entry><entry name='product'>Lab device</entry><entry name='serial'>GR-$(printf 'device %s' "$name" | sha256sum | cut -c1-8)</entry>
-  </system></sysinfo>
+  </system>$code</sysinfo>
   <os><type arch='x86_64' machine='q35'>hvm</type>$loader<smbios mode='sysinfo'/><bios useserial='yes' rebootTimeout='0'/></os>
   <features><acpi/></features>
   <cpu mode='maximum'/>

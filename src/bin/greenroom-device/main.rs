@@ -11,6 +11,7 @@
 
 use std::process::ExitCode;
 
+mod code;
 mod http;
 mod image;
 mod inventory;

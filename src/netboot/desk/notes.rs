@@ -36,7 +36,8 @@ pub(super) struct Notes {
 #[derive(Default, Clone)]
 struct Waiting {
     heard: BTreeMap<Mac, Heard>,
-    left: BTreeMap<DeviceId, Happening>,
+    /// With the time at which it was sent away.
+    left: BTreeMap<DeviceId, (Happening, Timestamp)>,
 }
 
 #[derive(Clone, PartialEq)]
@@ -93,7 +94,8 @@ impl Desk {
 
     /// A device was given a script that has consequences for it.
     pub(super) fn note_leaving(&self, id: DeviceId, happening: Happening) {
-        self.notes.lock().left.insert(id, happening);
+        let at = self.now();
+        self.notes.lock().left.insert(id, (happening, at));
         self.notes.something.notify_one();
     }
 
@@ -112,7 +114,7 @@ impl Desk {
         if group.heard.is_empty() && group.left.is_empty() {
             return Ok(());
         }
-        let (now, silence) = (self.now(), self.settings.silence);
+        let silence = self.settings.silence;
         let write = group.clone();
         self.services
             .store
@@ -131,8 +133,8 @@ impl Desk {
                             tracing::info!(%mac, kind = "seen", "{}", event.message);
                         }
                     }
-                    for (id, happening) in write.left {
-                        change(connection, id, &happening, now, silence).await?;
+                    for (id, (happening, at)) in write.left {
+                        change(connection, id, &happening, at, silence).await?;
                     }
                     Ok(())
                 })

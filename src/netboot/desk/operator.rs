@@ -50,7 +50,7 @@ impl Desk {
         boot::telemetry_list(&mut connection, device.device, 1).await
     }
 
-    async fn find(&self, name: &str) -> Result<Device, OperatorError> {
+    pub(super) async fn find(&self, name: &str) -> Result<Device, OperatorError> {
         let mut connection = self.services.store.read().await?;
         devices::device_by_name(&mut connection, name)
             .await?

@@ -52,7 +52,7 @@ fn standing_of(device: Option<&BootDevice>) -> Standing {
 
 impl Desk {
     /// The device of an address, as everything noted until now has left it.
-    async fn device_at(&self, mac: Mac) -> Result<Option<BootDevice>, StoreError> {
+    pub(super) async fn device_at(&self, mac: Mac) -> Result<Option<BootDevice>, StoreError> {
         let look = async || {
             let mut connection = self.services.store.read().await?;
             boot::device_of_client(&mut connection, mac).await

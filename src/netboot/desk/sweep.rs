@@ -10,7 +10,7 @@ use crate::netboot::delivery::{self, Packed};
 use crate::netboot::life::Happening;
 use crate::runs::drive;
 use crate::runs::submit::{self, RunOrder, SubmitError};
-use crate::store::{StoreError, boot, runs};
+use crate::store::{StoreError, boot, boot_codes, runs};
 use crate::vocab::boot::{BootDevice, BootPhase};
 use crate::vocab::run::RunState;
 use crate::vocab::{RunId, Timestamp};
@@ -50,7 +50,10 @@ impl Desk {
         self.services
             .store
             .write(move |connection| {
-                Box::pin(async move { boot::token_remove_expired(connection, now).await })
+                Box::pin(async move {
+                    boot::token_remove_expired(connection, now).await?;
+                    boot_codes::code_remove_expired(connection, now).await
+                })
             })
             .await?;
         Ok(())
