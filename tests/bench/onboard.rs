@@ -3,7 +3,7 @@
 //!
 //! `vagrant/lab bench onboard`: `DEVICES` (8) machines at once with a chain of one short stage, one
 //! machine alone with the same chain, and one with the shipped chain `onboard` where the image
-//! `toolbox` is built (`ONBOARD=0` leaves it out). Everything between is real: firmware, DHCP, boot
+//! `toolbox` is built (`ONBOARD=0` leaves it out; `FIRMWARE=uefi`: on OVMF instead of a BIOS). Everything between is real: firmware, DHCP, boot
 //! files, ramdisk, stream, first boot. The stream is compared with `wget | dd` of the same file, from
 //! this host to an equal machine with the same kernel, in the same run.
 
@@ -92,7 +92,11 @@ fn load() -> f64 {
 fn persona(field: &mut Field) -> Vec<Figure> {
     let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("chains");
     let chain = shipped.join("onboard.yaml").display().to_string();
-    let machine = field.add(101, 1024, &Start::Network);
+    let start = match std::env::var("FIRMWARE").as_deref() {
+        Ok("uefi") => Start::NetworkUefi,
+        _ => Start::Network,
+    };
+    let machine = field.add(101, 1024, &start);
     let text = std::fs::read_to_string(shipped.join("devices/web-1.yaml")).expect("a device");
     let shown: Value = serde_saphyr::from_str(&text).expect("a device");
     // Declared by its address: what it is made of it says itself.
