@@ -38,18 +38,22 @@ pub async fn client_heard(
     .bind(mac.to_string())
     .bind(now.0)
     .bind(said)
-    .execute(&mut *connection)
+    .execute(connection)
     .await?;
-    if !known {
-        sqlx::query(
-            "DELETE FROM boot_clients WHERE device IS NULL AND mac NOT IN
-             (SELECT mac FROM boot_clients WHERE device IS NULL ORDER BY last_at DESC LIMIT $1)",
-        )
-        .bind(MOST_STRANGERS)
-        .execute(connection)
-        .await?;
-    }
     Ok(!known)
+}
+
+/// Forgets the oldest strangers beyond what is remembered. Looks at all of them: once per group of
+/// new ones, not for each.
+pub async fn client_prune(connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    sqlx::query(
+        "DELETE FROM boot_clients WHERE device IS NULL AND mac NOT IN
+         (SELECT mac FROM boot_clients WHERE device IS NULL ORDER BY last_at DESC LIMIT $1)",
+    )
+    .bind(MOST_STRANGERS)
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// What to do with an address that is another device's already.
@@ -183,6 +187,24 @@ pub async fn device_list(connection: &mut SqliteConnection) -> Result<Vec<BootDe
         .into_iter()
         .map(|row| from_text(row.try_get("body")?))
         .collect()
+}
+
+/// Those whose time has come, and those on which something waits outside of the database.
+pub async fn device_list_to_look_at(
+    connection: &mut SqliteConnection,
+    now: Timestamp,
+) -> Result<Vec<BootDevice>, StoreError> {
+    sqlx::query(
+        "SELECT body FROM boot_devices
+         WHERE deadline IS NULL OR deadline <= $1 OR phase IN ('provisioning', 'held', 'delivered')
+         ORDER BY device",
+    )
+    .bind(now.0)
+    .fetch_all(connection)
+    .await?
+    .into_iter()
+    .map(|row| from_text(row.try_get("body")?))
+    .collect()
 }
 
 /// Removes everything that the network boot knows of a device.

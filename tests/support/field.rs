@@ -3,7 +3,7 @@
 //! its first boot from its own disk is made up.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -78,7 +78,9 @@ impl Field {
             .tempdir_in(&lab)
             .expect("a folder");
         mode(folder.path(), 0o711);
-        symlink(lab.join("images"), folder.path().join("images")).expect("a link");
+        for image in ["device", "tiny", "toolbox"] {
+            adopt(&lab.join("images"), &folder.path().join("images"), image);
+        }
         let config = format!(
             "state: {}\nboot:\n  enabled: true\n  interface: gr1\n  address: {HOST}\n  port: {PORT}\n  dhcp: full\n  first: 192.168.91.10\n  last: 192.168.91.250\n  approve: {approve}\n  streams: 8\n",
             folder.path().display()
@@ -327,6 +329,31 @@ impl Drop for Field {
             let _ = child.wait();
         }
     }
+}
+
+/// An image of the lab as one of a state of its own: the same files under other names, because a host
+/// opens only what is in its own state.
+fn adopt(from: &Path, to: &Path, image: &str) {
+    let Ok(digest) = std::fs::read_to_string(from.join(image).join("current")) else {
+        return;
+    };
+    let (old, new) = (from.join(image), to.join(image));
+    let (files, home) = (old.join(digest.trim()), new.join(digest.trim()));
+    std::fs::create_dir_all(&home).expect("a folder");
+    for entry in std::fs::read_dir(&files).expect("an image") {
+        let name = entry.expect("a file").file_name();
+        if name == "manifest.json" {
+            let text = std::fs::read_to_string(files.join(&name)).expect("a manifest");
+            let text = text.replace(&from.display().to_string(), &to.display().to_string());
+            std::fs::write(home.join(&name), text).expect("a file");
+        } else {
+            std::fs::hard_link(files.join(&name), home.join(&name)).expect("a link");
+        }
+    }
+    for folder in [to, &new, &home] {
+        mode(folder, 0o711);
+    }
+    std::fs::write(new.join("current"), digest).expect("a name");
 }
 
 fn virsh() -> Command {

@@ -15,6 +15,8 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::{Desk, change};
+use crate::blocking;
+use crate::netboot::delivery::Packed;
 use crate::netboot::life::Happening;
 use crate::store::{StoreError, boot};
 use crate::vocab::boot::{BootEvent, Mac};
@@ -116,12 +118,15 @@ impl Desk {
         }
         let silence = self.settings.silence;
         let write = group.clone();
-        self.services
+        let gone = self
+            .services
             .store
             .write(move |connection| {
                 Box::pin(async move {
+                    let mut has_new = false;
                     for (mac, Heard { said, at }) in write.heard {
                         if boot::client_heard(connection, mac, &said, at).await? {
+                            has_new = true;
                             let event = BootEvent {
                                 id: 0,
                                 subject: mac.to_string(),
@@ -133,14 +138,27 @@ impl Desk {
                             tracing::info!(%mac, kind = "seen", "{}", event.message);
                         }
                     }
-                    for (id, (happening, at)) in write.left {
-                        change(connection, id, &happening, at, silence).await?;
+                    if has_new {
+                        boot::client_prune(connection).await?;
                     }
-                    Ok(())
+                    let mut gone = Vec::new();
+                    for (id, (happening, at)) in write.left {
+                        let after = change(connection, id, &happening, at, silence).await?;
+                        gone.extend(after.and_then(|device| device.phase.run()));
+                    }
+                    Ok(gone)
                 })
             })
             .await?;
         self.notes.written(&group);
+        // Who boots from its own disk fetches no image any more.
+        let state = self.settings.state.clone();
+        blocking::run(move || {
+            for run in gone {
+                Packed::of(&state, run).remove();
+            }
+        })
+        .await;
         Ok(())
     }
 
