@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use greenroom::api::Client;
 use greenroom::api::boot::BootEventView;
+use greenroom::vocab::Digest;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -271,8 +272,18 @@ impl Field {
             "<boot order='2'/>"
         };
         let name = &machine.name;
+        // libvirt defines a name anew only under the same UUID.
+        let digest = Digest::of(name.as_bytes()).to_string();
+        let uuid = format!(
+            "{}-{}-4{}-8{}-{}",
+            &digest[..8],
+            &digest[8..12],
+            &digest[12..15],
+            &digest[15..18],
+            &digest[18..30]
+        );
         let xml = format!(
-            "<domain type='qemu'><name>{name}</name><memory unit='MiB'>{memory_mib}</memory><vcpu>1</vcpu>
+            "<domain type='qemu'><name>{name}</name><uuid>{uuid}</uuid><memory unit='MiB'>{memory_mib}</memory><vcpu>1</vcpu>
              <sysinfo type='smbios'><system><entry name='serial'>TEST-{name}</entry></system></sysinfo>
              <os><type arch='x86_64' machine='q35'>hvm</type>{boot}<smbios mode='sysinfo'/><bios useserial='yes' rebootTimeout='0'/></os>
              <features><acpi/></features><cpu mode='maximum'/><on_reboot>restart</on_reboot><devices>
