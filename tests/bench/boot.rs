@@ -160,7 +160,8 @@ async fn fill(station: &Station) {
 fn path(n: u64) -> String {
     let n = n as u32;
     let mut place = n as usize % MIX.iter().sum::<usize>();
-    let device = |address: Mac| format!("/boot/device/{}?serial=GR-1&arch=x86_64", address.dashed());
+    let device =
+        |address: Mac| format!("/boot/device/{}?serial=GR-1&arch=x86_64", address.dashed());
     for (kind, share) in MIX.into_iter().enumerate() {
         if place < share {
             return match kind {
