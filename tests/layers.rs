@@ -101,7 +101,7 @@ const MAY_IMPORT: &[(&str, &[&str], &str)] = &[
     (
         "netboot",
         &[
-            "vocab", "chain", "store", "runs", "images", "capacity", "clock", "blocking",
+            "vocab", "access", "chain", "store", "runs", "images", "capacity", "clock", "blocking",
         ],
         "devices on the network; starts runs, and delivers what they made",
     ),

@@ -8,7 +8,10 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::boot::{BootEventView, BootView, ChangeBoot, ExplainBoot, ExplainedBoot};
+use super::boot::{
+    BootEventView, BootView, ChangeBoot, CreateBootCode, CreatedBootCode, ExplainBoot,
+    ExplainedBoot,
+};
 use super::personas::{
     AppliedPersona, ApplyPersonas, ApplyRules, AssignPersona, AssignmentView, EndAssignment,
     MovePersona, PersonaDifference, PersonaHistory, PersonaPreview, PersonaSummary, PersonaView,
@@ -426,6 +429,13 @@ impl Client {
         let path = format!("/devices/{}/boot", segment(device));
         let request = self.request(Method::DELETE, &path, &[]);
         self.send(request).await.map(|_| ())
+    }
+
+    pub async fn boot_code_create(
+        &self,
+        order: &CreateBootCode,
+    ) -> Result<CreatedBootCode, ClientError> {
+        self.post("/boot/codes", order).await
     }
 
     pub async fn boot_events(

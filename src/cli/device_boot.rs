@@ -9,7 +9,7 @@ use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::table::Table;
 use super::text;
-use crate::api::boot::{BootEventView, BootView, ChangeBoot};
+use crate::api::boot::{BootEventView, BootView, ChangeBoot, CreateBootCode};
 
 /// Between two looks of `watch`.
 const EVERY: Duration = Duration::from_millis(500);
@@ -45,8 +45,53 @@ pub enum DeviceBootCommand {
     Release { name: String },
     /// Provision a device anew from its next network boot
     Reprovision { name: String },
+    /// Codes that let a device be provisioned where being on the network proves nothing
+    #[command(subcommand)]
+    Code(CodeCommand),
     /// Forget what the network boot knows of a device; its facts and runs stay
     Forget { name: String },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum CodeCommand {
+    /// Make a code; it is shown this once and good once
+    #[command(after_help = "\
+Examples:
+  greenroom device code create                        # for whoever gives it first, an hour long
+  greenroom device code create --device web-1 --minutes 1440
+
+The code is typed at the console of the device's ramdisk, or comes with the machine: greenroom.code=CODE on the
+command line of its kernel or in an SMBIOS OEM string.")]
+    Create {
+        /// Only this device may give it
+        #[arg(long, value_name = "NAME")]
+        device: Option<String>,
+        /// Minutes until it ends, 43200 at most
+        #[arg(long, value_name = "N", default_value_t = 60)]
+        minutes: u64,
+    },
+}
+
+impl CodeCommand {
+    async fn run(self, context: &Context) -> Result<Exit, Failure> {
+        let Self::Create { device, minutes } = self;
+        let order = CreateBootCode {
+            device,
+            minutes: Some(minutes),
+        };
+        let created = context.client()?.boot_code_create(&order).await?;
+        context.show(&created, || format!("{}\n", text::line(&created.code.0)))?;
+        context.note(&format!(
+            "good once, for {}, until {}; it is not shown again",
+            created
+                .device
+                .as_deref()
+                .map_or("whoever gives it first".to_owned(), |name| text::line(name)
+                    .to_string()),
+            created.expires_at
+        ));
+        Ok(Exit::Ok)
+    }
 }
 
 impl DeviceBootCommand {
@@ -62,6 +107,7 @@ impl DeviceBootCommand {
             Self::Quarantine { name, reason } => (name, ChangeBoot::Quarantine { reason }),
             Self::Release { name } => (name, ChangeBoot::Release),
             Self::Reprovision { name } => (name, ChangeBoot::Reprovision),
+            Self::Code(command) => return command.run(context).await,
             Self::Forget { name } => {
                 context.client()?.boot_forget(&name).await?;
                 let forgotten = format!("device {} is forgotten\n", text::line(&name));

@@ -18,15 +18,18 @@ use crate::images::Images;
 use crate::runs::dispatch::Dispatch;
 use crate::runs::services::Services;
 use crate::store::{StoreError, boot, devices};
-use crate::vocab::boot::{BootDevice, BootEvent, Fingerprint, Mac, Token, TokenKind, Trust};
+use crate::vocab::boot::{BootDevice, BootEvent, Fingerprint, Token, TokenKind, Trust};
 use crate::vocab::{DeviceId, Digest, RunId, Timestamp};
 
 mod agent;
+mod codes;
+mod notes;
 mod operator;
 mod scripts;
 mod sweep;
 mod telemetry;
 
+pub use codes::LONGEST as LONGEST_CODE;
 pub use operator::OperatorError;
 
 pub struct Desk {
@@ -38,6 +41,9 @@ pub struct Desk {
     pub streams: Arc<Semaphore>,
     /// When telemetry was last condensed, as a [`Timestamp`].
     condensed_at: AtomicI64,
+    notes: notes::Notes,
+    scene: scripts::Prepared,
+    tries: codes::Tries,
 }
 
 /// Why a device is not given what it asks for.
@@ -52,6 +58,8 @@ pub enum DeskError {
     Invalid(String),
     #[error("{0}")]
     Conflict(String),
+    #[error("too many codes were given; come again in {0} s")]
+    TooMany(u64),
     #[error("as many images are being sent as may be; come again")]
     Busy,
     #[error(transparent)]
@@ -67,8 +75,8 @@ mod lasting {
     pub const SESSION: Duration = Duration::from_secs(600);
     pub const DELIVERY: Duration = Duration::from_secs(120);
     pub const IMAGE: Duration = Duration::from_secs(600);
-    /// A delivered system reports until it is provisioned anew.
-    pub const REPORT: Duration = Duration::from_secs(10 * 365 * 86_400);
+    /// Kept alive by reports: a delivered system may be switched off for a month.
+    pub const REPORT: Duration = Duration::from_secs(30 * 86_400);
 }
 
 /// Lets something happen to a device within the caller's transaction.
@@ -111,6 +119,9 @@ impl Desk {
             settings,
             streams,
             condensed_at: AtomicI64::new(0),
+            notes: notes::Notes::default(),
+            scene: scripts::Prepared::default(),
+            tries: codes::Tries::default(),
         })
     }
 
@@ -125,16 +136,12 @@ impl Desk {
         happening: Happening,
     ) -> Result<Option<BootDevice>, StoreError> {
         let (now, silence) = (self.now(), self.settings.silence);
-        let changed = self.services.store.write(move |connection| {
-            Box::pin(async move {
-                let Some(mut device) = boot::device_get(connection, id).await? else {
-                    return Ok(None);
-                };
-                step(connection, &mut device, &happening, now, silence).await?;
-                Ok(Some(device))
+        self.services
+            .store
+            .write(move |connection| {
+                Box::pin(async move { change(connection, id, &happening, now, silence).await })
             })
-        });
-        changed.await
+            .await
     }
 
     /// Tells people something about a device or an address.
@@ -158,26 +165,6 @@ impl Desk {
                 Box::pin(async move { boot::event_insert(connection, &event).await })
             })
             .await?;
-        Ok(())
-    }
-
-    /// What dnsmasq heard.
-    pub async fn heard(&self, mac: Mac, said: String) -> Result<(), StoreError> {
-        if !mac.is_single() {
-            return Ok(());
-        }
-        let now = self.now();
-        let message = said.clone();
-        let is_new = self
-            .services
-            .store
-            .write(move |connection| {
-                Box::pin(async move { boot::client_heard(connection, mac, &said, now).await })
-            })
-            .await?;
-        if is_new {
-            self.tell(&mac.to_string(), "seen", message).await?;
-        }
         Ok(())
     }
 
@@ -228,7 +215,7 @@ impl Desk {
     }
 
     /// Progress keeps a right alive: extended when half of its time is over, so not with each request.
-    async fn extend(&self, token: &Token, lasts: std::time::Duration) -> Result<(), StoreError> {
+    async fn extend(&self, token: &Token, lasts: Duration) -> Result<(), StoreError> {
         let now = self.now();
         if token.expires_at.remaining(now) > lasts / 2 {
             return Ok(());
@@ -272,4 +259,20 @@ impl Desk {
         }
         Ok(all)
     }
+}
+
+/// Within a transaction: reads a device, lets something happen to it, stores it and what people are
+/// told. None: the network boot does not know it.
+async fn change(
+    connection: &mut SqliteConnection,
+    id: DeviceId,
+    happening: &Happening,
+    now: Timestamp,
+    silence: Duration,
+) -> Result<Option<BootDevice>, StoreError> {
+    let Some(mut device) = boot::device_get(connection, id).await? else {
+        return Ok(None);
+    };
+    step(connection, &mut device, happening, now, silence).await?;
+    Ok(Some(device))
 }

@@ -64,6 +64,8 @@ pub enum Happening {
     },
     Overdue,
     Approved,
+    /// It gave a code that a person made for it.
+    CodeGiven,
     Quarantined {
         reason: String,
     },
@@ -294,6 +296,13 @@ fn happen(device: &mut BootDevice, happening: &Happening, now: Timestamp) -> Opt
         (_, H::Approved) => {
             device.trust = Trust::Operator;
             note("approved", "a person approved it")
+        }
+        (P::Quarantined { .. }, H::CodeGiven) => None,
+        (_, H::CodeGiven) => {
+            if device.trust != Trust::Operator {
+                device.trust = Trust::Code;
+            }
+            note("approved", "it gave a one-time code")
         }
         (_, H::Quarantined { reason }) => {
             device.phase = P::Quarantined {

@@ -23,7 +23,7 @@ use super::client::Client;
 use super::decide::{Answer, FIRST_SCRIPT, Request};
 use super::desk::{Desk, DeskError};
 use super::settings::PlaneSettings;
-use super::wire::{Credential, Exchange, Heartbeat, Order, Register, Registered, Taken};
+use super::wire::{Credential, Exchange, GivenCode, Heartbeat, Order, Register, Registered, Taken};
 use super::{inventory, plane, telemetry};
 use crate::vocab::boot::Mac;
 
@@ -42,6 +42,7 @@ impl IntoResponse for DeskError {
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Conflict(_) => StatusCode::CONFLICT,
+            Self::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Self::Store(error) if error.is_transient() => StatusCode::SERVICE_UNAVAILABLE,
             Self::Store(_) | Self::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -90,6 +91,7 @@ pub fn router(desk: Arc<Desk>) -> Router {
         )
         .route("/device/v1/heartbeat", post(heartbeat))
         .route("/device/v1/exchange", post(exchange))
+        .route("/device/v1/code", post(give_code))
         .route("/device/v1/manifest", get(stream::manifest))
         .route("/device/v1/data", get(stream::data))
         .route(
@@ -123,7 +125,7 @@ fn failed(why: &str) -> Response {
 }
 
 async fn first_script(State(desk): Shared) -> Response {
-    match desk.scene() {
+    match desk.scene().await {
         Ok(scene) => text(scene.first()),
         Err(why) => failed(&why),
     }
@@ -280,6 +282,16 @@ async fn exchange(
         desk.exchange(bearer(&headers)?, &order, address(&peer))
             .await?,
     ))
+}
+
+async fn give_code(
+    State(desk): Shared,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, DeskError> {
+    let given: GivenCode = read(&body)?;
+    desk.give_code(bearer(&headers)?, &given).await?;
+    Ok(Json(json!({})).into_response())
 }
 
 async fn tell_telemetry(

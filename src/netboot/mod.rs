@@ -29,4 +29,5 @@ pub mod plane;
 pub mod script;
 pub mod settings;
 pub mod telemetry;
+pub mod trust;
 pub mod wire;

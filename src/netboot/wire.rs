@@ -10,6 +10,7 @@
 //!  POST /device/v1/exchange    Exchange    → Credential     a token, once, for the right to an image
 //!  GET  /device/v1/manifest                → Manifest       with that credential
 //!  GET  /device/v1/data        Range       → bytes          with that credential
+//!  POST /device/v1/code        GivenCode   → {}             a code that a person made
 //!  POST /device/v1/telemetry   Telemetry   → Taken          from the delivered system
 //! ```
 //!
@@ -209,6 +210,13 @@ pub enum Order {
 #[serde(deny_unknown_fields)]
 pub struct Exchange {
     pub token: String,
+}
+
+/// A code that a person made, as it was typed or came with the machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GivenCode {
+    pub code: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

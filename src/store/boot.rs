@@ -38,18 +38,22 @@ pub async fn client_heard(
     .bind(mac.to_string())
     .bind(now.0)
     .bind(said)
-    .execute(&mut *connection)
+    .execute(connection)
     .await?;
-    if !known {
-        sqlx::query(
-            "DELETE FROM boot_clients WHERE device IS NULL AND mac NOT IN
-             (SELECT mac FROM boot_clients WHERE device IS NULL ORDER BY last_at DESC LIMIT $1)",
-        )
-        .bind(MOST_STRANGERS)
-        .execute(connection)
-        .await?;
-    }
     Ok(!known)
+}
+
+/// Forgets the oldest strangers beyond what is remembered. Looks at all of them: once per group of
+/// new ones, not for each.
+pub async fn client_prune(connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    sqlx::query(
+        "DELETE FROM boot_clients WHERE device IS NULL AND mac NOT IN
+         (SELECT mac FROM boot_clients WHERE device IS NULL ORDER BY last_at DESC LIMIT $1)",
+    )
+    .bind(MOST_STRANGERS)
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// What to do with an address that is another device's already.
@@ -159,6 +163,22 @@ pub async fn device_get(
         .transpose()
 }
 
+/// The device that has this address.
+pub async fn device_of_client(
+    connection: &mut SqliteConnection,
+    mac: Mac,
+) -> Result<Option<BootDevice>, StoreError> {
+    sqlx::query(
+        "SELECT boot_devices.body AS body FROM boot_clients
+         JOIN boot_devices ON boot_devices.device = boot_clients.device WHERE boot_clients.mac = $1",
+    )
+    .bind(mac.to_string())
+    .fetch_optional(connection)
+    .await?
+    .map(|row| from_text(row.try_get("body")?))
+    .transpose()
+}
+
 /// All of them, in the order in which they came.
 pub async fn device_list(connection: &mut SqliteConnection) -> Result<Vec<BootDevice>, StoreError> {
     sqlx::query("SELECT body FROM boot_devices ORDER BY device")
@@ -167,6 +187,26 @@ pub async fn device_list(connection: &mut SqliteConnection) -> Result<Vec<BootDe
         .into_iter()
         .map(|row| from_text(row.try_get("body")?))
         .collect()
+}
+
+/// Those whose time has come, and those on which something waits outside of the database: a run that
+/// makes an image, an image that is not needed any more, a run that waits for reports.
+pub async fn device_list_to_look_at(
+    connection: &mut SqliteConnection,
+    now: Timestamp,
+) -> Result<Vec<BootDevice>, StoreError> {
+    sqlx::query(
+        "SELECT body FROM boot_devices
+         WHERE deadline IS NULL OR deadline <= $1 OR phase IN ('provisioning', 'held', 'delivered')
+         OR device IN (SELECT device FROM boot_devices WHERE json_extract(body, '$.awaited') IS NOT NULL)
+         ORDER BY device",
+    )
+    .bind(now.0)
+    .fetch_all(connection)
+    .await?
+    .into_iter()
+    .map(|row| from_text(row.try_get("body")?))
+    .collect()
 }
 
 /// Removes everything that the network boot knows of a device.

@@ -25,6 +25,7 @@ pub mod answers;
 pub mod artefacts;
 pub mod audit;
 pub mod boot;
+pub mod boot_codes;
 pub mod chains;
 pub mod devices;
 pub mod events;

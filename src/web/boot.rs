@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
@@ -14,8 +15,11 @@ use super::refusal::{Refusal, Why};
 use super::routes::{Op, Routes};
 use super::{App, Shared, cursor, devices};
 use crate::access::{Access, Caller};
-use crate::api::boot::{BootEventView, BootView, ChangeBoot, ExplainBoot, ExplainedBoot};
-use crate::api::{Page, Time};
+use crate::api::boot::{
+    BootEventView, BootView, ChangeBoot, CreateBootCode, CreatedBootCode, ExplainBoot,
+    ExplainedBoot,
+};
+use crate::api::{Page, Shown, Time};
 use crate::netboot::client::{Client, IpxeFeatures};
 use crate::netboot::decide::Request;
 use crate::netboot::desk::{Desk, OperatorError};
@@ -27,6 +31,9 @@ use crate::vocab::power::NetworkOrder;
 
 /// Events of one device that are shown with it.
 const SHOWN_EVENTS: usize = 12;
+
+/// Minutes that a code is good for when nothing else is said.
+const CODE_MINUTES: u64 = 60;
 
 /// A device is its client's; an address that is nobody's yet is for those who may see everyone's.
 pub fn routes() -> Routes {
@@ -60,6 +67,18 @@ pub fn routes() -> Routes {
         .says("What a client with this address would be answered, and why; nothing is done")
         .takes::<ExplainBoot>()
         .answers::<Vec<ExplainedBoot>>(200),
+    )
+    .with(
+        Op::post(
+            "boot_code_create",
+            "/boot/codes",
+            Access::whole_site(Role::Operator),
+            code_create,
+        )
+        .says("Makes a code that lets one device be provisioned; it is shown this once")
+        .takes::<CreateBootCode>()
+        .answers::<CreatedBootCode>(201)
+        .secret(),
     )
     .with(
         Op::get("boot_show", "/devices/{name}/boot", see, show)
@@ -213,6 +232,24 @@ async fn events(
     Ok(Json(page))
 }
 
+async fn code_create(
+    State(app): Shared,
+    caller: Caller,
+    Body(order): Body<CreateBootCode>,
+) -> Result<(StatusCode, Json<CreatedBootCode>), Refusal> {
+    let minutes = order.minutes.unwrap_or(CODE_MINUTES);
+    let lasts = Duration::from_secs(minutes.saturating_mul(60));
+    let (code, expires_at) = desk(&app)?
+        .make_code(order.device.as_deref(), lasts, &caller.name())
+        .await?;
+    let created = CreatedBootCode {
+        code: Shown(code.reveal().to_owned()),
+        device: order.device,
+        expires_at: Time::of(expires_at),
+    };
+    Ok((StatusCode::CREATED, Json(created)))
+}
+
 async fn explain(
     State(app): Shared,
     InPath(mac): InPath<String>,
@@ -241,6 +278,12 @@ async fn explain(
             reason: decision.reason,
         });
     }
+    let (answer, reason) = desk.explain_trust(mac).await?;
+    explained.push(ExplainedBoot {
+        question: "trust".to_owned(),
+        answer,
+        reason,
+    });
     Ok(Json(explained))
 }
 

@@ -51,6 +51,7 @@ const EXPECTED: &[(&str, Option<Role>, Reach)] = &[
     ("bmc_remove", Some(Role::Admin), Thing),
     ("bmc_test", Some(Role::Operator), Thing),
     ("bmc_unlock", Some(Role::Admin), Thing),
+    ("boot_code_create", Some(Role::Operator), Whole),
     ("persona_list", Some(Role::Viewer), Shared),
     ("persona_apply", Some(Role::Author), Whole),
     ("persona_show", Some(Role::Viewer), Shared),
@@ -264,6 +265,7 @@ impl Stage {
                 json!({ "kind": "role", "name": self.fresh("role"), "persona": "plain", "reason": "a test" })
             }
             "assignment_end" | "boot_explain" => json!({}),
+            "boot_code_create" => json!({ "minutes": 10 }),
             "boot_change" => json!({ "verb": "quarantine", "reason": "a test" }),
             "power_change" => json!({ "verb": "on" }),
             // A person is its BMC: nobody is asked over a network.

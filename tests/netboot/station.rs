@@ -101,6 +101,10 @@ impl Station {
             .fetch_add(span.as_micros() as i64, Ordering::SeqCst);
     }
 
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     pub fn agent(&self, n: u8) -> Agent {
         Agent {
             address: self.address,

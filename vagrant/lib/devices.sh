@@ -56,8 +56,9 @@ command_device() {
 device_usage() {
   cat <<'U'
 vagrant/lab device add NAME [--memory MIB] [--cpus N] [--disk GIB]… [--nics N] [--vendor TEXT] [--product TEXT] [--mac MAC]
-                                [--uefi] [--no-rom] [--no-start]
+                                [--code CODE] [--uefi] [--no-rom] [--no-start]
                                 makes a VM with empty disks that boots from the network, and switches it on;
+                                --code: of "greenroom device code create", in its firmware's tables;
                                 --no-rom: with the firmware's own PXE, not with the card's iPXE (UEFI only)
 vagrant/lab device facts NAME   what is printed on it, for \`greenroom device add -f -\`: its serial and its first card's address
 vagrant/lab device list         which there are, and whether they are on
@@ -72,7 +73,7 @@ device_name() {
 }
 
 device_add() {
-  local name=${1:-} memory=1024 cpus=1 nics=1 mac='' firmware='' rom='' start=1 folder number
+  local name=${1:-} memory=1024 cpus=1 nics=1 mac='' firmware='' rom='' code='' start=1 folder number
   local vendor=Greenroom product='Lab device'
   local -a disks=()
   device_name "$name"
@@ -86,6 +87,7 @@ device_add() {
       --vendor) vendor=$2; shift ;;
       --product) product=$2; shift ;;
       --mac) mac=$2; shift ;;
+      --code) code=$2; shift ;;
       --uefi) firmware=uefi ;;
       --no-rom) rom="<rom enabled='no'/>" ;;
       --no-start) start='' ;;
@@ -99,6 +101,7 @@ device_add() {
   done
   ((nics >= 1 && nics <= 8 && ${#disks[@]} <= 8)) || die_usage "a device has 1 to 8 cards and at most 8 disks" device
   [[ $vendor$product =~ ^[A-Za-z0-9\ .,_-]+$ ]] || die_usage "--vendor and --product have letters, digits, spaces and . , _ -" device
+  [[ $code =~ ^[0-9A-Za-z-]{0,40}$ ]] || die_usage "--code is like 00000-AAAAA-…" device
   # The same name has the same hardware each time it is made.
   local digest
   digest=$(device_digest "$name")
@@ -114,7 +117,7 @@ device_add() {
   done
   # A device that nobody has declared is known by its card.
   ln -sf "$name.console" "$folder/${mac//:/-}.console"
-  device_xml "$name" "$memory" "$cpus" "$mac" "$uuid" "$folder" "$firmware" "$rom" "$nics" "${#disks[@]}" "$vendor" "$product" |
+  device_xml "$name" "$memory" "$cpus" "$mac" "$uuid" "$folder" "$firmware" "$rom" "$nics" "${#disks[@]}" "$vendor" "$product" "$code" |
     in_lab virsh -q -c qemu:///system define /dev/stdin
   [[ -z $start ]] || in_lab virsh -q -c qemu:///system start "$name"
   hint "device $name: $mac, serial $(device_serial "$name")"
@@ -142,7 +145,7 @@ Y
 
 # Network first, disk second: a machine with a system on its disk still asks the network whether it should go there.
 device_xml() {
-  local name=$1 memory=$2 cpus=$3 mac=$4 uuid=$5 folder=$6 firmware=$7 rom=$8 nics=$9 disks=${10} vendor=${11} product=${12}
+  local name=$1 memory=$2 cpus=$3 mac=$4 uuid=$5 folder=$6 firmware=$7 rom=$8 nics=$9 disks=${10} vendor=${11} product=${12} code=${13}
   local loader='' number more=''
   # Only the first card and the first disk are booted from.
   for ((number = 1; number < disks; number++)); do
@@ -158,13 +161,14 @@ device_xml() {
     [[ -e /usr/share/OVMF/OVMF_CODE_4M.fd ]] || die "UEFI devices need the package ovmf: apt-get install ovmf"
     loader="<loader readonly='yes' type='pflash'>/usr/share/OVMF/OVMF_CODE_4M.fd</loader><nvram template='/usr/share/OVMF/OVMF_VARS_4M.fd'>$folder/$name.nvram</nvram>"
   fi
+  [[ -z $code ]] || code="<oemStrings><entry>greenroom.code=$code</entry></oemStrings>"
   cat <<X
 <domain type='qemu'>
   <name>$name</name><uuid>$uuid</uuid>
   <memory unit='MiB'>$memory</memory><vcpu>$cpus</vcpu>
   <sysinfo type='smbios'><system>
     <entry name='manufacturer'>$vendor</entry><entry name='product'>$product</entry><entry name='serial'>$(device_serial "$name")</entry>
-  </system></sysinfo>
+  </system>$code</sysinfo>
   <os><type arch='x86_64' machine='q35'>hvm</type>$loader<smbios mode='sysinfo'/><bios useserial='yes' rebootTimeout='0'/></os>
   <features><acpi/></features>
   <cpu mode='maximum'/>

@@ -130,7 +130,7 @@ command_bench() {
 
 run_bench() {
   (cd "$CHECKOUT" && cargo bench --locked --bench lab --no-run) && build_release || return
-  if [[ -z ${GREENROOM_LAB_SKIP_IMAGES:-} ]]; then build_images tiny toolbox || return; fi
+  if [[ -z ${GREENROOM_LAB_SKIP_IMAGES:-} ]]; then build_images tiny toolbox device || return; fi
   (cd "$CHECKOUT" && in_lab_with_environment env GREENROOM_LAB_READY=1 cargo bench --locked --bench lab -- "$@")
 }
 

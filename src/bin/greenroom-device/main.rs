@@ -11,6 +11,7 @@
 
 use std::process::ExitCode;
 
+mod code;
 mod details;
 mod http;
 mod image;

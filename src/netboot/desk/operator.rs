@@ -25,12 +25,14 @@ pub enum OperatorError {
 
 impl Desk {
     pub async fn boot_devices(&self) -> Result<Vec<BootDevice>, StoreError> {
+        self.settled().await?;
         let mut connection = self.services.store.read().await?;
         boot::device_list(&mut connection).await
     }
 
     /// Addresses that asked for something to boot and are nobody's yet.
     pub async fn strangers(&self) -> Result<Vec<BootClient>, StoreError> {
+        self.settled().await?;
         let mut connection = self.services.store.read().await?;
         boot::client_strangers(&mut connection, 1000).await
     }
@@ -41,6 +43,7 @@ impl Desk {
         after: i64,
         limit: i64,
     ) -> Result<Vec<BootEvent>, StoreError> {
+        self.settled().await?;
         let mut connection = self.services.store.read().await?;
         boot::event_list(&mut connection, subject, after, limit).await
     }
@@ -54,7 +57,7 @@ impl Desk {
         blocking::run(move || console::tail(&files)).await
     }
 
-    async fn find(&self, name: &str) -> Result<Device, OperatorError> {
+    pub(super) async fn find(&self, name: &str) -> Result<Device, OperatorError> {
         let mut connection = self.services.store.read().await?;
         devices::device_by_name(&mut connection, name)
             .await?
@@ -66,6 +69,7 @@ impl Desk {
     }
 
     pub async fn boot_device(&self, name: &str) -> Result<BootDevice, OperatorError> {
+        self.settled().await?;
         let device = self.find(name).await?;
         let mut connection = self.services.store.read().await?;
         boot::device_get(&mut connection, device.id)

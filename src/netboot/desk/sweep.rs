@@ -11,7 +11,7 @@ use crate::netboot::life::Happening;
 use crate::runs::drive;
 use crate::runs::submit::{self, RunOrder, SubmitError};
 use crate::runs::view::View;
-use crate::store::{StoreError, boot, runs};
+use crate::store::{StoreError, boot, boot_codes, runs};
 use crate::vocab::boot::{BootDevice, BootPhase};
 use crate::vocab::run::RunState;
 use crate::vocab::{AttemptId, RunId, Timestamp};
@@ -21,9 +21,17 @@ const EVERY: Duration = Duration::from_secs(1);
 impl Desk {
     /// Until `stop`. An error is said once per look and everything is tried again.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        tokio::join!(self.look_after(&stop), self.write_notes(&stop));
+    }
+
+    async fn look_after(&self, stop: &CancellationToken) {
+        // What a killed daemon has left is found by looking at all of them once; then thousands of
+        // devices that just work cost nothing each second.
+        let mut whole = true;
         loop {
-            if let Err(error) = self.sweep().await {
-                tracing::error!(%error, "devices cannot be looked after");
+            match self.sweep(whole).await {
+                Ok(()) => whole = false,
+                Err(error) => tracing::error!(%error, "devices cannot be looked after"),
             }
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -32,13 +40,17 @@ impl Desk {
         }
     }
 
-    async fn sweep(&self) -> Result<(), DeskError> {
+    async fn sweep(&self, whole: bool) -> Result<(), DeskError> {
         let now = self.now();
         let all = {
             let mut connection = self.services.store.read().await?;
-            boot::device_list(&mut connection).await?
+            if whole {
+                boot::device_list(&mut connection).await?
+            } else {
+                boot::device_list_to_look_at(&mut connection, now).await?
+            }
         };
-        self.condense(&all, now).await;
+        self.condense(now).await?;
         for device in all {
             // One device that cannot be looked after must not keep the others waiting.
             if let Err(error) = self.look_at(&device, now).await {
@@ -48,7 +60,10 @@ impl Desk {
         self.services
             .store
             .write(move |connection| {
-                Box::pin(async move { boot::token_remove_expired(connection, now).await })
+                Box::pin(async move {
+                    boot::token_remove_expired(connection, now).await?;
+                    boot_codes::code_remove_expired(connection, now).await
+                })
             })
             .await?;
         Ok(())

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::{Desk, DeskError};
+use super::{Desk, DeskError, lasting};
 use crate::netboot::life::{self, Happening};
 use crate::netboot::telemetry::{self, Seen};
 use crate::netboot::wire::{Taken, Telemetry};
@@ -12,7 +12,7 @@ use crate::runs::drive;
 use crate::runs::plan::Request;
 use crate::runs::view::View;
 use crate::store::telemetry::{Report, Series};
-use crate::store::{StoreError, telemetry as rows};
+use crate::store::{StoreError, boot, telemetry as rows};
 use crate::vocab::boot::{BootDevice, BootPhase, TokenKind};
 use crate::vocab::envelope::Envelope;
 use crate::vocab::run::RunState;
@@ -37,6 +37,7 @@ impl Desk {
                 "this device is not expected to report".into(),
             ));
         }
+        self.extend(&token, lasting::REPORT).await?;
         let body =
             serde_json::to_value(&told).map_err(|error| DeskError::Failed(error.to_string()))?;
         let (id, now) = (token.device, self.now());
@@ -110,13 +111,17 @@ impl Desk {
     }
 
     /// Condenses every device's telemetry, when it is time to.
-    pub(super) async fn condense(&self, all: &[BootDevice], now: Timestamp) {
+    pub(super) async fn condense(&self, now: Timestamp) -> Result<(), StoreError> {
         let last = Timestamp(self.condensed_at.load(Ordering::Relaxed));
         if now.since(last) < CONDENSE_EVERY && last <= now {
-            return;
+            return Ok(());
         }
         self.condensed_at.store(now.0, Ordering::Relaxed);
         let keeping = self.settings.telemetry;
+        let all = {
+            let mut connection = self.services.store.read().await?;
+            boot::device_list(&mut connection).await?
+        };
         for device in all {
             let id = device.device;
             let done = self.services.store.write(move |connection| {
@@ -126,6 +131,7 @@ impl Desk {
                 tracing::error!(device = %device.name, %error, "its telemetry is not condensed; trying again");
             }
         }
+        Ok(())
     }
 
     /// A run that waits for this device to report goes on once it has been watched for long enough.
