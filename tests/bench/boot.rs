@@ -145,6 +145,7 @@ async fn fill(station: &Station) {
                         tries: 0,
                         boots_since_delivery: 0,
                         sent_at: Timestamp(0),
+                        awaited: None,
                     };
                     boot::device_put(connection, &row).await?;
                     boot::client_assign(connection, &[address], device.id, Taken::Take, now)

@@ -89,7 +89,7 @@ fn read_as_everything(bytes: &[u8]) {
         let mut facts = serde_json::Map::new();
         inventory::into_facts(&mut facts, &found);
         let _ = inventory::disk_for_image(&found);
-        let _ = identity::fingerprint(&inventory::claims(&found));
+        let _ = identity::fingerprint(&found.claims());
         // What got through is fit for terminals.
         let shown = serde_json::to_string(&facts).expect("plain data");
         assert!(!shown.contains("\\u00"), "{shown}");

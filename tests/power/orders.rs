@@ -97,6 +97,7 @@ impl House {
             tries: 0,
             boots_since_delivery: 0,
             sent_at: Timestamp(1),
+            awaited: None,
         };
         self.store
             .write(move |connection| {

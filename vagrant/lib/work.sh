@@ -33,9 +33,18 @@ cargo_or_die() {
 # The device's agent runs where there is no C library: it is linked statically, the rest is not.
 build_release() (
   cd "$CHECKOUT" || exit
-  cargo build --release --locked --bin greenroom &&
-    cargo rustc --release --locked --bin greenroom-device -- -C target-feature=+crt-static
+  cargo build --release --locked --bin greenroom && static_agent --release
 )
+
+# static_agent OPTIONS…: compiles the device's agent. Cargo keeps one agent per profile, and each other command of it makes a
+# dynamic one again.
+static_agent() (
+  cargo_or_die
+  cd "$CHECKOUT" && cargo rustc --locked "$@" --bin greenroom-device -- -C target-feature=+crt-static
+)
+
+# is_static FILE: as the recipe of the image asks it.
+is_static() { [[ -x $1 ]] && ! LC_ALL=C grep -q -a -F '/lib64/ld-linux-x86-64.so.2' "$1"; }
 
 command_build() {
   wants_help "$@" && { echo "vagrant/lab build: cargo build --release --locked; the result is in <cache>/target/release, which is in PATH within the lab."; return; }
@@ -59,6 +68,14 @@ build_images() {
   local -a names
   read -ra names <<<"$*"
   [[ -x $CACHE/target/release/greenroom || -x $CACHE/target/debug/greenroom ]] || die "greenroom is not built yet: vagrant/lab build"
+  if [[ " ${names[*]} " == *" device "* && -z ${GREENROOM_DEVICE_AGENT:-} ]]; then
+    # The image takes the agent that is beside the greenroom that builds it.
+    if [[ -x $CACHE/target/release/greenroom ]]; then
+      is_static "$CACHE/target/release/greenroom-device" || static_agent --release || return
+    else
+      is_static "$CACHE/target/debug/greenroom-device" || static_agent || return
+    fi
+  fi
   with_host_network greenroom image build "${names[@]}"
 }
 
@@ -116,9 +133,9 @@ wants_bmc() {
   [[ " $* " != *" --test "* || " $* " == *" --test power "* ]]
 }
 
-# The agent of the image is linked statically, that of the tests is not; cargo keeps one of them at a time.
+# The agent of the image is the one that is tested.
 build_device_image() {
-  (cd "$CHECKOUT" && cargo rustc --locked --features fault-points --bin greenroom-device -- -C target-feature=+crt-static) || return
+  static_agent --features fault-points || return
   GREENROOM_DEVICE_AGENT=$CARGO_TARGET_DIR/debug/greenroom-device build_images device
 }
 

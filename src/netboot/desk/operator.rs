@@ -6,9 +6,9 @@ use crate::netboot::console;
 use crate::netboot::life::Happening;
 use crate::store::boot::BootClient;
 use crate::store::{StoreError, boot, devices, power};
+use crate::vocab::Device;
 use crate::vocab::boot::{BootDevice, BootEvent, BootPhase, TokenKind};
 use crate::vocab::power::NetworkOrder;
-use crate::vocab::{Device, Timestamp};
 
 /// What a person has to do for a device without a BMC.
 const BY_HAND: &str = "a person has to switch it off and on, so that it boots from the network; `greenroom device bmc set` would do that by its BMC";
