@@ -28,6 +28,8 @@ use crate::netboot::{listener, plane};
 use crate::outbound::syslog::{Collector, Transport};
 use crate::outbound::{self, Outbound};
 use crate::pool::{Pool, PoolServices, PoolSettings};
+use crate::power::Limits;
+use crate::power::hands::RemoteHands;
 use crate::reconcile::Reconciler;
 use crate::runs::dispatch::Dispatch;
 use crate::runs::services::{RunSettings, Services};
@@ -232,6 +234,13 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         true => Some(start_boot(&config, &running, &stop).await?),
         false => None,
     };
+    let power = RemoteHands::new(
+        running.services.store.clone(),
+        running.services.clock.clone(),
+        config.state.join("bmc"),
+        Limits::default(),
+    );
+    tokio::spawn(power.clone().run(stop.clone()));
     let state = web::State {
         services: running.services.clone(),
         dispatch: running.dispatch.clone(),
@@ -240,6 +249,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         reconciler: running.reconciler.clone(),
         outbound,
         netboot: boot.as_ref().map(|boot| boot.desk.clone()),
+        power,
     };
     let doors = doors(&config).await?;
     if doors.network.is_some() {

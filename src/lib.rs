@@ -31,11 +31,12 @@
 //! 3. [`hypervisor::Hypervisor`], what is asked of a host.
 //! 4. [`chain::model`], what a chain file means.
 //! 5. [`netboot`], how devices come from the network and get what their run made.
-//! 6. [`daemon`], how it is put together.
+//! 6. [`power`], how devices are switched and told what to boot, without a hand.
+//! 7. [`daemon`], how it is put together.
 //!
 //! # Import rules
 //!
-//! `vocab` ← {`chain`, `clock`, `blocking`, `access`, `learn`} ← {`store`, `hypervisor`, `images`} ← {`engines`, `personas`} ←
+//! `vocab` ← {`chain`, `clock`, `blocking`, `access`, `learn`} ← {`store`, `hypervisor`, `images`} ← {`engines`, `personas`, `power`} ←
 //! `pool` ← `runs` ← {`reconcile`, `netboot`, `outbound`} ← `web` ←
 //! `daemon`; `api` ← {`web`, `cli`}. An arrow means "is imported by"; nothing imports against it.
 //! `tests/layers.rs` holds this. One writer per row kind: `runs::drive` writes runs, attempts,
@@ -55,6 +56,9 @@
 //! | transform language | [`chain::transform`], [`chain::model::Transform`] |
 //! | kind of network client | [`netboot::decide`], and its tables |
 //! | phase of a device | [`vocab::boot::BootPhase`], [`netboot::life`] |
+//! | way to switch a machine | [`power::PowerControl`], a variant of [`vocab::power::BmcAddress`] |
+//! | metric of delivered devices | [`vocab::telemetry::Metric`], computed in [`netboot::telemetry`] |
+//! | thing that a run waits for | [`chain::model::AfterEvent`], [`runs::view::View::waits_for_device`] |
 //! | kind of host | [`hypervisor::Hypervisor`], then run `tests/hypervisor` on it |
 //! | base image | a folder in `images/` with `recipe.yaml`, `inputs` and `build` |
 //! | route or page | [`web::routes`] says how; its wire types in [`api`] |
@@ -81,6 +85,7 @@ pub mod netboot;
 pub mod outbound;
 pub mod personas;
 pub mod pool;
+pub mod power;
 pub mod reconcile;
 pub mod runs;
 pub mod store;

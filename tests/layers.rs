@@ -71,6 +71,11 @@ const MAY_IMPORT: &[(&str, &[&str], &str)] = &[
         "shells made ahead of need, for whoever asks",
     ),
     (
+        "power",
+        &["vocab", "store", "clock", "blocking"],
+        "conversations with BMCs; knows the network boot by its rows only",
+    ),
+    (
         "personas",
         &["vocab", "chain", "store", "images", "clock", "blocking"],
         "what a device is to become; asked by runs and web",
@@ -96,7 +101,7 @@ const MAY_IMPORT: &[(&str, &[&str], &str)] = &[
     (
         "netboot",
         &[
-            "vocab", "chain", "store", "runs", "images", "capacity", "clock", "blocking",
+            "vocab", "access", "chain", "store", "runs", "images", "capacity", "clock", "blocking",
         ],
         "devices on the network; starts runs, and delivers what they made",
     ),
@@ -136,6 +141,7 @@ const MAY_IMPORT: &[(&str, &[&str], &str)] = &[
             "fault",
             "runs",
             "reconcile",
+            "power",
             "netboot",
             "api",
             "clock",
@@ -175,6 +181,7 @@ const MAY_IMPORT: &[(&str, &[&str], &str)] = &[
             "pool",
             "capacity",
             "fault",
+            "power",
             "runs",
             "reconcile",
             "netboot",

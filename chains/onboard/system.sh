@@ -19,6 +19,7 @@ main() {
     clock set_network
     clock add_users
     clock write_files
+    clock say_what_to_watch
     clock set_boot_files
     clock install_boot_loaders
     say "report"
@@ -215,6 +216,12 @@ write_files() {
         jq -j --arg path "$path" '.files[] | select(.path == $path) | .text' "$GREENROOM_INPUT" > "$root$path"
         chmod "$mode" "$root$path"
     done
+}
+
+# For the program that reports from the device, which delivery puts beside it.
+say_what_to_watch() {
+    install -d -m 755 "$root/etc/greenroom"
+    plan '.watch // { units: [], packages: .applications }' > "$root/etc/greenroom/watch.json"
 }
 
 set_boot_files() {

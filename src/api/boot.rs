@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Time;
+use super::{Shown, Time};
 
 /// Where a device stands on its way from the network to its own system.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -16,7 +16,7 @@ pub struct BootView {
     pub since: Time,
     /// Why it is held or in quarantine.
     pub reason: Option<String>,
-    /// `discovery`, `network` or `operator`; None for a stranger.
+    /// `discovery`, `network`, `code` or `operator`; None for a stranger.
     pub trust: Option<String>,
     pub run: Option<i64>,
     /// When something happens by itself, and what.
@@ -35,6 +35,9 @@ pub struct BootView {
     /// The latest events, oldest first.
     #[serde(default)]
     pub events: Vec<BootEventView>,
+    /// The last lines of its serial console, where one is kept.
+    #[serde(default)]
+    pub console: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -57,6 +60,28 @@ pub enum ChangeBoot {
     Reprovision,
 }
 
+/// A code that lets a device be provisioned, once.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct CreateBootCode {
+    /// Only this device may give it; none: whoever gives it first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// Minutes until it ends; 60 when not given, 30 days at most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub minutes: Option<u64>,
+}
+
+/// The one time that a code is shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CreatedBootCode {
+    /// To be typed at the device's console, or given as `greenroom.code=` on its kernel's command line
+    /// or in an SMBIOS OEM string.
+    pub code: Shown,
+    pub device: Option<String>,
+    pub expires_at: Time,
+}
+
 /// A client as it would say itself. Numbers are DHCP options.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -74,7 +99,7 @@ pub struct ExplainBoot {
 /// The answer to one question of such a client.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ExplainedBoot {
-    /// `dhcp` or `script`.
+    /// `dhcp`, `script` or `trust`.
     pub question: String,
     /// The answer in words.
     pub answer: String,

@@ -8,20 +8,26 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::boot::{BootEventView, BootView, ChangeBoot, ExplainBoot, ExplainedBoot};
+use super::boot::{
+    BootEventView, BootView, ChangeBoot, CreateBootCode, CreatedBootCode, ExplainBoot,
+    ExplainedBoot,
+};
 use super::personas::{
     AppliedPersona, ApplyPersonas, ApplyRules, AssignPersona, AssignmentView, EndAssignment,
     MovePersona, PersonaDifference, PersonaHistory, PersonaPreview, PersonaSummary, PersonaView,
     PersonaWhy, PreviewPersona, RulesView,
 };
+use super::telemetry::TelemetryView;
 use super::{
     AbortRun, AppliedChainView, ApplyChain, BuildTemplate, ChainSummary, ChainView, ClaimView,
     DeviceView, ImageView, LogPiece, PREFIX, Page, PoolDetail, PoolStatusView, PoolView, Problem,
     PutDevice, ReplayRun, RetryRun, RunOutput, RunSummary, RunView, SetPool, StartRun, StartedRun,
     StatusView, TakeClaim, TakenView, TemplateDetail, TemplateView, VersionView, WatchUpdate,
 };
+use crate::vocab::telemetry::Metric;
 
 mod administration;
+mod power;
 
 /// Longest wait for the head of an answer. Requests to a run's driver wait for a write to disk.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -425,6 +431,13 @@ impl Client {
         self.send(request).await.map(|_| ())
     }
 
+    pub async fn boot_code_create(
+        &self,
+        order: &CreateBootCode,
+    ) -> Result<CreatedBootCode, ClientError> {
+        self.post("/boot/codes", order).await
+    }
+
     pub async fn boot_events(
         &self,
         device: Option<&str>,
@@ -433,6 +446,21 @@ impl Client {
         let mut query = vec![("after", after.to_string())];
         query.extend(device.map(|device| ("device", device.to_owned())));
         self.all("/boot/events", &query).await
+    }
+
+    /// What a device measured in the last `span_s` seconds.
+    pub async fn device_telemetry(
+        &self,
+        device: &str,
+        span_s: u64,
+        metric: Option<Metric>,
+        step: Option<&str>,
+    ) -> Result<TelemetryView, ClientError> {
+        let mut query = vec![("span_s", span_s.to_string())];
+        query.extend(metric.map(|metric| ("metric", metric.word().to_owned())));
+        query.extend(step.map(|step| ("step", step.to_owned())));
+        self.get(&format!("/devices/{}/telemetry", segment(device)), &query)
+            .await
     }
 
     pub async fn boot_explain(

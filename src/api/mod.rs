@@ -17,8 +17,10 @@ pub mod host;
 pub mod page;
 pub mod personas;
 pub mod pool;
+pub mod power;
 pub mod problem;
 pub mod runs;
+pub mod telemetry;
 pub mod time;
 pub mod webhooks;
 

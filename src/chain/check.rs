@@ -6,6 +6,7 @@
 //!
 //! The file's surface is told by the tables of keys in [`stage`] and below; `chains/` has examples.
 
+mod after;
 pub(crate) mod fields;
 mod output;
 mod stage;
@@ -121,6 +122,7 @@ impl Checker<'_> {
         let stages = fields.need(self, "stages", "at least one stage", Self::stages);
         let stages = stages.unwrap_or_default();
         self.disk_is_used(&fields, &stages);
+        self.device_gets_something(&stages);
         Some(Chain {
             name: name.unwrap_or_default(),
             description: description.unwrap_or_default(),

@@ -45,6 +45,9 @@ pub struct Stage {
     pub name: String,
     pub kind: StageKind,
     pub description: String,
+    /// What the run waits for before this stage, without holding a machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<After>,
     /// Name of the base image.
     pub image: String,
     pub resources: Resources,
@@ -60,6 +63,23 @@ pub struct Stage {
     /// Takes back what the stage did outside its machine. Gets the stage's input, runs on a fresh
     /// machine of the same image.
     pub undo: Option<Work>,
+}
+
+/// The device has got its handoff disk, booted from it and reports; what it reports is the run's
+/// document's `telemetry`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct After {
+    pub event: AfterEvent,
+    /// How long it is to have reported before the stage begins.
+    pub watch_s: u64,
+    /// How long the run waits in all before it fails.
+    pub within_s: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AfterEvent {
+    Delivered,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -7,8 +7,10 @@ use super::exit::{Exit, Failure};
 use super::text;
 use crate::api::ClientError;
 use crate::api::boot::{ExplainBoot, ExplainedBoot};
+use crate::config::BootConfig;
 use crate::netboot::client::{Client, Firmware, IpxeFeatures};
 use crate::netboot::decide::{self, Request, Standing};
+use crate::netboot::trust;
 use crate::vocab::boot::Mac;
 
 #[derive(Debug, Subcommand)]
@@ -53,6 +55,8 @@ enum Question {
     Dhcp,
     /// The device's script
     Script,
+    /// How far it is trusted
+    Trust,
 }
 
 impl BootCommand {
@@ -71,7 +75,7 @@ impl Explain {
             Ok(explained) => explained,
             Err(ClientError::Unreachable { .. } | ClientError::Conflict(_)) => {
                 context.note("no daemon answers devices here; this is what one with this configuration would say to an unknown address");
-                self.offline(&context.config()?.boot.decision(), &order)
+                self.offline(&context.config()?.boot, &order)
             }
             Err(error) => return Err(error.into()),
         };
@@ -79,6 +83,7 @@ impl Explain {
             None => true,
             Some(Question::Dhcp) => one.question == "dhcp",
             Some(Question::Script) => one.question == "script",
+            Some(Question::Trust) => one.question == "trust",
         });
         context.show(&explained, || shown(&explained))?;
         Ok(Exit::Ok)
@@ -98,7 +103,7 @@ impl Explain {
         }
     }
 
-    fn offline(&self, settings: &decide::Settings, order: &ExplainBoot) -> Vec<ExplainedBoot> {
+    fn offline(&self, config: &BootConfig, order: &ExplainBoot) -> Vec<ExplainedBoot> {
         let client = Client {
             mac: Some(self.mac),
             arches: order.arches.clone(),
@@ -108,6 +113,13 @@ impl Explain {
                 .ipxe_http
                 .map(|http| IpxeFeatures { http: Some(http) }),
             uuid_option: None,
+        };
+        let settings = &config.decision();
+        let (answer, reason) = trust::explain(None, false, config.approve);
+        let trust = ExplainedBoot {
+            question: "trust".to_owned(),
+            answer,
+            reason,
         };
         [("dhcp", Request::Dhcp), ("script", Request::Script)]
             .into_iter()
@@ -119,6 +131,7 @@ impl Explain {
                     reason: decision.reason,
                 }
             })
+            .chain([trust])
             .collect()
     }
 }

@@ -7,11 +7,14 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value};
 
 use super::context::Context;
+use super::device_bmc::BmcCommand;
 use super::device_boot::{self, DeviceBootCommand};
+use super::device_power::Power;
 use super::exit::{Exit, Failure};
 use super::facts;
 use super::output::as_yaml;
 use super::table::Table;
+use super::telemetry::TelemetryCommand;
 use super::text;
 use crate::api::{DeviceView, PutDevice};
 
@@ -34,8 +37,15 @@ pub enum DeviceCommand {
         /// Name or id
         name: String,
     },
+    /// Show what a delivered device measured of itself
+    Telemetry(TelemetryCommand),
     #[command(flatten)]
     Boot(DeviceBootCommand),
+    /// Switch a device by its BMC, and say what it boots next
+    Power(Power),
+    /// How a device's BMC is reached
+    #[command(subcommand)]
+    Bmc(BmcCommand),
 }
 
 #[derive(Debug, Args)]
@@ -83,7 +93,10 @@ impl DeviceCommand {
                 })?;
                 Ok(Exit::Ok)
             }
+            Self::Telemetry(command) => command.run(context).await,
             Self::Boot(command) => command.run(context).await,
+            Self::Power(command) => command.run(context).await,
+            Self::Bmc(command) => command.run(context).await,
         }
     }
 }

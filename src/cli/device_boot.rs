@@ -9,7 +9,7 @@ use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::table::Table;
 use super::text;
-use crate::api::boot::{BootEventView, BootView, ChangeBoot};
+use crate::api::boot::{BootEventView, BootView, ChangeBoot, CreateBootCode};
 
 /// Between two looks of `watch`.
 const EVERY: Duration = Duration::from_millis(500);
@@ -30,6 +30,8 @@ pub enum DeviceBootCommand {
         #[arg(long, conflicts_with = "until")]
         once: bool,
     },
+    /// Show what happened to a device and how long each step took
+    Timeline { name: String },
     /// Let a device be provisioned
     Approve { name: String },
     /// Keep a device from everything but saying that it is there
@@ -43,18 +45,69 @@ pub enum DeviceBootCommand {
     Release { name: String },
     /// Provision a device anew from its next network boot
     Reprovision { name: String },
+    /// Codes that let a device be provisioned where being on the network proves nothing
+    #[command(subcommand)]
+    Code(CodeCommand),
     /// Forget what the network boot knows of a device; its facts and runs stay
     Forget { name: String },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum CodeCommand {
+    /// Make a code; it is shown this once and good once
+    #[command(after_help = "\
+Examples:
+  greenroom device code create                        # for whoever gives it first, an hour long
+  greenroom device code create --device web-1 --minutes 1440
+
+The code is typed at the console of the device's ramdisk, or comes with the machine: greenroom.code=CODE on the
+command line of its kernel or in an SMBIOS OEM string.")]
+    Create {
+        /// Only this device may give it
+        #[arg(long, value_name = "NAME")]
+        device: Option<String>,
+        /// Minutes until it ends, 43200 at most
+        #[arg(long, value_name = "N", default_value_t = 60)]
+        minutes: u64,
+    },
+}
+
+impl CodeCommand {
+    async fn run(self, context: &Context) -> Result<Exit, Failure> {
+        let Self::Create { device, minutes } = self;
+        let order = CreateBootCode {
+            device,
+            minutes: Some(minutes),
+        };
+        let created = context.client()?.boot_code_create(&order).await?;
+        context.show(&created, || format!("{}\n", text::line(&created.code.0)))?;
+        context.note(&format!(
+            "good once, for {}, until {}; it is not shown again",
+            created
+                .device
+                .as_deref()
+                .map_or("whoever gives it first".to_owned(), |name| text::line(name)
+                    .to_string()),
+            created.expires_at
+        ));
+        Ok(Exit::Ok)
+    }
 }
 
 impl DeviceBootCommand {
     pub async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let (name, order) = match self {
             Self::Watch { name, until, once } => return watch(context, name, until, once).await,
+            Self::Timeline { name } => {
+                let events = context.client()?.boot_events(Some(&name), 0).await?;
+                context.show(&events, || timeline(&events, context))?;
+                return Ok(Exit::Ok);
+            }
             Self::Approve { name } => (name, ChangeBoot::Approve),
             Self::Quarantine { name, reason } => (name, ChangeBoot::Quarantine { reason }),
             Self::Release { name } => (name, ChangeBoot::Release),
             Self::Reprovision { name } => (name, ChangeBoot::Reprovision),
+            Self::Code(command) => return command.run(context).await,
             Self::Forget { name } => {
                 context.client()?.boot_forget(&name).await?;
                 let forgotten = format!("device {} is forgotten\n", text::line(&name));
@@ -125,6 +178,26 @@ fn line(event: &BootEventView) -> String {
     )
 }
 
+/// `STEP` is the time since the event before, `TOTAL` since the first.
+fn timeline(events: &[BootEventView], context: &Context) -> String {
+    let mut table = Table::new(context.out, &["AT", "STEP", "TOTAL", "WHAT", ""]);
+    let mut before = events.first();
+    for event in events {
+        let since = |other: Option<&BootEventView>| {
+            other.map_or(0.0, |other| event.at.seconds_from(other.at))
+        };
+        table.row([
+            event.at.0.strftime("%H:%M:%S").to_string(),
+            format!("{:.1} s", since(before)),
+            format!("{:.1} s", since(events.first())),
+            text::line(&event.kind).to_string(),
+            text::line(&event.message).to_string(),
+        ]);
+        before = Some(event);
+    }
+    table.render("nothing has happened to a device of this name")
+}
+
 /// A line for each tenth of an image.
 fn installing(view: &BootView, progress: &mut BTreeMap<String, u64>) -> Option<String> {
     let tenth = (view.written_bytes * 10).checked_div(view.image_bytes)?;
@@ -191,15 +264,19 @@ pub fn section(view: Option<&BootView>, context: &Context) -> String {
         out.push_str(&format!("run       {run}\n"));
     }
     if let Some(telemetry) = &view.telemetry {
-        let said = |key: &str| telemetry[key].to_string();
         out.push_str(&format!(
-            "system    {} on {}, cpu {}, {} of {} MiB free\n",
-            text::line(&said("hostname")),
-            text::line(&said("os")),
-            text::line(&said("cpu_busy")),
-            text::line(&said("memory_available_mib")),
-            text::line(&said("memory_mib"))
+            "system    {}\n",
+            super::telemetry::system_line(telemetry)
         ));
+    }
+    if !view.console.is_empty() {
+        out.push_str("console\n");
+        for line in &view.console {
+            out.push_str(&format!("  │ {}\n", text::line(line)));
+        }
+    }
+    if !view.events.is_empty() {
+        out.push_str("events\n");
     }
     for event in &view.events {
         out.push_str(&format!(

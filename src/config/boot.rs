@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::ConfigFault;
+use super::{ConfigFault, TelemetryConfig};
 use crate::netboot::decide::{self, Unknown};
 use crate::netboot::script::GiveUp;
 use crate::netboot::settings::{Approve, DhcpMode, PlaneSettings, Settings};
@@ -48,6 +48,11 @@ pub struct BootConfig {
     pub streams: usize,
     /// A device that says nothing for so long while it works is taken for gone.
     pub silence_s: u64,
+    /// Folder in which a device's serial console is kept as `NAME.console` or `MAC-WITH-HYPHENS.console`,
+    /// for `device show`. Nothing is shown where there is none.
+    pub consoles: Option<PathBuf>,
+    /// What delivered devices report of themselves.
+    pub telemetry: TelemetryConfig,
 }
 
 impl Default for BootConfig {
@@ -69,6 +74,8 @@ impl Default for BootConfig {
             image: "device".into(),
             streams: 4,
             silence_s: 60,
+            consoles: None,
+            telemetry: TelemetryConfig::default(),
         }
     }
 }
@@ -154,6 +161,20 @@ impl BootConfig {
                 format!("{} is not within 10 and 86400", self.silence_s),
             );
         }
+        if let Some(folder) = self
+            .consoles
+            .as_ref()
+            .filter(|folder| !folder.is_absolute())
+        {
+            wrong(
+                "consoles",
+                format!(
+                    "{:?} must be an absolute path",
+                    folder.display().to_string()
+                ),
+            );
+        }
+        faults.extend(self.telemetry.check());
         faults
     }
 
@@ -191,6 +212,8 @@ impl BootConfig {
             image: self.image.clone(),
             streams: self.streams,
             silence: Duration::from_secs(self.silence_s),
+            telemetry: self.telemetry.keeping(),
+            consoles: self.consoles.clone(),
         }
     }
 }

@@ -21,6 +21,7 @@ pub mod hypervisor;
 pub mod pool;
 pub mod reconcile;
 pub mod runs;
+pub mod telemetry;
 
 pub use api::ApiConfig;
 pub use boot::BootConfig;
@@ -30,6 +31,7 @@ pub use hypervisor::{AcceleratorChoice, HypervisorConfig, HypervisorKind};
 pub use pool::{PoolConfig, StartTarget, TargetOf};
 pub use reconcile::ReconcileConfig;
 pub use runs::RunsConfig;
+pub use telemetry::TelemetryConfig;
 
 /// Read when no file is named; need not be there.
 pub const DEFAULT_FILE: &str = "/etc/greenroom/greenroom.yaml";

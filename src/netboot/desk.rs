@@ -4,7 +4,10 @@
 //! requests, the sweep and operators cannot overtake each other.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+use std::time::Duration;
 
+use sqlx::sqlite::SqliteConnection;
 use tokio::sync::Semaphore;
 
 use super::identity;
@@ -15,14 +18,18 @@ use crate::images::Images;
 use crate::runs::dispatch::Dispatch;
 use crate::runs::services::Services;
 use crate::store::{StoreError, boot, devices};
-use crate::vocab::boot::{BootDevice, BootEvent, Fingerprint, Mac, Token, TokenKind, Trust};
+use crate::vocab::boot::{BootDevice, BootEvent, Fingerprint, Token, TokenKind, Trust};
 use crate::vocab::{DeviceId, Digest, RunId, Timestamp};
 
 mod agent;
+mod codes;
+mod notes;
 mod operator;
 mod scripts;
 mod sweep;
+mod telemetry;
 
+pub use codes::LONGEST as LONGEST_CODE;
 pub use operator::OperatorError;
 
 pub struct Desk {
@@ -32,6 +39,11 @@ pub struct Desk {
     pub settings: Settings,
     /// Images that are being sent.
     pub streams: Arc<Semaphore>,
+    /// When telemetry was last condensed, as a [`Timestamp`].
+    condensed_at: AtomicI64,
+    notes: notes::Notes,
+    scene: scripts::Prepared,
+    tries: codes::Tries,
 }
 
 /// Why a device is not given what it asks for.
@@ -46,6 +58,8 @@ pub enum DeskError {
     Invalid(String),
     #[error("{0}")]
     Conflict(String),
+    #[error("too many codes were given; come again in {0} s")]
+    TooMany(u64),
     #[error("as many images are being sent as may be; come again")]
     Busy,
     #[error(transparent)]
@@ -61,8 +75,33 @@ mod lasting {
     pub const SESSION: Duration = Duration::from_secs(600);
     pub const DELIVERY: Duration = Duration::from_secs(120);
     pub const IMAGE: Duration = Duration::from_secs(600);
-    /// A delivered system reports until it is provisioned anew.
-    pub const REPORT: Duration = Duration::from_secs(10 * 365 * 86_400);
+    /// Kept alive by reports: a delivered system may be switched off for a month.
+    pub const REPORT: Duration = Duration::from_secs(30 * 86_400);
+}
+
+/// Lets something happen to a device within the caller's transaction.
+async fn step(
+    connection: &mut SqliteConnection,
+    device: &mut BootDevice,
+    happening: &Happening,
+    now: Timestamp,
+    silence: Duration,
+) -> Result<(), StoreError> {
+    let before = device.phase.word();
+    let told = life::step(device, happening, now, silence);
+    boot::device_put(connection, device).await?;
+    if let Some(told) = &told {
+        let event = BootEvent {
+            id: 0,
+            subject: device.name.clone(),
+            at: now,
+            kind: told.kind.to_owned(),
+            message: told.message.clone(),
+        };
+        boot::event_insert(connection, &event).await?;
+        tracing::info!(device = %device.name, from = before, to = device.phase.word(), kind = told.kind, "{}", told.message);
+    }
+    Ok(())
 }
 
 impl Desk {
@@ -79,6 +118,10 @@ impl Desk {
             images,
             settings,
             streams,
+            condensed_at: AtomicI64::new(0),
+            notes: notes::Notes::default(),
+            scene: scripts::Prepared::default(),
+            tries: codes::Tries::default(),
         })
     }
 
@@ -93,29 +136,12 @@ impl Desk {
         happening: Happening,
     ) -> Result<Option<BootDevice>, StoreError> {
         let (now, silence) = (self.now(), self.settings.silence);
-        let changed = self.services.store.write(move |connection| {
-            Box::pin(async move {
-                let Some(mut device) = boot::device_get(connection, id).await? else {
-                    return Ok(None);
-                };
-                let before = device.phase.word();
-                let told = life::step(&mut device, &happening, now, silence);
-                boot::device_put(connection, &device).await?;
-                if let Some(told) = &told {
-                    let event = BootEvent {
-                        id: 0,
-                        subject: device.name.clone(),
-                        at: now,
-                        kind: told.kind.to_owned(),
-                        message: told.message.clone(),
-                    };
-                    boot::event_insert(connection, &event).await?;
-                    tracing::info!(device = %device.name, from = before, to = device.phase.word(), kind = told.kind, "{}", told.message);
-                }
-                Ok(Some(device))
+        self.services
+            .store
+            .write(move |connection| {
+                Box::pin(async move { change(connection, id, &happening, now, silence).await })
             })
-        });
-        changed.await
+            .await
     }
 
     /// Tells people something about a device or an address.
@@ -139,26 +165,6 @@ impl Desk {
                 Box::pin(async move { boot::event_insert(connection, &event).await })
             })
             .await?;
-        Ok(())
-    }
-
-    /// What dnsmasq heard.
-    pub async fn heard(&self, mac: Mac, said: String) -> Result<(), StoreError> {
-        if !mac.is_single() {
-            return Ok(());
-        }
-        let now = self.now();
-        let message = said.clone();
-        let is_new = self
-            .services
-            .store
-            .write(move |connection| {
-                Box::pin(async move { boot::client_heard(connection, mac, &said, now).await })
-            })
-            .await?;
-        if is_new {
-            self.tell(&mac.to_string(), "seen", message).await?;
-        }
         Ok(())
     }
 
@@ -209,7 +215,7 @@ impl Desk {
     }
 
     /// Progress keeps a right alive: extended when half of its time is over, so not with each request.
-    async fn extend(&self, token: &Token, lasts: std::time::Duration) -> Result<(), StoreError> {
+    async fn extend(&self, token: &Token, lasts: Duration) -> Result<(), StoreError> {
         let now = self.now();
         if token.expires_at.remaining(now) > lasts / 2 {
             return Ok(());
@@ -253,4 +259,20 @@ impl Desk {
         }
         Ok(all)
     }
+}
+
+/// Within a transaction: reads a device, lets something happen to it, stores it and what people are
+/// told. None: the network boot does not know it.
+async fn change(
+    connection: &mut SqliteConnection,
+    id: DeviceId,
+    happening: &Happening,
+    now: Timestamp,
+    silence: Duration,
+) -> Result<Option<BootDevice>, StoreError> {
+    let Some(mut device) = boot::device_get(connection, id).await? else {
+        return Ok(None);
+    };
+    step(connection, &mut device, happening, now, silence).await?;
+    Ok(Some(device))
 }

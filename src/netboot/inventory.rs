@@ -42,12 +42,15 @@ pub fn read(bytes: &[u8]) -> Result<Inventory, String> {
 }
 
 /// Control characters have no place in what ends up on terminals, in logs and in documents.
-fn refuse_controls(value: &Value) -> Result<(), String> {
+pub(super) fn refuse_controls(value: &Value) -> Result<(), String> {
     match value {
         Value::String(text) if text.chars().any(char::is_control) => {
             Err("a text in it has control characters".to_owned())
         }
         Value::Array(items) => items.iter().try_for_each(refuse_controls),
+        Value::Object(members) if members.keys().any(|key| key.chars().any(char::is_control)) => {
+            Err("a name in it has control characters".to_owned())
+        }
         Value::Object(members) => members.values().try_for_each(refuse_controls),
         _ => Ok(()),
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::wire::{Doing, Order};
 use crate::vocab::boot::{BootDevice, BootPhase, Trust};
-use crate::vocab::{Digest, RunId, Timestamp};
+use crate::vocab::{AttemptId, Digest, RunId, Timestamp};
 
 /// Installations that are begun for one run before a person is asked.
 pub const MOST_TRIES: u32 = 4;
@@ -42,6 +42,8 @@ pub enum Happening {
     /// The run's image is packed and can be fetched.
     ImageReady {
         manifest: Digest,
+        /// The run waits for the device to report from this image, which that attempt finished.
+        awaited: Option<AttemptId>,
     },
     /// The run did not succeed, or left nothing.
     RunEnded {
@@ -55,11 +57,15 @@ pub enum Happening {
     /// It was told to leave for its own disk.
     ToOwnDisk,
     Reported,
+    /// The run that waited for its report does not any more.
+    NotAwaited,
     TokenReplayed {
         from: String,
     },
     Overdue,
     Approved,
+    /// It gave a code that a person made for it.
+    CodeGiven,
     Quarantined {
         reason: String,
     },
@@ -97,7 +103,10 @@ pub fn step(
         device.since = now;
     }
     let (after, next) = deadline(&device.phase, device.trust, silence);
-    device.deadline = Some(now.after(after));
+    // A run that stops waiting for it is nothing that it did.
+    if device.deadline.is_none() || !matches!(happening, Happening::NotAwaited) {
+        device.deadline = Some(now.after(after));
+    }
     // Why no run could be started is the more telling, until something else happens.
     let keeps_reason = matches!(happening, Happening::NoRun { .. } | Happening::Overdue);
     if device.phase != before || !keeps_reason || device.next.is_empty() {
@@ -158,15 +167,17 @@ fn happen(device: &mut BootDevice, happening: &Happening, now: Timestamp) -> Opt
             device.run = Some(*run);
             device.tries = 0;
             device.manifest = None;
+            device.awaited = None;
             note("provisioning", format!("run {run} makes its image"))
         }
         (P::Held { .. }, H::RunGoesOn { run }) if device.run == Some(*run) => {
             device.phase = P::Provisioning { run: *run };
             note("provisioning", format!("run {run} goes on"))
         }
-        (P::Provisioning { run }, H::ImageReady { manifest }) => {
+        (P::Provisioning { run }, H::ImageReady { manifest, awaited }) => {
             device.phase = P::Installing { run };
             device.manifest = Some(*manifest);
+            device.awaited = *awaited;
             device.written = 0;
             device.of = 0;
             note(
@@ -175,6 +186,12 @@ fn happen(device: &mut BootDevice, happening: &Happening, now: Timestamp) -> Opt
             )
         }
         (P::Provisioning { .. }, H::RunEnded { why }) => hold(device, why.clone()),
+        (P::Installing { .. }, H::RunEnded { why }) => {
+            // A run that is retried makes another image.
+            device.manifest = None;
+            device.awaited = None;
+            hold(device, why.clone())
+        }
         (
             P::Installing { run },
             H::Told(Doing::Installing {
@@ -261,6 +278,10 @@ fn happen(device: &mut BootDevice, happening: &Happening, now: Timestamp) -> Opt
             device.boots_since_delivery = 0;
             None
         }
+        (_, H::NotAwaited) => {
+            device.awaited = None;
+            None
+        }
         (_, H::TokenReplayed { from }) => {
             hold(
                 device,
@@ -275,6 +296,13 @@ fn happen(device: &mut BootDevice, happening: &Happening, now: Timestamp) -> Opt
         (_, H::Approved) => {
             device.trust = Trust::Operator;
             note("approved", "a person approved it")
+        }
+        (P::Quarantined { .. }, H::CodeGiven) => None,
+        (_, H::CodeGiven) => {
+            if device.trust != Trust::Operator {
+                device.trust = Trust::Code;
+            }
+            note("approved", "it gave a one-time code")
         }
         (_, H::Quarantined { reason }) => {
             device.phase = P::Quarantined {
@@ -296,6 +324,7 @@ fn happen(device: &mut BootDevice, happening: &Happening, now: Timestamp) -> Opt
             device.phase = P::Registered;
             device.run = None;
             device.manifest = None;
+            device.awaited = None;
             device.tries = 0;
             device.boots_since_delivery = 0;
             note(
@@ -387,6 +416,21 @@ pub fn deadline(phase: &BootPhase, trust: Trust, silence: Duration) -> (Duration
         ),
     }
 }
+
+/// Whether a device has reported for long enough for a run to go on: for as long as the chain says, and
+/// then until what takes longer to find out has come too, within reason.
+pub fn is_watched_enough(
+    reporting_since: Timestamp,
+    now: Timestamp,
+    watch: Duration,
+    has_details: bool,
+) -> bool {
+    let span = now.since(reporting_since);
+    span >= watch && (has_details || span >= watch * 2 + DETAILS)
+}
+
+/// What takes longer to find out has come by then, or does not come.
+const DETAILS: Duration = Duration::from_secs(180);
 
 /// What a device in its ramdisk is told to do. `Order::Install` comes with an empty token: the caller
 /// makes one.

@@ -27,6 +27,7 @@ fn device() -> BootDevice {
         of: 0,
         tries: 0,
         boots_since_delivery: 0,
+        awaited: None,
         sent_at: Timestamp(0),
     }
 }
@@ -50,6 +51,7 @@ fn until_installing() -> BootDevice {
             Happening::RunStarted { run: RunId(7) },
             Happening::ImageReady {
                 manifest: manifest(),
+                awaited: None,
             },
         ],
     );
@@ -210,8 +212,10 @@ fn any_happening() -> impl Strategy<Value = Happening> {
         Just(Happening::NoRun { why: "none".into() }),
         (1_i64..3).prop_map(|run| Happening::RunStarted { run: RunId(run) }),
         Just(Happening::ImageReady {
-            manifest: manifest()
+            manifest: manifest(),
+            awaited: None,
         }),
+        Just(Happening::NotAwaited),
         Just(Happening::RunEnded { why: "no".into() }),
         (1_i64..3).prop_map(|run| Happening::RunGoesOn { run: RunId(run) }),
         (1_i64..3).prop_map(|run| Happening::Told(Doing::Installing {
@@ -262,4 +266,41 @@ proptest! {
             prop_assert!(!device.next.is_empty());
         }
     }
+}
+
+#[test]
+fn a_device_is_watched_for_as_long_as_the_chain_says_and_its_details_are_awaited() {
+    let since = Timestamp(0);
+    let at = |s: u64| since.after(Duration::from_secs(s));
+    let watch = Duration::from_secs(30);
+    assert!(!is_watched_enough(since, at(29), watch, true));
+    assert!(is_watched_enough(since, at(30), watch, true));
+    assert!(!is_watched_enough(since, at(239), watch, false));
+    assert!(
+        is_watched_enough(since, at(240), watch, false),
+        "they do not come"
+    );
+}
+
+#[test]
+fn an_image_whose_run_ended_is_not_installed_and_a_retried_run_makes_another() {
+    let mut device = until_installing();
+    let run = device.phase.run().unwrap();
+    device.awaited = Some(crate::vocab::AttemptId::fresh());
+    let why = "run 1 was aborted".to_owned();
+    step(
+        &mut device,
+        &Happening::RunEnded { why },
+        Timestamp(1),
+        Duration::from_secs(60),
+    );
+    assert_eq!(device.phase.word(), "held");
+    assert_eq!((device.manifest, device.awaited), (None, None));
+    step(
+        &mut device,
+        &Happening::RunGoesOn { run },
+        Timestamp(2),
+        Duration::from_secs(60),
+    );
+    assert_eq!(device.phase.word(), "provisioning");
 }

@@ -23,14 +23,14 @@ use super::client::Client;
 use super::decide::{Answer, FIRST_SCRIPT, Request};
 use super::desk::{Desk, DeskError};
 use super::settings::PlaneSettings;
-use super::wire::{Credential, Exchange, Heartbeat, Order, Register, Registered, Telemetry};
-use super::{inventory, plane};
+use super::wire::{Credential, Exchange, GivenCode, Heartbeat, Order, Register, Registered, Taken};
+use super::{inventory, plane, telemetry};
 use crate::vocab::boot::Mac;
 
 mod gate;
 mod stream;
 
-/// Largest body but for the inventory's, bytes.
+/// Largest body but for the inventory's and the telemetry's, bytes.
 const MAX_BODY_BYTES: usize = 64 << 10;
 
 type Shared = State<Arc<Desk>>;
@@ -42,6 +42,7 @@ impl IntoResponse for DeskError {
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Conflict(_) => StatusCode::CONFLICT,
+            Self::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Self::Store(error) if error.is_transient() => StatusCode::SERVICE_UNAVAILABLE,
             Self::Store(_) | Self::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -90,9 +91,13 @@ pub fn router(desk: Arc<Desk>) -> Router {
         )
         .route("/device/v1/heartbeat", post(heartbeat))
         .route("/device/v1/exchange", post(exchange))
+        .route("/device/v1/code", post(give_code))
         .route("/device/v1/manifest", get(stream::manifest))
         .route("/device/v1/data", get(stream::data))
-        .route("/device/v1/telemetry", post(telemetry))
+        .route(
+            "/device/v1/telemetry",
+            post(tell_telemetry).layer(DefaultBodyLimit::max(telemetry::MAX_BYTES)),
+        )
         .fallback(|| async { (StatusCode::NOT_FOUND, "there is nothing\n") })
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(axum::middleware::from_fn_with_state(
@@ -120,7 +125,7 @@ fn failed(why: &str) -> Response {
 }
 
 async fn first_script(State(desk): Shared) -> Response {
-    match desk.scene() {
+    match desk.scene().await {
         Ok(scene) => text(scene.first()),
         Err(why) => failed(&why),
     }
@@ -279,14 +284,25 @@ async fn exchange(
     ))
 }
 
-async fn telemetry(
+async fn give_code(
     State(desk): Shared,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, DeskError> {
-    let telemetry: Telemetry = read(&body)?;
-    desk.telemetry(bearer(&headers)?, &telemetry).await?;
+    let given: GivenCode = read(&body)?;
+    desk.give_code(bearer(&headers)?, &given).await?;
     Ok(Json(json!({})).into_response())
+}
+
+async fn tell_telemetry(
+    State(desk): Shared,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Json<Taken>, DeskError> {
+    let token = bearer(&headers)?;
+    let told =
+        telemetry::read(&body).map_err(|why| DeskError::Invalid(format!("the report: {why}")))?;
+    Ok(Json(desk.telemetry(token, told).await?))
 }
 
 /// For bodies of bytes.

@@ -16,6 +16,7 @@
 //! work. What is served is read from the database: there are no files per device.
 
 pub mod client;
+pub mod console;
 pub mod decide;
 pub mod delivery;
 pub mod desk;
@@ -27,4 +28,6 @@ pub mod listener;
 pub mod plane;
 pub mod script;
 pub mod settings;
+pub mod telemetry;
+pub mod trust;
 pub mod wire;

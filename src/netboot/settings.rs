@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::decide;
 use super::script::GiveUp;
+use crate::vocab::telemetry::Keeping;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -23,6 +24,9 @@ pub struct Settings {
     pub streams: usize,
     /// A device that works and says nothing for so long is taken for gone.
     pub silence: Duration,
+    pub telemetry: Keeping,
+    /// Folder of what devices' serial consoles say, where there is one.
+    pub consoles: Option<PathBuf>,
 }
 
 /// What dnsmasq and the listener need.

@@ -10,7 +10,8 @@
 //!  POST /device/v1/exchange    Exchange    → Credential     a token, once, for the right to an image
 //!  GET  /device/v1/manifest                → Manifest       with that credential
 //!  GET  /device/v1/data        Range       → bytes          with that credential
-//!  POST /device/v1/telemetry   Telemetry   → {}             from the delivered system
+//!  POST /device/v1/code        GivenCode   → {}             a code that a person made
+//!  POST /device/v1/telemetry   Telemetry   → Taken          from the delivered system
 //! ```
 //!
 //! All but `register` carry `Authorization: Bearer …`.
@@ -229,6 +230,13 @@ pub struct Exchange {
     pub token: String,
 }
 
+/// A code that a person made, as it was typed or came with the machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GivenCode {
+    pub code: String,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Credential {
     pub credential: String,
@@ -270,15 +278,24 @@ pub struct Piece {
 /// Largest piece: a device needs room for one stored and one unpacked.
 pub const PIECE_BYTES: u64 = 4 << 20;
 
-/// What a delivered system says of itself.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// What a delivered system says of itself. `telemetry.schema.json` beside this file says it in JSON
+/// Schema, with the bounds of everything.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Telemetry {
+    /// Version of the schema; systems that were delivered before it had one say nothing.
+    #[serde(default = "first_version")]
+    pub version: u32,
     pub boot_id: String,
     pub hostname: String,
     pub os: String,
     pub uptime_s: f64,
     pub load_1: f64,
+    #[serde(default)]
+    pub load_5: f64,
+    #[serde(default)]
+    pub load_15: f64,
+    /// Share of the time since the last report, 0 to 1.
     pub cpu_busy: f64,
     pub memory_mib: u64,
     pub memory_available_mib: u64,
@@ -290,8 +307,46 @@ pub struct Telemetry {
     /// Root file system.
     pub root_bytes: u64,
     pub root_free: u64,
+    /// Processes, without the kernel's own.
+    #[serde(default)]
+    pub processes: u32,
     /// Units that run, by name.
     pub services: Vec<String>,
     /// Processes by name: how many.
     pub applications: BTreeMap<String, u32>,
+    /// What takes longer to find out comes with some of the reports only, with the first ones surely.
+    #[serde(default)]
+    pub details: Option<Details>,
+}
+
+/// What is looked at every few minutes.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Details {
+    /// The units that the persona wants, and those that failed: as systemd's `ActiveState` says.
+    pub units: BTreeMap<String, String>,
+    /// Versions of the packages that the persona wants; none: it is not installed.
+    pub packages: BTreeMap<String, Option<String>>,
+    /// Lines of `nft list ruleset`; none where there is no nft or it failed.
+    pub firewall: Option<Vec<String>>,
+}
+
+/// The answer to a report.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Taken {
+    /// When the next one is expected, seconds from now.
+    #[serde(default)]
+    pub every_s: Option<u64>,
+}
+
+fn first_version() -> u32 {
+    1
+}
+
+/// What the device is to look at: written to its disk by the chain that made it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Watched {
+    pub units: Vec<String>,
+    pub packages: Vec<String>,
 }

@@ -57,6 +57,7 @@ const OS: &[Field] = &[
     Field::may("locale", Text(&w::LOCALE)),
     Field::may("timezone", Text(&w::TIMEZONE)),
     Field::may("keyboard", Text(&w::NAME)),
+    Field::may("cloud_init", Flag),
 ];
 
 const APPLICATION: &[Field] = &[

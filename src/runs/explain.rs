@@ -48,6 +48,22 @@ pub fn explain(view: &View, now: Timestamp) -> Explanation {
                 "starts when one of the host's places for active runs is free".into(),
                 vec![format!("greenroom run abort {id}")],
             ),
+            RunState::Waiting { until } => (
+                format!(
+                    "waits for device {} to report from its own system; no machine is held",
+                    run.device_name
+                ),
+                Some(*until),
+                format!(
+                    "stage {} when it reports; the run fails when it has not by then",
+                    view.stage(run.stage_index).name
+                ),
+                vec![
+                    format!("greenroom device show {}", run.device_name),
+                    format!("greenroom device watch {}", run.device_name),
+                    format!("greenroom run abort {id}"),
+                ],
+            ),
             RunState::Running | RunState::Undoing { .. } => {
                 let (doing, deadline, next) = explain_active(view, now);
                 (

@@ -12,7 +12,8 @@ use crate::engines;
 use crate::images::{ImageError, Images};
 use crate::personas::library::{self, LibraryError};
 use crate::store::chains::AppliedChain;
-use crate::store::{StoreError, chains, devices, runs, times};
+use crate::store::{StoreError, boot, chains, devices, runs, times};
+use crate::vocab::boot::{BootDevice, BootPhase};
 use crate::vocab::envelope::Envelope;
 use crate::vocab::image::Image;
 use crate::vocab::machine::EngineKind;
@@ -92,7 +93,7 @@ pub async fn prepare(
                 order.device
             ))
         })?;
-    let (applied, chain_reason) = match &order.chain {
+    let (applied, mut chain_reason) = match &order.chain {
         Some(name) => {
             let applied = chains::chain_get(&mut connection, name, order.version).await?.ok_or_else(|| {
                 SubmitError::NotFound(match order.version {
@@ -110,6 +111,13 @@ pub async fn prepare(
     }
     if let Some(keep) = order.keep_machine {
         chain.on_failure.keep_machine = keep;
+    }
+    if let Some(why) = nobody_delivers(boot::device_get(&mut connection, device.id).await?.as_ref())
+        && let Some(first) = chain.stages.iter().position(|stage| stage.after.is_some())
+    {
+        let left_out = chain.stages.split_off(first);
+        let names: Vec<&str> = left_out.iter().map(|stage| stage.name.as_str()).collect();
+        chain_reason.push_str(&format!("; {} left out: {why}", names.join(", ")));
     }
     let (engine, engine_reason) = engines::choose(order.engine);
     let mut pinned = BTreeMap::new();
@@ -177,6 +185,17 @@ pub async fn prepare(
         chain_reason,
         persona: persona_document,
     })
+}
+
+/// Why nobody would bring this device its disk, so that waiting for it to report would be in vain.
+fn nobody_delivers(device: Option<&BootDevice>) -> Option<String> {
+    match device {
+        None => Some("the device does not come from the network".to_owned()),
+        Some(device) => match device.phase {
+            BootPhase::Registered | BootPhase::Discovered | BootPhase::Held { .. } => None,
+            _ => Some(format!("the device is {}", device.phase.word())),
+        },
+    }
 }
 
 /// The one chain whose trigger holds for the device.
@@ -259,6 +278,7 @@ async fn insert(
         disks_going: false,
         kept_disk: false,
         discarded: false,
+        arrived: false,
         created_at: now,
         started_at: None,
         finished_at: None,

@@ -1,11 +1,12 @@
 //! All that is known of one run, in memory: what [`super::plan`] reads and changes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::chain::model::Stage;
 use crate::store::events::Event;
 use crate::vocab::machine::{Machine, MachineState};
-use crate::vocab::run::{Attempt, Purpose, Run};
+use crate::vocab::run::{Attempt, Progress, Purpose, Run};
 use crate::vocab::{AttemptId, MachineId, Timestamp};
 
 use super::pinned::Plan;
@@ -56,6 +57,47 @@ impl View {
         self.attempts.iter().rev().find(|attempt| {
             attempt.generation == self.run.generation && !attempt.progress.is_over()
         })
+    }
+
+    /// The stage before which the run waits for its device, where the chain has one. A replay waits for
+    /// nothing: its input is saved.
+    pub fn awaiting_stage(&self) -> Option<usize> {
+        let stages = &self.plan.chain.stages;
+        stages
+            .iter()
+            .position(|stage| stage.after.is_some())
+            .filter(|_| self.run.replay_of.is_none())
+    }
+
+    /// How long the run, at the stage where it is, may wait for its device; none: it need not.
+    pub fn waits_for_device(&self) -> Option<Duration> {
+        let index = self.run.stage_index;
+        let waits = self.awaiting_stage() == Some(index) && !self.run.arrived;
+        let after = self.plan.chain.stages.get(index)?.after?;
+        waits.then(|| Duration::from_secs(after.within_s))
+    }
+
+    /// How long the device is to have reported before the stage that waits for it begins.
+    pub fn watch(&self) -> Duration {
+        let after = self
+            .awaiting_stage()
+            .and_then(|index| self.stage(index).after);
+        Duration::from_secs(after.map_or(0, |after| after.watch_s))
+    }
+
+    /// The attempt that made of the handoff disk what the device gets.
+    pub fn image_of(&self) -> Option<AttemptId> {
+        let end = self.awaiting_stage()?;
+        self.attempts
+            .iter()
+            .rev()
+            .find(|attempt| {
+                attempt.stage_index < end
+                    && attempt.purpose == Purpose::Work
+                    && attempt.progress == Progress::Succeeded
+                    && self.stage(attempt.stage_index).handoff_disk
+            })
+            .map(|attempt| attempt.id)
     }
 
     /// A machine for this stage that nobody uses yet.

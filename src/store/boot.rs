@@ -1,4 +1,4 @@
-//! The network boot: addresses, devices on their way, tokens, events, telemetry.
+//! The network boot: addresses, devices on their way, tokens, events.
 
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
@@ -38,18 +38,22 @@ pub async fn client_heard(
     .bind(mac.to_string())
     .bind(now.0)
     .bind(said)
-    .execute(&mut *connection)
+    .execute(connection)
     .await?;
-    if !known {
-        sqlx::query(
-            "DELETE FROM boot_clients WHERE device IS NULL AND mac NOT IN
-             (SELECT mac FROM boot_clients WHERE device IS NULL ORDER BY last_at DESC LIMIT $1)",
-        )
-        .bind(MOST_STRANGERS)
-        .execute(connection)
-        .await?;
-    }
     Ok(!known)
+}
+
+/// Forgets the oldest strangers beyond what is remembered. Looks at all of them: once per group of
+/// new ones, not for each.
+pub async fn client_prune(connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    sqlx::query(
+        "DELETE FROM boot_clients WHERE device IS NULL AND mac NOT IN
+         (SELECT mac FROM boot_clients WHERE device IS NULL ORDER BY last_at DESC LIMIT $1)",
+    )
+    .bind(MOST_STRANGERS)
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// What to do with an address that is another device's already.
@@ -159,6 +163,22 @@ pub async fn device_get(
         .transpose()
 }
 
+/// The device that has this address.
+pub async fn device_of_client(
+    connection: &mut SqliteConnection,
+    mac: Mac,
+) -> Result<Option<BootDevice>, StoreError> {
+    sqlx::query(
+        "SELECT boot_devices.body AS body FROM boot_clients
+         JOIN boot_devices ON boot_devices.device = boot_clients.device WHERE boot_clients.mac = $1",
+    )
+    .bind(mac.to_string())
+    .fetch_optional(connection)
+    .await?
+    .map(|row| from_text(row.try_get("body")?))
+    .transpose()
+}
+
 /// All of them, in the order in which they came.
 pub async fn device_list(connection: &mut SqliteConnection) -> Result<Vec<BootDevice>, StoreError> {
     sqlx::query("SELECT body FROM boot_devices ORDER BY device")
@@ -169,15 +189,35 @@ pub async fn device_list(connection: &mut SqliteConnection) -> Result<Vec<BootDe
         .collect()
 }
 
+/// Those whose time has come, and those on which something waits outside of the database: a run that
+/// makes an image, an image that is not needed any more, a run that waits for reports.
+pub async fn device_list_to_look_at(
+    connection: &mut SqliteConnection,
+    now: Timestamp,
+) -> Result<Vec<BootDevice>, StoreError> {
+    sqlx::query(
+        "SELECT body FROM boot_devices
+         WHERE deadline IS NULL OR deadline <= $1 OR phase IN ('provisioning', 'held', 'delivered')
+         OR device IN (SELECT device FROM boot_devices WHERE json_extract(body, '$.awaited') IS NOT NULL)
+         ORDER BY device",
+    )
+    .bind(now.0)
+    .fetch_all(connection)
+    .await?
+    .into_iter()
+    .map(|row| from_text(row.try_get("body")?))
+    .collect()
+}
+
 /// Removes everything that the network boot knows of a device.
 pub async fn device_forget(
     connection: &mut SqliteConnection,
     id: DeviceId,
 ) -> Result<(), StoreError> {
+    super::telemetry::forget(connection, id).await?;
     for sql in [
         "DELETE FROM boot_tokens WHERE device = $1",
         "DELETE FROM boot_clients WHERE device = $1",
-        "DELETE FROM device_telemetry WHERE device = $1",
         "DELETE FROM boot_devices WHERE device = $1",
     ] {
         sqlx::query(sql)
@@ -339,40 +379,4 @@ pub async fn event_list(
         })
     })
     .collect()
-}
-
-pub async fn telemetry_insert(
-    connection: &mut SqliteConnection,
-    device: DeviceId,
-    at: Timestamp,
-    body: &serde_json::Value,
-) -> Result<(), StoreError> {
-    sqlx::query("INSERT INTO device_telemetry (device, at, body) VALUES ($1, $2, $3)")
-        .bind(device.to_string())
-        .bind(at.0)
-        .bind(body.to_string())
-        .execute(connection)
-        .await?;
-    Ok(())
-}
-
-/// The latest ones, newest first.
-pub async fn telemetry_list(
-    connection: &mut SqliteConnection,
-    device: DeviceId,
-    limit: i64,
-) -> Result<Vec<(Timestamp, serde_json::Value)>, StoreError> {
-    sqlx::query("SELECT at, body FROM device_telemetry WHERE device = $1 ORDER BY id DESC LIMIT $2")
-        .bind(device.to_string())
-        .bind(limit)
-        .fetch_all(connection)
-        .await?
-        .into_iter()
-        .map(|row| {
-            Ok((
-                Timestamp(row.try_get("at")?),
-                from_text(row.try_get("body")?)?,
-            ))
-        })
-        .collect()
 }

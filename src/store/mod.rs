@@ -25,6 +25,7 @@ pub mod answers;
 pub mod artefacts;
 pub mod audit;
 pub mod boot;
+pub mod boot_codes;
 pub mod chains;
 pub mod devices;
 pub mod events;
@@ -34,7 +35,9 @@ pub mod meta;
 pub mod pages;
 pub mod personas;
 pub mod pool;
+pub mod power;
 pub mod runs;
+pub mod telemetry;
 pub mod times;
 pub mod webhooks;
 

@@ -14,7 +14,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{DeviceId, Digest, RunId, Timestamp};
+use super::{AttemptId, DeviceId, Digest, RunId, Timestamp};
 
 /// A network card's address: EUI-48, six bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -159,6 +159,8 @@ pub enum Trust {
     Discovery,
     /// The settings approve whoever is on this network.
     Network,
+    /// It gave a one-time code that a person made.
+    Code,
     /// A person approved it.
     Operator,
 }
@@ -172,6 +174,7 @@ impl Trust {
         match self {
             Self::Discovery => "discovery",
             Self::Network => "network",
+            Self::Code => "code",
             Self::Operator => "operator",
         }
     }
@@ -221,6 +224,20 @@ pub struct BootDevice {
     /// When it was last sent to its own disk.
     #[serde(default)]
     pub sent_at: Timestamp,
+    /// Its run waits for it to report from the image that this attempt finished.
+    #[serde(default)]
+    pub awaited: Option<AttemptId>,
+}
+
+impl BootDevice {
+    /// Only its own word is known of it: it has told no inventory that counted, and had no run.
+    pub fn is_nobodys(&self) -> bool {
+        self.run.is_none()
+            && matches!(
+                self.phase,
+                BootPhase::Registered | BootPhase::Quarantined { .. }
+            )
+    }
 }
 
 /// What a token is good for.
@@ -265,6 +282,27 @@ pub struct Token {
     pub made_at: Timestamp,
     pub expires_at: Timestamp,
     pub used_at: Option<Timestamp>,
+}
+
+/// A code that lets a device be provisioned, once. The code itself is nowhere kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BootCode {
+    pub hash: Digest,
+    /// Only this device may give it; none: any.
+    pub device: Option<DeviceId>,
+    pub made_by: String,
+    pub made_at: Timestamp,
+    pub expires_at: Timestamp,
+    pub used_at: Option<Timestamp>,
+}
+
+impl BootCode {
+    /// Whether this device may use it now.
+    pub fn is_good(&self, by: DeviceId, now: Timestamp) -> bool {
+        self.used_at.is_none()
+            && self.expires_at > now
+            && self.device.is_none_or(|device| device == by)
+    }
 }
 
 /// Something that was noticed about a device or an address.

@@ -14,8 +14,10 @@ pub mod image;
 pub mod machine;
 pub mod persona;
 pub mod pool;
+pub mod power;
 pub mod run;
 pub mod stage;
+pub mod telemetry;
 pub mod time;
 
 pub use device::Device;

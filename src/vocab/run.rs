@@ -1,8 +1,11 @@
 //! A run: one execution of a chain for one device. And its attempts: tries at one stage.
 //!
 //! ```text
-//! Queued ─► Running ─► Succeeded
-//!    ▲         │ a stage fails for good, or abort
+//!    ┌───────── the device reports ────────┐
+//!    ▼                                     │
+//! Queued ─► Running ─► Succeeded        Waiting
+//!    ▲         │ └─ a stage is after delivery ─┘
+//!    │         │ a stage fails for good, or abort (or, while it waits, its time is up)
 //!    │         ▼
 //!    │      Undoing ─► Held ─► Failed         (abort: Undoing ─► Aborted)
 //!    └── retry ─────────┴───────┘
@@ -50,6 +53,9 @@ pub struct Run {
     /// Somebody does not want the result any more.
     #[serde(default)]
     pub discarded: bool,
+    /// The device reports from its own system: what comes after delivery may begin.
+    #[serde(default)]
+    pub arrived: bool,
     pub created_at: Timestamp,
     pub started_at: Option<Timestamp>,
     pub finished_at: Option<Timestamp>,
@@ -67,6 +73,11 @@ pub enum RunState {
     /// Waits for its turn.
     Queued,
     Running,
+    /// Waits, without a machine and without a place, until the device that got its handoff disk reports
+    /// from its own system, at most until the given time.
+    Waiting {
+        until: Timestamp,
+    },
     /// Takes back, in reverse order, what the stages did outside their machines.
     Undoing {
         cause: UndoCause,
@@ -97,6 +108,7 @@ impl RunState {
         match self {
             Self::Queued => "queued",
             Self::Running => "running",
+            Self::Waiting { .. } => "waiting",
             Self::Undoing { .. } => "undoing",
             Self::Held { .. } => "held",
             Self::Succeeded => "succeeded",

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
@@ -14,8 +15,11 @@ use super::refusal::{Refusal, Why};
 use super::routes::{Op, Routes};
 use super::{App, Shared, cursor, devices};
 use crate::access::{Access, Caller};
-use crate::api::boot::{BootEventView, BootView, ChangeBoot, ExplainBoot, ExplainedBoot};
-use crate::api::{Page, Time};
+use crate::api::boot::{
+    BootEventView, BootView, ChangeBoot, CreateBootCode, CreatedBootCode, ExplainBoot,
+    ExplainedBoot,
+};
+use crate::api::{Page, Shown, Time};
 use crate::netboot::client::{Client, IpxeFeatures};
 use crate::netboot::decide::Request;
 use crate::netboot::desk::{Desk, OperatorError};
@@ -23,9 +27,13 @@ use crate::store::boot::BootClient;
 use crate::store::pages;
 use crate::vocab::access::Role;
 use crate::vocab::boot::{BootDevice, BootEvent, Mac};
+use crate::vocab::power::NetworkOrder;
 
 /// Events of one device that are shown with it.
 const SHOWN_EVENTS: usize = 12;
+
+/// Minutes that a code is good for when nothing else is said.
+const CODE_MINUTES: u64 = 60;
 
 /// A device is its client's; an address that is nobody's yet is for those who may see everyone's.
 pub fn routes() -> Routes {
@@ -61,8 +69,20 @@ pub fn routes() -> Routes {
         .answers::<Vec<ExplainedBoot>>(200),
     )
     .with(
+        Op::post(
+            "boot_code_create",
+            "/boot/codes",
+            Access::whole_site(Role::Operator),
+            code_create,
+        )
+        .says("Makes a code that lets one device be provisioned; it is shown this once")
+        .takes::<CreateBootCode>()
+        .answers::<CreatedBootCode>(201)
+        .secret(),
+    )
+    .with(
         Op::get("boot_show", "/devices/{name}/boot", see, show)
-            .says("Where one device stands, with its latest events and telemetry")
+            .says("Where one device stands, with its latest events, telemetry and lines of its console")
             .answers::<BootView>(200),
     )
     .with(
@@ -93,7 +113,7 @@ impl From<OperatorError> for Refusal {
     }
 }
 
-fn desk(app: &App) -> Result<&Arc<Desk>, Refusal> {
+pub(super) fn desk(app: &App) -> Result<&Arc<Desk>, Refusal> {
     app.state.netboot.as_ref().ok_or_else(|| {
         Refusal::new(
             Why::Refused,
@@ -114,7 +134,8 @@ async fn list(
         Some(own) => known.retain(|device| own.contains(&device.name)),
         None => all.extend(desk.strangers().await?.iter().map(stranger)),
     }
-    all.extend(known.iter().map(view));
+    let orders = desk.network_orders().await?;
+    all.extend(known.iter().map(|device| view(device, &orders)));
     let key = |view: &BootView| format!("{} {}", u8::from(view.trust.is_some()), view.device);
     let (limit, cursor) = (part.limit, part.cursor.as_deref());
     cursor::cut("boot", all, limit, cursor, key, BootView::clone).map(Json)
@@ -138,14 +159,15 @@ async fn show(
     let name = devices::find(&app, &caller, &name).await?.name;
     let desk = desk(&app)?;
     let device = desk.boot_device(&name).await?;
-    let mut shown = view(&device);
+    let mut shown = view(&device, &desk.network_orders().await?);
     let events = desk.events(Some(&device.name), 0, i64::MAX).await?;
     let first = events.len().saturating_sub(SHOWN_EVENTS);
     shown.events = events[first..].iter().map(event).collect();
-    if let Some((at, body)) = desk.telemetry_of(&device).await?.into_iter().next() {
-        shown.telemetry = Some(body);
-        shown.telemetry_at = Some(Time::of(at));
+    if let Some(report) = desk.latest_report(device.device).await? {
+        shown.telemetry = Some(report.body);
+        shown.telemetry_at = Some(Time::of(report.at));
     }
+    shown.console = desk.console(&device).await;
     Ok(Json(shown))
 }
 
@@ -163,7 +185,7 @@ async fn change(
         ChangeBoot::Release => desk.release(&name).await?,
         ChangeBoot::Reprovision => desk.reprovision(&name).await?,
     };
-    Ok(Json(view(&after)))
+    Ok(Json(view(&after, &desk.network_orders().await?)))
 }
 
 async fn forget(
@@ -210,6 +232,24 @@ async fn events(
     Ok(Json(page))
 }
 
+async fn code_create(
+    State(app): Shared,
+    caller: Caller,
+    Body(order): Body<CreateBootCode>,
+) -> Result<(StatusCode, Json<CreatedBootCode>), Refusal> {
+    let minutes = order.minutes.unwrap_or(CODE_MINUTES);
+    let lasts = Duration::from_secs(minutes.saturating_mul(60));
+    let (code, expires_at) = desk(&app)?
+        .make_code(order.device.as_deref(), lasts, &caller.name())
+        .await?;
+    let created = CreatedBootCode {
+        code: Shown(code.reveal().to_owned()),
+        device: order.device,
+        expires_at: Time::of(expires_at),
+    };
+    Ok((StatusCode::CREATED, Json(created)))
+}
+
 async fn explain(
     State(app): Shared,
     InPath(mac): InPath<String>,
@@ -238,6 +278,12 @@ async fn explain(
             reason: decision.reason,
         });
     }
+    let (answer, reason) = desk.explain_trust(mac).await?;
+    explained.push(ExplainedBoot {
+        question: "trust".to_owned(),
+        answer,
+        reason,
+    });
     Ok(Json(explained))
 }
 
@@ -258,10 +304,20 @@ fn stranger(client: &BootClient) -> BootView {
         telemetry: None,
         telemetry_at: None,
         events: Vec::new(),
+        console: Vec::new(),
     }
 }
 
-fn view(device: &BootDevice) -> BootView {
+/// Where a device stands. What its BMC is about to do, or could not do, is what happens next.
+fn view(device: &BootDevice, orders: &[NetworkOrder]) -> BootView {
+    let order = orders
+        .iter()
+        .find(|order| order.device == device.device && order.boot_id == device.boot_id);
+    let (deadline, next) = match order {
+        Some(order) if order.step.is_open() => (Some(order.deadline), order.said.clone()),
+        Some(order) => (None, order.said.clone()),
+        None => (device.deadline, device.next.clone()),
+    };
     BootView {
         device: device.name.clone(),
         state: device.phase.word().to_owned(),
@@ -269,8 +325,8 @@ fn view(device: &BootDevice) -> BootView {
         reason: device.phase.reason().map(str::to_owned),
         trust: Some(device.trust.word().to_owned()),
         run: device.run.map(|run| run.0),
-        deadline: device.deadline.map(Time::of),
-        next: device.next.clone(),
+        deadline: deadline.map(Time::of),
+        next,
         heard_at: Time::of(device.heard_at),
         written_bytes: device.written,
         image_bytes: device.of,
@@ -283,6 +339,7 @@ fn view(device: &BootDevice) -> BootView {
         telemetry: None,
         telemetry_at: None,
         events: Vec::new(),
+        console: Vec::new(),
     }
 }
 

@@ -33,6 +33,7 @@ use crate::images::Images;
 use crate::netboot::desk::Desk;
 use crate::outbound::Outbound;
 use crate::pool::Pool;
+use crate::power::hands::RemoteHands;
 use crate::reconcile::Reconciler;
 use crate::runs::dispatch::Dispatch;
 use crate::runs::services::Services;
@@ -63,6 +64,7 @@ mod openapi;
 mod output;
 mod personas;
 mod pool;
+mod power;
 mod present;
 mod refusal;
 mod rooms;
@@ -70,6 +72,7 @@ pub mod routes;
 mod runs;
 mod sessions;
 mod stream;
+mod telemetry;
 mod templates;
 pub mod tls;
 mod tokens;
@@ -88,6 +91,8 @@ pub fn all_routes() -> Vec<Routes> {
         chains::routes(),
         devices::routes(),
         boot::routes(),
+        power::routes(),
+        telemetry::routes(),
         personas::routes(),
         pool::routes(),
         templates::routes(),
@@ -120,6 +125,7 @@ pub struct State {
     pub outbound: Arc<Outbound>,
     /// None: this daemon answers no devices.
     pub netboot: Option<Arc<Desk>>,
+    pub power: Arc<RemoteHands>,
 }
 
 /// Where the API is to be reached, and how much of it one caller gets.

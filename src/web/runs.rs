@@ -26,9 +26,10 @@ use crate::vocab::access::Role;
 use crate::vocab::run::Run;
 
 /// Every word that a run's state may have.
-const STATES: [&str; 7] = [
+const STATES: [&str; 8] = [
     "queued",
     "running",
+    "waiting",
     "undoing",
     "held",
     "succeeded",

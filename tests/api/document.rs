@@ -104,6 +104,10 @@ async fn answers_are_what_the_document_says() {
             "/api/v1/devices/{name}/boot",
         ),
         (
+            "/api/v1/devices/box/telemetry?span_s=60&metric=cpu&step=fine".into(),
+            "/api/v1/devices/{name}/telemetry",
+        ),
+        (
             "/api/v1/devices/box/persona".into(),
             "/api/v1/devices/{name}/persona",
         ),

@@ -14,6 +14,8 @@ use greenroom::daemon::Running;
 use greenroom::fault::Faults;
 use greenroom::netboot::desk::Desk;
 use greenroom::outbound::{self, Outbound};
+use greenroom::power::Limits;
+use greenroom::power::hands::RemoteHands;
 use greenroom::store::{boot, devices};
 use greenroom::vocab::access::Role;
 use greenroom::vocab::boot::{BootDevice, BootEvent, BootPhase, Fingerprint, Trust};
@@ -126,6 +128,12 @@ impl Ground {
                 running.images.clone(),
                 BootConfig::default().settings(state),
             )),
+            power: RemoteHands::new(
+                running.services.store.clone(),
+                running.services.clock.clone(),
+                state.join("bmc"),
+                Limits::default(),
+            ),
         };
         let socket = state.join("s");
         let mut doors = Doors::local(&socket);
@@ -199,6 +207,7 @@ impl Ground {
             of: 0,
             tries: 0,
             boots_since_delivery: 0,
+            awaited: None,
             sent_at: now,
         };
         let event = BootEvent {

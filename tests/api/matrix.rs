@@ -42,7 +42,16 @@ const EXPECTED: &[(&str, Option<Role>, Reach)] = &[
     ("boot_explain", Some(Role::Viewer), Whole),
     ("boot_show", Some(Role::Viewer), Thing),
     ("boot_change", Some(Role::Operator), Thing),
+    ("device_telemetry", Some(Role::Viewer), Thing),
     ("boot_forget", Some(Role::Admin), Thing),
+    ("power_show", Some(Role::Operator), Thing),
+    ("power_change", Some(Role::Operator), Thing),
+    ("bmc_show", Some(Role::Operator), Thing),
+    ("bmc_set", Some(Role::Admin), Thing),
+    ("bmc_remove", Some(Role::Admin), Thing),
+    ("bmc_test", Some(Role::Operator), Thing),
+    ("bmc_unlock", Some(Role::Admin), Thing),
+    ("boot_code_create", Some(Role::Operator), Whole),
     ("persona_list", Some(Role::Viewer), Shared),
     ("persona_apply", Some(Role::Author), Whole),
     ("persona_show", Some(Role::Viewer), Shared),
@@ -193,8 +202,13 @@ impl Stage {
     async fn path(&self, id: &str, template: &str) -> String {
         let path = match id {
             "run_list" | "token_list" => template.to_owned(),
-            "boot_show" | "boot_change" | "boot_forget" => {
+            "boot_show" | "boot_change" | "boot_forget" | "device_telemetry" => {
                 self.ground.put_on_network("lab-box").await;
+                template.replace("{name}", "lab-box")
+            }
+            _ if id.starts_with("power_") || id.starts_with("bmc_") => {
+                let order = serde_json::from_value(self.body("bmc_set").unwrap()).unwrap();
+                self.ground.local.bmc_set("lab-box", &order).await.unwrap();
                 template.replace("{name}", "lab-box")
             }
             "boot_explain" => template.replace("{mac}", "52:54:00:12:34:56"),
@@ -251,7 +265,11 @@ impl Stage {
                 json!({ "kind": "role", "name": self.fresh("role"), "persona": "plain", "reason": "a test" })
             }
             "assignment_end" | "boot_explain" => json!({}),
+            "boot_code_create" => json!({ "minutes": 10 }),
             "boot_change" => json!({ "verb": "quarantine", "reason": "a test" }),
+            "power_change" => json!({ "verb": "on" }),
+            // A person is its BMC: nobody is asked over a network.
+            "bmc_set" => json!({ "kind": "manual", "note": "room 12" }),
             "pool_set" => {
                 json!({ "class": { "of": self.class }, "target": { "hot": 0, "floor": "warm" } })
             }
@@ -373,6 +391,8 @@ async fn every_route_for_every_role_own_and_foreign() {
                             "persona_roll_back" => status == 409,
                             "run_replay" | "run_artefact" => matches!(status, 404 | 409),
                             "bootstrap" => status == 409,
+                            // Admitted, and then a person has to do it.
+                            "power_show" | "power_change" | "bmc_test" => status == 409,
                             _ => (200..300).contains(&status),
                         };
                         assert!(fits, "{shown}");
@@ -450,9 +470,27 @@ async fn what_is_another_clients_answers_as_if_it_were_not_there() {
             ["lab-box", "no-box"],
         ),
         (
+            "GET",
+            "/devices/lab-box/telemetry".to_owned(),
+            "/devices/no-box/telemetry".to_owned(),
+            ["lab-box", "no-box"],
+        ),
+        (
             "DELETE",
             "/devices/lab-box/boot".to_owned(),
             "/devices/no-box/boot".to_owned(),
+            ["lab-box", "no-box"],
+        ),
+        (
+            "GET",
+            "/devices/lab-box/bmc".to_owned(),
+            "/devices/no-box/bmc".to_owned(),
+            ["lab-box", "no-box"],
+        ),
+        (
+            "POST",
+            "/devices/lab-box/bmc/test".to_owned(),
+            "/devices/no-box/bmc/test".to_owned(),
             ["lab-box", "no-box"],
         ),
         (

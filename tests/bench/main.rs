@@ -12,15 +12,23 @@ mod support;
 mod ground;
 
 mod api;
+mod boot;
 mod chain5;
+#[allow(dead_code, reason = "shared with the tests of the network boot")]
+#[path = "../support/field.rs"]
+mod field;
 mod fork;
 mod idle;
 mod learn;
+mod onboard;
 #[path = "../support/personas.rs"]
 mod personas;
 #[path = "../libvirt/raw.rs"]
 mod raw;
 mod simulated;
+#[allow(dead_code, reason = "shared with the tests of the network boot")]
+#[path = "../netboot/station.rs"]
+mod station;
 #[path = "../support/traces.rs"]
 mod traces;
 
@@ -81,6 +89,11 @@ const GROUPS: &[Group] = &[
         run: api::measure,
     },
     Group {
+        name: "boot",
+        about: "what devices are to boot, at 1,000 requests per second, beside a bare handler",
+        run: boot::measure,
+    },
+    Group {
         name: "chain",
         about: "a chain of five stages on real machines, by phase",
         run: chain5::measure,
@@ -94,6 +107,11 @@ const GROUPS: &[Group] = &[
         name: "alive",
         about: "how many hot shells are alive at once, and what each more costs",
         run: fork::measure_alive,
+    },
+    Group {
+        name: "onboard",
+        about: "blank machines from power-on to reporting as their persona, one and DEVICES=8 at once",
+        run: onboard::measure,
     },
     Group {
         name: "idle",

@@ -121,6 +121,7 @@ fn every_key_has_its_meaning() {
             name: "facts".into(),
             kind: StageKind::Discovery,
             description: "2024".into(),
+            after: None,
             image: "tiny".into(),
             resources: Resources {
                 vcpus: Bounds { min: 1, max: 4 },
@@ -377,4 +378,40 @@ proptest! {
         let from_block = check(&block, &FilesInMemory::default()).map_err(|faults| TestCaseError::fail(format!("{faults}\n{block}")))?;
         prop_assert_eq!(from_block, from_json);
     }
+}
+
+#[test]
+fn a_stage_may_wait_for_the_device_that_gets_the_disk() {
+    let source = |after: &str| {
+        format!(
+            "chain: c\nhandoff_disk: {{ size: 1 GiB }}\nstages:\n- {{ name: make, image: tiny, run: 'true', handoff_disk: true }}\n- {{ name: look, kind: monitoring, image: tiny, run: 'true', after: {after} }}\n"
+        )
+    };
+    let after = |text: &str| {
+        says_the_same_in_json(&source(text), &FilesInMemory::default()).stages[1].after
+    };
+    let event = AfterEvent::Delivered;
+    assert_eq!(
+        after("delivered"),
+        Some(After {
+            event,
+            watch_s: 30,
+            within_s: 3600
+        })
+    );
+    assert_eq!(
+        after("{ event: delivered, watch: 1m, within: 1d }"),
+        Some(After {
+            event,
+            watch_s: 60,
+            within_s: 86_400
+        })
+    );
+    // Chains that do not wait are what they were before stages could.
+    let plain = chain("chain: c\nstages:\n- { name: a, image: tiny, run: 'true' }\n");
+    assert!(
+        !serde_json::to_string(&plain)
+            .expect("JSON")
+            .contains("after")
+    );
 }

@@ -1,5 +1,6 @@
 //! A real machine: a libvirt VM with an empty disk and a network boot ROM, and the real daemon with
-//! its own dnsmasq on the lab's device network. From nothing to `discovered`, nothing faked between.
+//! its own dnsmasq on the lab's device network. From nothing to `discovered`, and from nothing to the
+//! report on what its persona does on it, nothing faked between.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -11,6 +12,8 @@ use serde_json::Value;
 
 /// Far more than it takes: a machine of two busy cores emulates another.
 const PATIENCE: Duration = Duration::from_secs(240);
+/// Six machines of the chain, the image's way to the disk, and the first boot from there.
+const WHOLE_WAY: Duration = Duration::from_secs(2400);
 const NAME: &str = "test-netboot-1";
 const MAC: &str = "52:54:00:7e:57:01";
 
@@ -20,15 +23,20 @@ struct Bench {
 }
 
 impl Bench {
-    fn open() -> Option<Self> {
+    /// `approve` as in the settings; `images` besides `device`.
+    fn open(approve: &str, images: &[&str]) -> Option<Self> {
         if std::env::var_os("GREENROOM_LAB_READY").is_none() {
             eprintln!("skipped, because it needs the lab; run `vagrant/lab test --test netboot`");
             return None;
         }
         let lab = PathBuf::from(std::env::var_os("GREENROOM_STATE").expect("the lab sets it"));
-        if !lab.join("images/device/current").exists() {
-            eprintln!("skipped, because the image is not built; run `vagrant/lab images device`");
-            return None;
+        for image in ["device"].iter().chain(images) {
+            if !lab.join("images").join(image).join("current").exists() {
+                eprintln!(
+                    "skipped, because the image is not built; run `vagrant/lab images {image}`"
+                );
+                return None;
+            }
         }
         let folder = tempfile::Builder::new()
             .prefix("netboot-")
@@ -42,7 +50,8 @@ impl Bench {
         std::fs::write(
             &config,
             format!(
-                "state: {}\nboot:\n  enabled: true\n  interface: gr1\n  address: 192.168.91.1\n  port: 8481\n  dhcp: full\n  first: 192.168.91.10\n  last: 192.168.91.250\n  approve: operator\n",
+                "state: {}\nboot:\n  enabled: true\n  interface: gr1\n  address: 192.168.91.1\n  port: 8481\n  dhcp: full\n  first: 192.168.91.10\n  last: 192.168.91.250\n  approve: {approve}\n  consoles: {}\n  telemetry: {{ every_s: 5 }}\n",
+                folder.path().display(),
                 folder.path().display()
             ),
         )
@@ -76,21 +85,27 @@ impl Bench {
     }
 
     fn console(&self) -> String {
-        String::from_utf8_lossy(&std::fs::read(self.path("console")).unwrap_or_default())
-            .into_owned()
+        String::from_utf8_lossy(
+            &std::fs::read(self.path(&format!("{NAME}.console"))).unwrap_or_default(),
+        )
+        .into_owned()
     }
 
-    fn until(&self, what: &str, mut done: impl FnMut(&Self) -> bool) {
+    fn until(&self, what: &str, done: impl FnMut(&Self) -> bool) {
+        self.within(PATIENCE, what, done);
+    }
+
+    fn within(&self, patience: Duration, what: &str, mut done: impl FnMut(&Self) -> bool) {
         let begun = Instant::now();
         while !done(self) {
-            if begun.elapsed() > PATIENCE {
+            if begun.elapsed() > patience {
                 let log = std::fs::read_to_string(self.path("serve.log")).unwrap_or_default();
                 let log: Vec<&str> = log
                     .lines()
                     .filter(|line| !line.contains("greenroom::dnsmasq"))
                     .collect();
                 panic!(
-                    "{what}: not within {PATIENCE:?}\nconsole:\n{}\nlog:\n{}",
+                    "{what}: not within {patience:?}\nconsole:\n{}\nlog:\n{}",
                     self.console(),
                     log.join("\n")
                 );
@@ -108,7 +123,12 @@ impl Bench {
         Some(found.clone())
     }
 
-    fn power_on(&self) {
+    /// Runs a command that has to succeed.
+    fn says(&self, arguments: &[&str]) {
+        run(&mut greenroom(self.folder.path(), arguments));
+    }
+
+    fn power_on(&self, memory_mib: u32) {
         let disk = self.path("disk.qcow2");
         run(Command::new("qemu-img")
             .args(["create", "-q", "-f", "qcow2"])
@@ -117,7 +137,7 @@ impl Bench {
         use std::os::unix::fs::PermissionsExt;
         std::fs::set_permissions(&disk, std::fs::Permissions::from_mode(0o666)).unwrap();
         let xml = format!(
-            "<domain type='qemu'><name>{NAME}</name><memory unit='MiB'>512</memory><vcpu>1</vcpu>
+            "<domain type='qemu'><name>{NAME}</name><memory unit='MiB'>{memory_mib}</memory><vcpu>1</vcpu>
              <sysinfo type='smbios'><system><entry name='serial'>TEST-{NAME}</entry></system></sysinfo>
              <os><type arch='x86_64' machine='q35'>hvm</type><smbios mode='sysinfo'/><bios useserial='yes'/></os>
              <features><acpi/></features><cpu mode='maximum'/><devices>
@@ -126,7 +146,7 @@ impl Bench {
              <serial type='file'><source path='{}'/></serial><controller type='usb' model='none'/><memballoon model='none'/>
              </devices></domain>",
             disk.display(),
-            self.path("console").display()
+            self.path(&format!("{NAME}.console")).display()
         );
         let file = self.path("device.xml");
         std::fs::write(&file, xml).unwrap();
@@ -147,6 +167,13 @@ impl Drop for Bench {
         );
         let _ = self.daemon.wait();
     }
+}
+
+/// There is one dnsmasq on the lab's device network, and one machine of this name.
+fn alone() -> std::sync::MutexGuard<'static, ()> {
+    static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    ONE.lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 fn greenroom(state: &Path, arguments: &[&str]) -> Command {
@@ -171,9 +198,12 @@ fn run(command: &mut Command) {
 
 #[test]
 fn a_bios_machine_with_an_empty_disk_becomes_known() {
-    let Some(bench) = Bench::open() else { return };
+    let _alone = alone();
+    let Some(bench) = Bench::open("operator", &[]) else {
+        return;
+    };
     let begun = Instant::now();
-    bench.power_on();
+    bench.power_on(512);
     bench.until("dnsmasq hears it", |bench| {
         bench.device("seen").is_some()
             || bench.device("registered").is_some()
@@ -207,4 +237,124 @@ fn a_bios_machine_with_an_empty_disk_becomes_known() {
         .json(&["boot", "explain", "--mac", MAC, "--arch", "0"])
         .unwrap();
     assert_eq!(explained[0]["answer"], "file undionly.kpxe by TFTP");
+}
+
+/// The shipped chain, with the shipped web server persona that a rule on hardware gives: to the end, which
+/// is the report on what the device itself says.
+#[test]
+fn a_bios_machine_with_an_empty_disk_becomes_its_persona_and_is_judged_by_what_it_reports() {
+    let _alone = alone();
+    let Some(bench) = Bench::open("network", &["tiny", "toolbox"]) else {
+        return;
+    };
+    let chains = Path::new(env!("CARGO_MANIFEST_DIR")).join("chains");
+    let shipped = |file: &str| chains.join(file).display().to_string();
+    let personas = [
+        "personas/base.yaml",
+        "personas/web-server.yaml",
+        "personas/db-node.yaml",
+    ]
+    .map(shipped);
+    let mut apply = vec!["persona", "apply", "--promote"];
+    apply.extend(personas.iter().flat_map(|file| ["-f", file.as_str()]));
+    bench.says(&apply);
+    bench.says(&[
+        "persona",
+        "rules",
+        "apply",
+        &shipped("personas/rules/hardware.yaml"),
+    ]);
+    bench.says(&["chain", "apply", &shipped("onboard.yaml")]);
+    let serial = format!("hardware.serial=TEST-{NAME}");
+    let nics = format!(r#"hardware.nics=[{{"name":"eth0","mac":"{MAC}"}}]"#);
+    bench.says(&[
+        "device",
+        "add",
+        NAME,
+        "--fact",
+        &serial,
+        "--fact",
+        &nics,
+        "--fact",
+        "wishes={}",
+    ]);
+    let begun = Instant::now();
+    bench.power_on(1536);
+    let state = |bench: &Bench| -> Option<Value> {
+        let run = bench.json(&["run", "list", "--device", NAME])?[0].clone();
+        let word = run["state"].as_str()?;
+        assert!(!["failed", "held", "aborted"].contains(&word), "{run:#}");
+        Some(run)
+    };
+    for word in ["installing", "reporting"] {
+        bench.within(WHOLE_WAY, word, |bench| {
+            let _ = state(bench);
+            bench.device(word).is_some()
+        });
+        eprintln!("power-on to {word}: {:.0?}", begun.elapsed());
+    }
+    let run = state(&bench).expect("its run");
+    assert_eq!(run["state"], "waiting", "until it was watched: {run:#}");
+    bench.within(WHOLE_WAY, "the report on it", |bench| {
+        state(bench).is_some_and(|run| run["state"] == "succeeded")
+    });
+    eprintln!("power-on to the report on it: {:.0?}", begun.elapsed());
+    let output = bench
+        .json(&["run", "output", &run["id"].to_string()])
+        .unwrap();
+    let document = &output["document"];
+    assert_eq!(document["persona"]["name"], "web-server");
+    let performance = &document["performance"];
+    let checks = performance["checks"].as_array().expect("checks");
+    let check = |name: &str| {
+        let found = checks.iter().find(|check| check["name"] == name);
+        found.unwrap_or_else(|| panic!("no check {name}: {performance:#}"))
+    };
+    // How long an emulated machine takes to boot says nothing; what it is does.
+    for name in [
+        "host name",
+        "unit ssh.service",
+        "unit nftables.service",
+        "unit nginx.service",
+        "units that failed",
+        "package nginx-light",
+        "packet filter",
+        "open port 80",
+        "open port 443",
+    ] {
+        assert_eq!(check(name)["passed"], true, "{performance:#}");
+    }
+    let boot = check("boot, seconds");
+    assert!(boot["seen"].as_f64().is_some_and(|s| s > 1.0), "{boot}");
+    let telemetry = bench.json(&["device", "telemetry", NAME]).unwrap();
+    let hostname = document["plan"]["hostname"].as_str().unwrap();
+    assert_eq!(telemetry["latest"]["hostname"], hostname);
+    let metrics: Vec<&str> = telemetry["metrics"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|metric| metric["metric"].as_str().unwrap())
+        .collect();
+    for metric in [
+        "cpu",
+        "memory",
+        "disk_read",
+        "net_out",
+        "root",
+        "failed_units",
+    ] {
+        assert!(metrics.contains(&metric), "{metrics:?}");
+    }
+    // Its console says whose it is, and `device show` has the end of it.
+    bench.until("its console greets", |bench| {
+        bench.console().contains(&format!("{hostname} login:"))
+    });
+    let shown = greenroom(bench.folder.path(), &["device", "show", NAME])
+        .output()
+        .unwrap();
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(
+        shown.contains("console\n") && shown.contains(hostname),
+        "{shown}"
+    );
 }

@@ -17,6 +17,7 @@ use greenroom::netboot::script::GiveUp;
 use greenroom::netboot::settings::{Approve, DhcpMode, PlaneSettings, Settings};
 use greenroom::vocab::Timestamp;
 use greenroom::vocab::boot::{BootDevice, BootEvent};
+use greenroom::vocab::telemetry::Keeping;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -72,6 +73,8 @@ impl Station {
             image: "device".into(),
             streams: 2,
             silence: Duration::from_secs(60),
+            telemetry: Keeping::default(),
+            consoles: None,
         };
         let desk = Desk::new(
             services,
@@ -96,6 +99,10 @@ impl Station {
         self.hands
             .0
             .fetch_add(span.as_micros() as i64, Ordering::SeqCst);
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     pub fn agent(&self, n: u8) -> Agent {

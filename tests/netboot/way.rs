@@ -4,7 +4,9 @@ use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use greenroom::netboot::settings::Approve;
-use greenroom::vocab::Digest;
+use greenroom::store::power;
+use greenroom::vocab::power::{Bmc, BmcAddress, OrderStep};
+use greenroom::vocab::{Digest, Timestamp};
 use serde_json::{Value, json};
 
 use crate::station::{Agent, Station};
@@ -216,7 +218,13 @@ async fn a_person_can_have_it_done_anew_and_forgotten() {
     station.until(&name, "delivered").await;
     let script = format!("/boot/device/{}", agent.mac().replace(':', "-"));
     assert!(agent.get(&script, "", "").await.text().contains("exit 0"));
-    station.desk.reprovision(&name).await.unwrap();
+    let told = station.desk.reprovision(&name).await.unwrap();
+    assert!(
+        told.next.contains("a person has to switch it off and on"),
+        "{}",
+        told.next
+    );
+    assert!(station.desk.network_orders().await.unwrap().is_empty());
     assert!(
         agent
             .get(&script, "", "")
@@ -254,4 +262,140 @@ async fn a_person_can_have_it_done_anew_and_forgotten() {
     station.pass(Duration::from_secs(30));
     assert_eq!(agent.register().await, 200);
     assert_eq!(station.device(&name).await.phase.word(), "registered");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_with_a_bmc_is_booted_by_it_when_it_is_to_be_done_anew() {
+    let station = Station::open(Approve::Operator).await;
+    let mut agent = station.agent(1);
+    assert_eq!(agent.register().await, 200);
+    let name = agent.name();
+    let device = station.device(&name).await;
+    let bmc = Bmc {
+        device: device.device,
+        address: BmcAddress::Manual {
+            note: "room 12".into(),
+        },
+        secret: None,
+        refused: 0,
+        set_at: Timestamp(1),
+    };
+    let store = &station.daemon.services.store;
+    store
+        .write(move |connection| Box::pin(async move { power::bmc_put(connection, &bmc).await }))
+        .await
+        .unwrap();
+    station.desk.reprovision(&name).await.unwrap();
+    let orders = station.desk.network_orders().await.unwrap();
+    assert_eq!(orders.len(), 1);
+    assert_eq!(
+        (orders[0].step, &orders[0].boot_id),
+        (OrderStep::SetBoot, &device.boot_id)
+    );
+    // What is forgotten is not booted.
+    station.desk.forget(&name).await.unwrap();
+    assert!(station.desk.network_orders().await.unwrap().is_empty());
+}
+
+fn report(n: u32) -> Value {
+    json!({ "version": 2, "boot_id": "b", "hostname": "box", "os": "o", "uptime_s": 10.0 + f64::from(n), "load_1": 0.1, "cpu_busy": 0.1, "memory_mib": 100, "memory_available_mib": 60,
+        "disk_read": 1000 * n, "disk_written": 1, "net_received": 1, "net_sent": 1, "root_bytes": 10, "root_free": 5, "processes": 3, "services": [], "applications": {},
+        "details": { "units": { "ssh.service": "active" }, "packages": {}, "firewall": null } })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_waits_until_its_device_reports_and_then_looks_at_what_it_says() {
+    let station = Station::open(Approve::Network).await;
+    let mut chain = chain(
+        "watched",
+        vec![
+            stage("one", &says("hi")).on_disk(),
+            stage("look", &says("seen")).after_delivery(3600),
+        ],
+    );
+    chain.when = Some("device.hardware.arch | default('') == 'x86_64'".into());
+    station.daemon.apply(&chain).await;
+    with_disk(&station);
+    let mut agent = station.agent(1);
+    let order = until_ordered(&station, &mut agent).await;
+    let id = greenroom::vocab::RunId(order["run"].as_i64().unwrap());
+    let view = station.daemon.view(id).await;
+    assert_eq!(view.run.state.word(), "waiting");
+    let right = agent.exchange(token(&order)).await.json();
+    agent
+        .heartbeat(json!({ "doing": "installed", "run": id.0, "digest": right["manifest"] }))
+        .await;
+    let script = format!("/boot/device/{}", agent.mac().replace(':', "-"));
+    assert!(agent.get(&script, "", "").await.text().contains("exit 0"));
+    station.until(&agent.name(), "booted").await;
+    station.pass(Duration::from_secs(40));
+    let bearer = right["report"].as_str().unwrap();
+    for n in 1..4 {
+        let said = agent.post("/device/v1/telemetry", bearer, &report(n)).await;
+        assert_eq!(
+            (said.status, said.json()["every_s"].as_u64()),
+            (200, Some(15))
+        );
+        station.pass(Duration::from_secs(10));
+    }
+    let absurd = json!({ "boot_id": "b\u{1b}[2J" });
+    let said = agent.post("/device/v1/telemetry", bearer, &absurd).await;
+    assert_eq!(said.status, 422);
+    let view = station
+        .daemon
+        .until(id, 60, |view| view.run.state.is_terminal())
+        .await;
+    assert_eq!(view.run.state.word(), "succeeded", "{view:#?}");
+    let bytes = station.daemon.services.artefacts.get(view.run.head).await;
+    let envelope: Value = serde_json::from_slice(&bytes.unwrap()).unwrap();
+    let document = &envelope["document"];
+    assert_eq!(document["look"]["said"], "seen");
+    let telemetry = &document["telemetry"];
+    assert_eq!(telemetry["boot_s"], 40.0);
+    assert_eq!(telemetry["latest"]["hostname"], "box");
+    assert_eq!(
+        telemetry["latest"]["details"]["units"]["ssh.service"],
+        "active"
+    );
+    assert_eq!(telemetry["metrics"]["memory"]["mean"], 40.0);
+    assert_eq!(
+        telemetry["metrics"]["disk_read"]["mean"], 100.0,
+        "1000 bytes in 10 s"
+    );
+    // Nobody waits for it any more, and a second word of it changes nothing.
+    for _ in 0..600 {
+        if station.device(&agent.name()).await.awaited.is_none() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("it is still awaited");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_whose_run_is_aborted_is_sent_no_further() {
+    let station = Station::open(Approve::Network).await;
+    let mut chain = chain(
+        "watched",
+        vec![
+            stage("one", &says("hi")).on_disk(),
+            stage("look", &says("seen")).after_delivery(3600),
+        ],
+    );
+    chain.when = Some("device.hardware.arch | default('') == 'x86_64'".into());
+    station.daemon.apply(&chain).await;
+    with_disk(&station);
+    let mut agent = station.agent(1);
+    let order = until_ordered(&station, &mut agent).await;
+    let right = agent.exchange(token(&order)).await.json();
+    let id = greenroom::vocab::RunId(order["run"].as_i64().unwrap());
+    let reason = "not wanted".to_owned();
+    let abort = greenroom::runs::plan::Request::Abort { reason };
+    station.daemon.dispatch.request(id, abort).await.unwrap();
+    station.until(&agent.name(), "held").await;
+    let credential = right["credential"].as_str().unwrap();
+    assert_eq!(
+        agent.get("/device/v1/data", credential, "").await.status,
+        403
+    );
 }

@@ -277,3 +277,103 @@ network:
         insta::assert_snapshot!("bond", text);
     });
 }
+
+const WITH_SEED: &str = "persona: p
+os: { cloud_init: true, cmdline: [quiet] }
+applications: [{ name: nginx-light }]
+security: { firewall: { allow: [{ port: 80 }] } }
+preferences: { users: [{ name: anna, sudo: true, keys: ['ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAICchiKTfl5D0hOOTVF9PrFYENPtpw0LyvkLgrpHKhjvR a'] }] }
+network:
+  interfaces: [{ role: left }, { role: right }, { role: office, vlan: 100, address: 10.1.0.2/24, gateway: 10.1.0.1, dns: [10.1.0.3] }, { role: absent }]
+  bonds: [{ name: bond0, members: [left, right], address: '2001:db8::2/64', gateway: '2001:db8::1', mtu: 9000 }]
+";
+
+fn seeded() -> Preview {
+    let facts = json!({ "hardware": { "nics": [
+        { "name": "a", "mac": "52:54:00:00:00:01" }, { "name": "b", "mac": "52:54:00:00:00:02" }, { "name": "c", "mac": "52:54:00:00:00:03" },
+    ] } });
+    preview(
+        &crate::persona(WITH_SEED),
+        "box",
+        facts.as_object().expect("facts"),
+    )
+}
+
+fn seed_file(preview: &Preview, name: &str) -> String {
+    let path = format!("nocloud/{name}");
+    let file = preview.files.iter().find(|file| file.path == path);
+    file.expect("a file of the seed").text.clone()
+}
+
+#[test]
+fn the_seed_says_the_same_network_as_the_files() {
+    let config: Value =
+        serde_saphyr::from_str(&seed_file(&seeded(), "network-config")).expect("YAML");
+    assert_eq!(
+        config,
+        json!({
+            "version": 2,
+            "ethernets": {
+                "left": { "match": { "macaddress": "52:54:00:00:00:01" }, "dhcp4": false, "dhcp6": false },
+                "right": { "match": { "macaddress": "52:54:00:00:00:02" }, "dhcp4": false, "dhcp6": false },
+                "office": { "match": { "macaddress": "52:54:00:00:00:03" }, "dhcp4": false, "dhcp6": false },
+            },
+            "bonds": { "bond0": {
+                "interfaces": ["left", "right"], "parameters": { "mode": "active-backup", "mii-monitor-interval": 100 },
+                "dhcp4": false, "dhcp6": false, "addresses": ["2001:db8::2/64"], "routes": [{ "to": "::/0", "via": "2001:db8::1" }], "mtu": 9000,
+            } },
+            "vlans": { "office.100": {
+                "id": 100, "link": "office", "dhcp4": false, "dhcp6": false, "addresses": ["10.1.0.2/24"],
+                "routes": [{ "to": "0.0.0.0/0", "via": "10.1.0.1" }], "nameservers": { "addresses": ["10.1.0.3"] },
+            } },
+        })
+    );
+}
+
+/// cloud-init's own checker, where there is one.
+#[test]
+fn cloud_init_finds_nothing_wrong_with_the_seed() {
+    let is_there = std::process::Command::new("cloud-init")
+        .arg("--version")
+        .output()
+        .is_ok();
+    if !is_there {
+        eprintln!("skipped, because there is no cloud-init; run `apt-get install cloud-init`");
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let seeded = seeded();
+    let bare = preview(&crate::persona("persona: p\n"), "box", &Map::new());
+    let plain = "persona: p\npreferences: { users: [{ name: b, keys: ['ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAICchiKTfl5D0hOOTVF9PrFYENPtpw0LyvkLgrpHKhjvR b'] }] }\n";
+    let plain = preview(&crate::persona(plain), "box", &Map::new());
+    for (preview, name, kind) in [
+        (&seeded, "user-data", "cloud-config"),
+        (&bare, "user-data", "cloud-config"),
+        (&plain, "user-data", "cloud-config"),
+        (&seeded, "network-config", "network-config"),
+    ] {
+        let path = folder.path().join(name);
+        std::fs::write(&path, seed_file(preview, name)).expect("a file");
+        let mut checker = std::process::Command::new("cloud-init");
+        checker.args(["schema", "--config-file"]).arg(&path);
+        // Versions before 23.4 know one kind only.
+        let help = std::process::Command::new("cloud-init")
+            .args(["schema", "--help"])
+            .output();
+        let knows_kinds =
+            help.is_ok_and(|help| String::from_utf8_lossy(&help.stdout).contains("--schema-type"));
+        match (knows_kinds, kind) {
+            (true, kind) => {
+                checker.args(["--schema-type", kind]);
+            }
+            (false, "cloud-config") => {}
+            (false, _) => continue,
+        }
+        let output = checker.output().expect("cloud-init");
+        assert!(
+            output.status.success(),
+            "{name}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+}

@@ -6,6 +6,7 @@ mod support;
 
 mod kill_sweep;
 mod kill_sweep_pool;
+mod kill_sweep_waiting;
 mod plan;
 mod stories;
 mod weather;

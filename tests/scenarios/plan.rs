@@ -164,7 +164,9 @@ impl World {
             let follows = pair[0].purpose == Purpose::Work
                 && pair[1].purpose == Purpose::Work
                 && pair[1].stage_index == pair[0].stage_index + 1;
+            let reported = view.stage(pair[1].stage_index).after.is_some();
             if follows
+                && !reported
                 && pair[0].progress == Progress::Succeeded
                 && pair[0].generation == pair[1].generation
             {
@@ -175,7 +177,16 @@ impl World {
                 );
             }
         }
-        if view.run.state.is_active() || matches!(view.run.state, RunState::Held { .. }) {
+        if let RunState::Waiting { .. } = view.run.state {
+            assert_eq!(usable, 0, "a run that waits for its device holds a machine");
+            assert!(open.is_empty(), "and is at no stage: {open:#?}");
+        }
+        if view.run.state.is_active()
+            || matches!(
+                view.run.state,
+                RunState::Held { .. } | RunState::Waiting { .. }
+            )
+        {
             let waits = !self.under_way.is_empty()
                 || plan::wake_at(view, self.now).is_some()
                 || !plan::due(view, self.now).is_empty();
@@ -341,6 +352,156 @@ fn a_machine_that_is_lost_while_it_works_is_replaced() {
     );
 }
 
+/// Makes a disk, waits for the device that gets it, and looks at what it reports.
+fn watched() -> View {
+    view(chain(
+        "watched",
+        vec![
+            stage("make", &says("1")).on_disk().undone_by("true"),
+            stage("look", &says("2")).after_delivery(600),
+            stage("tell", &says("3")),
+        ],
+    ))
+}
+
+fn until_waiting(world: &mut World) -> Timestamp {
+    for _ in 0..200 {
+        world.turn();
+        if let RunState::Waiting { until } = world.view.run.state
+            && world.under_way.is_empty()
+        {
+            return until;
+        }
+        world.end(0, true, FailureKind::Exit);
+    }
+    panic!("never waits: {:#?}", world.view);
+}
+
+fn arrive(world: &mut World) -> Result<(), String> {
+    let head = Digest::of(b"with telemetry");
+    plan::request(&mut world.view, Request::Arrived { head }, world.now)
+}
+
+#[test]
+fn a_run_waits_for_its_device_and_goes_on_with_what_it_reports() {
+    let mut world = World::new(watched());
+    let until = until_waiting(&mut world);
+    assert_eq!(until, Timestamp(0).after(Duration::from_secs(600)));
+    assert_eq!(plan::wake_at(&world.view, world.now), Some(until));
+    assert!(!world.view.run.state.is_active(), "it takes no place");
+    assert_eq!(
+        world.view.machines.len(),
+        1,
+        "none is made ahead of the device"
+    );
+    let made = world.view.image_of().unwrap();
+    assert_eq!(world.view.attempt(made).unwrap().stage, "make");
+    arrive(&mut world).unwrap();
+    assert_eq!(
+        world.view.run.state,
+        RunState::Queued,
+        "it takes its turn again"
+    );
+    assert!(arrive(&mut world).is_err(), "once is enough");
+    plan::admit(&mut world.view, world.now);
+    world.settle();
+    assert_eq!(world.view.run.state, RunState::Succeeded);
+    let look = world
+        .view
+        .attempts
+        .iter()
+        .find(|a| a.stage == "look")
+        .unwrap();
+    assert_eq!(look.input, Digest::of(b"with telemetry"));
+    assert_eq!(world.view.machines.len(), 3);
+}
+
+#[test]
+fn a_device_that_does_not_report_in_time_holds_the_run_and_a_retry_waits_once_more() {
+    let mut world = World::new(watched());
+    world.now = until_waiting(&mut world);
+    world.turn();
+    assert_eq!(world.view.run.state.word(), "undoing");
+    while !matches!(world.view.run.state, RunState::Held { .. }) {
+        world.end(0, true, FailureKind::Exit);
+        world.turn();
+    }
+    let failure = world.view.run.state.failure().unwrap();
+    assert_eq!(failure.kind, FailureKind::Deadline);
+    assert!(arrive(&mut world).is_err(), "a held run waits for a person");
+    // `make` was undone, so it is made again, and then waited for again.
+    let again = Request::Retry {
+        from: None,
+        force: false,
+    };
+    let old = world.view.image_of();
+    plan::request(&mut world.view, again, world.now).unwrap();
+    plan::admit(&mut world.view, world.now);
+    until_waiting(&mut world);
+    assert_ne!(
+        world.view.image_of(),
+        old,
+        "another image than the one before"
+    );
+    arrive(&mut world).unwrap();
+    plan::admit(&mut world.view, world.now);
+    world.settle();
+    assert_eq!(world.view.run.state, RunState::Succeeded);
+}
+
+#[test]
+fn an_abort_takes_back_what_was_done_while_it_waits_and_when_it_waits_for_its_turn_after() {
+    for arrived in [false, true] {
+        let mut world = World::new(watched());
+        until_waiting(&mut world);
+        if arrived {
+            arrive(&mut world).unwrap();
+        }
+        let reason = "test".to_owned();
+        plan::request(&mut world.view, Request::Abort { reason }, world.now).unwrap();
+        world.settle();
+        assert_eq!(world.view.run.state.word(), "aborted");
+        let undone = |a: &greenroom::vocab::run::Attempt| {
+            a.purpose == Purpose::Undo && a.progress == Progress::Succeeded
+        };
+        assert!(world.view.attempts.iter().any(undone), "arrived: {arrived}");
+    }
+}
+
+#[test]
+fn a_retry_of_what_was_reported_waits_for_a_newer_report() {
+    let mut world = World::new(watched());
+    until_waiting(&mut world);
+    arrive(&mut world).unwrap();
+    plan::admit(&mut world.view, world.now);
+    // `look` fails for good.
+    while world.view.run.state.word() != "held" {
+        world.turn();
+        let looks = world
+            .view
+            .current()
+            .is_some_and(|a| a.stage == "look" && a.progress == Progress::Working);
+        match world
+            .under_way
+            .iter()
+            .position(|a| matches!(a, Action::Watch(_)))
+        {
+            Some(n) => world.end(n, !looks, FailureKind::Exit),
+            None if world.under_way.is_empty() => {}
+            None => world.end(0, true, FailureKind::Exit),
+        }
+    }
+    let from = Some("look".to_owned());
+    plan::request(
+        &mut world.view,
+        Request::Retry { from, force: true },
+        world.now,
+    )
+    .unwrap();
+    plan::admit(&mut world.view, world.now);
+    until_waiting(&mut world);
+}
+
 fn kinds() -> impl Strategy<Value = FailureKind> {
     prop::sample::select(FailureKind::ALL.to_vec())
 }
@@ -387,5 +548,39 @@ proptest! {
             world.settle();
             prop_assert_eq!(&world.view.run.state, &RunState::Succeeded);
         }
+    }
+
+    /// The same with a device that reports at any time, or never.
+    #[test]
+    fn every_run_that_waits_for_its_device_comes_to_an_end(
+        choices in prop::collection::vec((0usize..8, prop::bool::weighted(0.9), kinds(), prop::bool::weighted(0.2)), 0..120),
+        abort_at in prop::option::of(0usize..60),
+    ) {
+        let mut world = World::new(watched());
+        for (step, (n, well, kind, reports)) in choices.into_iter().enumerate() {
+            world.turn();
+            if abort_at == Some(step) {
+                let _ = plan::request(&mut world.view, Request::Abort { reason: "test".into() }, world.now);
+            }
+            if reports && arrive(&mut world).is_ok() {
+                prop_assert!(world.view.run.arrived);
+                plan::admit(&mut world.view, world.now);
+            }
+            if world.under_way.is_empty() {
+                match plan::wake_at(&world.view, world.now) {
+                    Some(at) => world.now = world.now.max(at),
+                    None => break,
+                }
+            } else {
+                world.end(n, well, kind);
+            }
+        }
+        if world.view.run.state == RunState::Queued {
+            plan::admit(&mut world.view, world.now);
+        }
+        world.settle();
+        prop_assert!(world.view.run.state.is_terminal());
+        let looked = world.view.attempts.iter().any(|a| a.stage == "look" && a.purpose == Purpose::Work);
+        prop_assert!(!looked || world.view.run.arrived, "it looked at what was not there");
     }
 }

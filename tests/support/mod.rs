@@ -26,6 +26,7 @@ pub fn stage(name: &str, script: &str) -> Stage {
         name: name.into(),
         kind: StageKind::Custom,
         description: String::new(),
+        after: None,
         image: "tiny".into(),
         resources: Resources {
             vcpus: bounds(1),
@@ -71,6 +72,8 @@ pub trait StageExt {
     fn retrying(self, on: &[FailureKind], attempts: u32) -> Self;
     fn undone_by(self, script: &str) -> Self;
     fn within_s(self, seconds: u64) -> Self;
+    /// Waits for the device to report, so many seconds at most.
+    fn after_delivery(self, within_s: u64) -> Self;
 }
 
 impl StageExt for Stage {
@@ -101,6 +104,16 @@ impl StageExt for Stage {
         self.undo = Some(Work::Script {
             text: script.into(),
             file: None,
+        });
+        self
+    }
+
+    fn after_delivery(mut self, within_s: u64) -> Self {
+        self.kind = StageKind::Monitoring;
+        self.after = Some(After {
+            event: AfterEvent::Delivered,
+            watch_s: 20,
+            within_s,
         });
         self
     }
@@ -205,6 +218,7 @@ pub fn view(chain: Chain) -> View {
             disks_going: false,
             kept_disk: false,
             discarded: false,
+            arrived: false,
             created_at: Timestamp(0),
             started_at: None,
             finished_at: None,

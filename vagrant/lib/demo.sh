@@ -1,29 +1,37 @@
 # shellcheck shell=bash
-# One device through one chain, from nothing to done, in steps that can be read one by one.
+# Two devices with empty disks become two different personas, from nothing to reporting, in steps that can be read one by one.
 
-readonly demo_device=web-1 demo_chain=onboard
+readonly demo_chain=onboard demo_web=web-1 demo_db=db-1
+# From power-on until both report and are judged, seconds. Two emulated onboardings at once on two busy cores take half of it.
+readonly demo_patience_s=${GREENROOM_DEMO_PATIENCE:-2400}
 
 command_demo() {
   wants_help "$@" && { cat <<'U'
-vagrant/lab demo: starts the lab, compiles greenroom, builds the images, starts the daemon, lets it make a few machines
-ahead of need, adds a device from chains/devices/web-1.yaml and runs the chain "onboard" for it: five machines, one after the
-other, build a bootable disk. Then it shows what each stage was given and left, by which engine it had its machine, and that
-only machines that wait remained. The lab stays up; end it with vagrant/lab down. The first time takes some ten minutes,
-nearly all of it compiling; then it is three.
+vagrant/lab demo [--compiled]: starts the lab, compiles greenroom, builds the images, starts the daemon, lets it make a few
+machines ahead of need, applies the personas "web-server" and "db-node" with rules on hardware facts and the chain "onboard",
+and switches on two blank VMs of different hardware. Nobody says which is to become what: they boot from the network, are
+discovered, get their personas, images and first reports. Then it shows their consoles, their packet filters as they are in
+force, the performance report of each, and how long each step took. --compiled takes what is compiled already.
+The lab stays up; end it with vagrant/lab down. Compiling takes some ten minutes the first time; then it is ten.
 U
     return; }
-  (($# == 0)) || die_usage "demo takes no arguments" demo
+  local compiled=''
+  case ${1:-} in
+    '') ;;
+    --compiled) compiled=1 ;;
+    *) die_usage "demo does not know \"$1\"" demo ;;
+  esac
   demo_lab
-  demo_compile
+  [[ $compiled ]] || demo_compile
   demo_images
   demo_daemon
   demo_pool
-  demo_chain_and_device
-  demo_run
-  demo_show
-  demo_nothing_left
-  note ""
-  note "Look around: vagrant/lab shell     End: vagrant/lab down"
+  demo_rules
+  demo_power_on
+  demo_watch
+  demo_show "$demo_web" nginx
+  demo_show "$demo_db" 'srv-data|nftables'
+  demo_end
 }
 
 demo_lab() {
@@ -66,42 +74,113 @@ start_daemon() {
 # Just after the fork the process is still the shell that will become greenroom.
 is_starting_or_running() { in_lab test -d "/proc/$(<"$LAB/greenroom.pid")"; }
 
-# Machines that wait before they are asked for.
+# Machines that wait before they are asked for: each stage then begins at once.
 demo_pool() {
   demo_say greenroom pool set tiny --hot 1 --wait
   demo_say greenroom pool set toolbox --hot 2 --wait
 }
 
-demo_chain_and_device() {
+# The rules speak of hardware; which device has which is found out when it comes.
+demo_rules() {
+  local personas=$CHECKOUT/chains/personas
+  demo_say greenroom persona apply -f "$personas/base.yaml" -f "$personas/web-server.yaml" -f "$personas/db-node.yaml" --promote
+  demo_say greenroom persona rules apply "$personas/rules/hardware.yaml"
   demo_say greenroom chain apply "$CHECKOUT/chains/$demo_chain.yaml"
-  demo_say greenroom device add -f "$CHECKOUT/chains/devices/$demo_device.yaml"
 }
 
-# Nobody names the chain: its trigger holds for the device.
-demo_run() {
-  demo_say greenroom run start --device "$demo_device" --wait
-  demo_run_id=$(in_lab_with_environment greenroom run list --device "$demo_device" -o json | jq -r '[.[] | .id] | max')
-}
-
-demo_show() {
-  demo_say greenroom run show "$demo_run_id"
-  demo_say greenroom run output "$demo_run_id"
-  note ""
-  note "What each stage was given and what it left (input of the next = output of the last), and its machine:"
-  in_lab_with_environment greenroom run show "$demo_run_id" -o json |
-    jq -r '.attempts[] | "  \(.stage)\t\(.input[:16]) → \(.output[:16])\t\(.machine)"' | column -t -s $'\t'
-}
-
-# The last machine goes in the moment after the run has ended.
-demo_nothing_left() {
-  local deadline=$(($(now_ms) + 10000))
-  while in_lab_with_environment virsh -q -c qemu:///system list --all --name | grep -q "^gr-$demo_run_id-" && (($(now_ms) < deadline)); do
-    sleep 0.2
+# What is declared is what somebody would read from the box and the plan of the network: serial, first card, and for the
+# database its address, which its persona takes from there.
+demo_power_on() {
+  local name
+  for name in "$demo_web" "$demo_db"; do
+    [[ ! -e $LAB/devices/$name.qcow2 ]] || demo_forget "$name"
   done
+  note ""
+  note "Two machines on the provisioning network, declared by serial number:"
+  device_facts "$demo_web" | in_lab_with_environment greenroom device add -f -
+  device_facts "$demo_db" | sed 's|wishes: {}|wishes: { network: { address: 192.168.91.9/24, gateway: 192.168.91.1 } }|' |
+    in_lab_with_environment greenroom device add -f -
+  device_add "$demo_web" --memory 1536 --cpus 1 --disk 12 --nics 1 --vendor Supermicro --product "SYS-5019S"
+  # db-node wants two processors, 4 GiB and a disk of 64 GiB; nothing of it is used until it is written.
+  device_add "$demo_db" --memory 4608 --cpus 2 --disk 16 --disk 65 --nics 2 --vendor "Dell Inc." --product "PowerEdge R650"
+}
+
+# What an earlier demo made.
+demo_forget() {
+  device_remove "$1"
+  in_lab_with_environment greenroom run list --device "$1" -o json 2>/dev/null |
+    jq -r '.[] | select(.state == "queued" or .state == "running" or .state == "waiting" or .state == "undoing" or .state == "held") | .id' |
+    while read -r run; do in_lab_with_environment greenroom run abort "$run" || true; done
+  in_lab_with_environment greenroom device forget "$1" >/dev/null 2>&1 || true
+}
+
+# Every event as it happens, until both runs are over: they end with the report on what the devices say of themselves.
+demo_watch() {
+  local deadline=$(($(now_ms) + demo_patience_s * 1000)) watcher name states
+  note ""
+  note "\$ greenroom device watch"
+  in_lab_with_environment greenroom device watch &
+  watcher=$!
+  while :; do
+    states=''
+    for name in "$demo_web" "$demo_db"; do states+=" $(demo_state "$name")"; done
+    [[ $states != ' succeeded succeeded' ]] || break
+    if [[ $states =~ held|failed|aborted ]] || (($(now_ms) > deadline)); then
+      kill "$watcher" 2>/dev/null || true
+      note ""
+      demo_say greenroom run list
+      for name in "$demo_web" "$demo_db"; do demo_say greenroom device show "$name" || true; done
+      die "the devices are$states after $((demo_patience_s - (deadline - $(now_ms)) / 1000)) s; see vagrant/lab log greenroom"
+    fi
+    sleep 3
+  done
+  kill "$watcher" 2>/dev/null || true
+  wait "$watcher" 2>/dev/null || true
+}
+
+# demo_state NAME: of its newest run.
+demo_state() {
+  in_lab_with_environment greenroom run list --device "$1" -o json 2>/dev/null | jq -r 'max_by(.id).state // "none"' || echo none
+}
+
+demo_run_of() { in_lab_with_environment greenroom run list --device "$1" -o json | jq -r 'max_by(.id).id'; }
+
+# demo_show NAME PATTERN: PATTERN is what its console says of its application.
+demo_show() {
+  local name=$1 pattern=$2 run
+  run=$(demo_run_of "$name")
+  note ""
+  note "======== $name ========"
+  demo_say greenroom persona why "$name"
+  demo_say greenroom device timeline "$name"
+  note ""
+  note "Its serial console (host name, application, packet filter):"
+  device_console "$name" | tr '\r' '\n' | sed 's/\[[0-9;]*[mKHJ]//g' | grep -E "login:|Started|Finished|Mounted|Hostname set" |
+    grep -E "login:|Hostname|$pattern|nftables|ssh" | tail -n 10 | sed 's/^/  │ /' || true
+  note ""
+  note "Its packet filter, as its kernel has it:"
+  in_lab_with_environment greenroom device telemetry "$name" -o json | jq -r '.latest.details.firewall[]? | select(test("policy|dport|saddr"))' | sed 's/^/  │ /'
+  demo_say greenroom device telemetry "$name"
+  note ""
+  note "What was expected of it and what was seen (run $run, stage performance):"
+  in_lab_with_environment greenroom run output "$run" -o json |
+    jq -r '(.document // .).performance | "  \(.verdict): \(.passed) of \(.checks | length) expectations met",
+      (.checks[] | "  \(if .passed then "ok   " else "below" end) \(.name): expected \(.expected), seen \(.seen // "nothing") — \(.reason)")'
+}
+
+demo_end() {
   note ""
   note "What remains are machines that wait for the next one who needs them:"
   demo_say greenroom pool top --once
-  demo_say virsh -c qemu:///system list --all
+  demo_say greenroom device watch --once
+  note ""
+  note "Where to look next, in vagrant/lab shell:"
+  note "  greenroom device show $demo_web               where it stands, the end of its console"
+  note "  greenroom run show $(demo_run_of "$demo_web")                    its stages, machines and times; greenroom run logs, run output"
+  note "  greenroom device telemetry $demo_db --since 1h"
+  note "  greenroom persona preview db-node --device $demo_db"
+  note "  greenroom device reprovision $demo_web        then: virsh -c qemu:///system reset $demo_web"
+  note "End: vagrant/lab down"
 }
 
 # demo_say COMMAND…: shows the command as a user would type it in the lab, then runs it.

@@ -33,9 +33,18 @@ cargo_or_die() {
 # The device's agent runs where there is no C library: it is linked statically, the rest is not.
 build_release() (
   cd "$CHECKOUT" || exit
-  cargo build --release --locked --bin greenroom &&
-    cargo rustc --release --locked --bin greenroom-device -- -C target-feature=+crt-static
+  cargo build --release --locked --bin greenroom && static_agent --release
 )
+
+# static_agent OPTIONS…: compiles the device's agent. Cargo keeps one agent per profile, and each other command of it makes a
+# dynamic one again.
+static_agent() (
+  cargo_or_die
+  cd "$CHECKOUT" && cargo rustc --locked "$@" --bin greenroom-device -- -C target-feature=+crt-static
+)
+
+# is_static FILE: as the recipe of the image asks it.
+is_static() { [[ -x $1 ]] && ! LC_ALL=C grep -q -a -F '/lib64/ld-linux-x86-64.so.2' "$1"; }
 
 command_build() {
   wants_help "$@" && { echo "vagrant/lab build: cargo build --release --locked; the result is in <cache>/target/release, which is in PATH within the lab."; return; }
@@ -59,6 +68,14 @@ build_images() {
   local -a names
   read -ra names <<<"$*"
   [[ -x $CACHE/target/release/greenroom || -x $CACHE/target/debug/greenroom ]] || die "greenroom is not built yet: vagrant/lab build"
+  if [[ " ${names[*]} " == *" device "* && -z ${GREENROOM_DEVICE_AGENT:-} ]]; then
+    # The image takes the agent that is beside the greenroom that builds it.
+    if [[ -x $CACHE/target/release/greenroom ]]; then
+      is_static "$CACHE/target/release/greenroom-device" || static_agent --release || return
+    else
+      is_static "$CACHE/target/debug/greenroom-device" || static_agent || return
+    fi
+  fi
   with_host_network greenroom image build "${names[@]}"
 }
 
@@ -91,7 +108,8 @@ command_test() {
 vagrant/lab test [ARGS…]: cargo test --locked --features fault-points in the lab, with real virtual machines.
 ARGS go to cargo, for example: vagrant/lab test --test libvirt -- forks
 Starts the lab when it is down, and then ends it afterwards. The images tiny and toolbox are built first when their inputs
-changed (skip that with GREENROOM_LAB_SKIP_IMAGES=1).
+changed (skip that with GREENROOM_LAB_SKIP_IMAGES=1), and emulated BMCs are installed and started for the tests of power
+(leave those out with GREENROOM_LAB_SKIP_BMC=1).
 U
     return; }
   cargo_or_die
@@ -105,12 +123,19 @@ run_tests() {
     build_images tiny toolbox || return
     build_device_image || return
   fi
-  (cd "$CHECKOUT" && in_lab_with_environment env GREENROOM_LAB_READY=1 cargo test --locked --features fault-points "$@")
+  if wants_bmc "$@"; then bmc_up || return; fi
+  (cd "$CHECKOUT" && in_lab_with_environment env GREENROOM_LAB_READY=1 GREENROOM_BMC="$LAB/bmc" cargo test --locked --features fault-points "$@")
 }
 
-# The agent of the image is linked statically, that of the tests is not; cargo keeps one of them at a time.
+# wants_bmc ARGS…: the tests of power are among those that run. They are when none is named.
+wants_bmc() {
+  [[ -z ${GREENROOM_LAB_SKIP_BMC:-} ]] || return 1
+  [[ " $* " != *" --test "* || " $* " == *" --test power "* ]]
+}
+
+# The agent of the image is the one that is tested.
 build_device_image() {
-  (cd "$CHECKOUT" && cargo rustc --locked --features fault-points --bin greenroom-device -- -C target-feature=+crt-static) || return
+  static_agent --features fault-points || return
   GREENROOM_DEVICE_AGENT=$CARGO_TARGET_DIR/debug/greenroom-device build_images device
 }
 
@@ -122,7 +147,7 @@ command_bench() {
 
 run_bench() {
   (cd "$CHECKOUT" && cargo bench --locked --bench lab --no-run) && build_release || return
-  if [[ -z ${GREENROOM_LAB_SKIP_IMAGES:-} ]]; then build_images tiny toolbox || return; fi
+  if [[ -z ${GREENROOM_LAB_SKIP_IMAGES:-} ]]; then build_images tiny toolbox device || return; fi
   (cd "$CHECKOUT" && in_lab_with_environment env GREENROOM_LAB_READY=1 cargo bench --locked --bench lab -- "$@")
 }
 

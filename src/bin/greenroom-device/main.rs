@@ -11,6 +11,8 @@
 
 use std::process::ExitCode;
 
+mod code;
+mod details;
 mod http;
 mod image;
 mod inventory;

@@ -1,12 +1,13 @@
 //! In the ramdisk: who I am, what I am, then heartbeats; an order is done by a thread of its own, so
 //! that long work is never taken for silence.
 
-use std::sync::mpsc::{self, Receiver, TryRecvError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::code::Codes;
 use crate::http::{Failure, Server};
 use crate::sys::{boot_id, kernel_argument, uptime_ms};
 use crate::wire::{Doing, Heartbeat, Inventory, Order, PROTOCOL, Register, Registered};
@@ -20,10 +21,11 @@ pub fn serve() -> Result<(), String> {
         kernel_argument("greenroom.url").ok_or("the kernel command line has no greenroom.url=")?;
     let server = Server::new(&url)?;
     let found = inventory::take();
+    let mut codes = Codes::open();
     loop {
         let session = register(&server, &found);
         println!("greenroom: this device is {}", session.device);
-        obey(&server, &session, &found);
+        obey(&server, &session, &found, &mut codes);
         // The session is not known any more: begin anew.
         std::thread::sleep(Duration::from_secs(2));
     }
@@ -54,7 +56,7 @@ fn register(server: &Server, found: &Inventory) -> Registered {
 }
 
 /// Returns when the server does not know the session.
-fn obey(server: &Server, session: &Registered, found: &Inventory) {
+fn obey(server: &Server, session: &Registered, found: &Inventory, codes: &mut Codes) {
     let every = Duration::from_millis(session.heartbeat_ms.clamp(100, 60_000));
     let bearer = Some(session.session.as_str());
     let mut told = false;
@@ -62,6 +64,7 @@ fn obey(server: &Server, session: &Registered, found: &Inventory) {
     let mut work: Option<Receiver<Doing>> = None;
     let mut sequence = 0;
     let mut said = String::new();
+    let mut pause = Duration::ZERO;
     loop {
         if !told {
             told = match server.post::<Value>("/device/v1/inventory", bearer, found) {
@@ -73,14 +76,16 @@ fn obey(server: &Server, session: &Registered, found: &Inventory) {
                 }
             };
         }
+        codes.give(server, &session.session);
         if let Some(ended) = &work {
-            match ended.try_recv() {
+            // The pause between two heartbeats ends with the work.
+            match ended.recv_timeout(pause) {
                 Ok(result) => {
                     *lock(&progress) = result;
                     work = None;
                 }
-                Err(TryRecvError::Empty) => {}
-                Err(TryRecvError::Disconnected) => {
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
                     let run = run_of(&lock(&progress));
                     *lock(&progress) = Doing::Failed {
                         run,
@@ -89,7 +94,10 @@ fn obey(server: &Server, session: &Registered, found: &Inventory) {
                     work = None;
                 }
             }
+        } else {
+            std::thread::sleep(pause);
         }
+        pause = every;
         let doing = lock(&progress).clone();
         let is_result = matches!(doing, Doing::Installed { .. } | Doing::Failed { .. });
         sequence += 1;
@@ -128,7 +136,6 @@ fn obey(server: &Server, session: &Registered, found: &Inventory) {
             Err(Failure::Refused(401, _)) => return,
             Err(why) => println!("greenroom: heartbeat: {why}"),
         }
-        std::thread::sleep(every);
     }
 }
 

@@ -1,18 +1,23 @@
-//! On the delivered system: how it does, every quarter of a minute.
+//! On the delivered system: how it does, as often as the server says.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
+use crate::details;
 use crate::http::Server;
 use crate::sys::{boot_id, names, read, word};
-use crate::wire::Telemetry;
+use crate::wire::{Details, Taken, Telemetry};
 
 /// Folder of what was planted at delivery.
 pub const HOME: &str = "/etc/greenroom";
+/// Between two reports, where the server does not say.
 const EVERY: Duration = Duration::from_secs(15);
+/// Reports from one that has details to the next: five minutes of them, unless the server says otherwise.
+const DETAILS_EACH: u32 = 20;
+/// Those of the first reports: services are still starting.
+const EARLY: u32 = 8;
 /// Names of processes that are told at most.
 const MOST_NAMES: usize = 64;
 
@@ -30,12 +35,21 @@ pub fn serve() -> Result<(), String> {
     let server = Server::new(&settings.url)?;
     let mut before = Ticks::now();
     let mut pause = Duration::from_secs(1);
+    // Reports that came through.
+    let mut told = 0;
     loop {
         let now = Ticks::now();
-        let taken = take(now.busy_since(&before));
+        let details = with_details(told).then(details::take);
+        let report = take(now.busy_since(&before), details);
         before = now;
-        pause = match server.post::<Value>("/device/v1/telemetry", Some(&settings.token), &taken) {
-            Ok(_) => EVERY,
+        pause = match server.post::<Taken>("/device/v1/telemetry", Some(&settings.token), &report) {
+            Ok(taken) => {
+                told += 1;
+                // Whatever the server says: neither a flood nor silence.
+                taken
+                    .every_s
+                    .map_or(EVERY, |s| Duration::from_secs(s.clamp(2, 60)))
+            }
             Err(why) => {
                 eprintln!("{why}");
                 (pause * 2).min(EVERY)
@@ -43,6 +57,11 @@ pub fn serve() -> Result<(), String> {
         };
         std::thread::sleep(pause);
     }
+}
+
+/// Not the first: that it is there at all is the most urgent news.
+fn with_details(told: u32) -> bool {
+    told > 0 && ((told < EARLY && told % 2 == 1) || told % DETAILS_EACH == 0)
 }
 
 /// Clock ticks of /proc/stat's first line: busy, and all.
@@ -84,19 +103,22 @@ impl Ticks {
     }
 }
 
-fn take(cpu_busy: f64) -> Telemetry {
+fn take(cpu_busy: f64, details: Option<Details>) -> Telemetry {
     let (memory_mib, memory_available_mib) = memory(&read("/proc/meminfo").unwrap_or_default());
     let (net_received, net_sent) = network(&read("/proc/net/dev").unwrap_or_default());
     let (disk_read, disk_written) = disks(&read("/proc/diskstats").unwrap_or_default());
     let (root_bytes, root_free) = root();
+    let load = load(&word("/proc/loadavg").unwrap_or_default());
+    let applications = applications();
     Telemetry {
+        version: 2,
         boot_id: boot_id(),
         hostname: word("/proc/sys/kernel/hostname").unwrap_or_default(),
         os: os(&read("/etc/os-release").unwrap_or_default()),
         uptime_s: crate::sys::uptime_ms() as f64 / 1000.0,
-        load_1: word("/proc/loadavg")
-            .and_then(|text| text.split(' ').next()?.parse().ok())
-            .unwrap_or(0.0),
+        load_1: load[0],
+        load_5: load[1],
+        load_15: load[2],
         cpu_busy,
         memory_mib,
         memory_available_mib,
@@ -106,9 +128,19 @@ fn take(cpu_busy: f64) -> Telemetry {
         net_sent,
         root_bytes,
         root_free,
+        processes: applications.values().sum(),
         services: services(),
-        applications: applications(),
+        applications,
+        details,
     }
+}
+
+/// Over 1, 5 and 15 minutes.
+fn load(text: &str) -> [f64; 3] {
+    let mut words = text
+        .split(' ')
+        .map(|word| word.parse().unwrap_or(0.0_f64).clamp(0.0, 1e6));
+    std::array::from_fn(|_| words.next().unwrap_or(0.0))
 }
 
 fn memory(text: &str) -> (u64, u64) {
@@ -229,6 +261,13 @@ mod tests {
         let after = Ticks::read("cpu  20 0 20 150 10 0 0 0 0 0\n");
         assert!((after.busy_since(&before) - 0.2).abs() < 1e-9);
         assert_eq!(Ticks::read("").busy_since(&before), 0.0);
+    }
+
+    #[test]
+    fn details_come_soon_often_at_first_and_seldom_later() {
+        let with: Vec<u32> = (0..45).filter(|told| with_details(*told)).collect();
+        assert_eq!(with, [1, 3, 5, 7, 20, 40]);
+        assert_eq!(load("0.52 0.10 x 1/20 30"), [0.52, 0.10, 0.0]);
     }
 
     #[test]

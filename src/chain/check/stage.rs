@@ -13,6 +13,7 @@ const STAGE_KEYS: &[&str] = &[
     "name",
     "kind",
     "description",
+    "after",
     "image",
     "resources",
     "network",
@@ -35,6 +36,8 @@ pub struct Found {
     pub name_span: Span,
     /// Where it asks for the handoff disk.
     pub wants_disk: Option<Span>,
+    /// Where it says what it comes after.
+    pub after_span: Option<Span>,
 }
 
 impl Checker<'_> {
@@ -52,6 +55,7 @@ impl Checker<'_> {
             checker.word(node, path, "a kind of stage", &kinds)
         });
         let description = fields.may(self, "description", Self::prose);
+        let after = fields.may(self, "after", Self::after);
         let image = fields.need(self, "image", "the name of a base image", Self::plain_name);
         let resources = fields.may(self, "resources", Self::resources);
         let network = fields.may(self, "network", Self::boolean);
@@ -70,6 +74,7 @@ impl Checker<'_> {
             .entry("handoff_disk")
             .map(|entry| entry.value.span)
             .filter(|_| handoff_disk);
+        let after_span = fields.entry("after").map(|entry| entry.value.span);
         let name_span = fields
             .entry("name")
             .map_or(fields.start(), |entry| entry.value.span);
@@ -77,6 +82,7 @@ impl Checker<'_> {
             name,
             kind: kind.unwrap_or(StageKind::Custom),
             description: description.unwrap_or_default(),
+            after,
             image: image.unwrap_or_default(),
             resources: resources.unwrap_or_else(default_resources),
             network: network.unwrap_or(false),
@@ -97,6 +103,7 @@ impl Checker<'_> {
             path: path.to_owned(),
             name_span,
             wants_disk,
+            after_span,
         })
     }
 

@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use clap::Args;
+use serde_json::Value;
 
 use crate::api::RunOutput;
 use crate::cli::context::Context;
@@ -79,5 +80,62 @@ fn render(output: &RunOutput) -> String {
         "document  {} (all of it: -o json)\n",
         names.join(", ")
     ));
+    drawn.push_str(&verdicts(&output.document));
     drawn
+}
+
+/// What stages concluded: those that left a `verdict` with `checks`, each `{name, passed, …}`.
+fn verdicts(document: &Value) -> String {
+    let mut drawn = String::new();
+    for (name, said) in document.as_object().into_iter().flatten() {
+        let (Some(verdict), Some(checks)) = (said["verdict"].as_str(), said["checks"].as_array())
+        else {
+            continue;
+        };
+        let (passed, failed): (Vec<&Value>, Vec<&Value>) = checks
+            .iter()
+            .partition(|check| check["passed"].as_bool() == Some(true));
+        drawn.push_str(&format!(
+            "verdict   {}: {}, {} of {} checks\n",
+            text::line(name),
+            text::line(verdict),
+            passed.len(),
+            checks.len()
+        ));
+        for check in failed {
+            let word = |key: &str| match &check[key] {
+                Value::String(text) => text.clone(),
+                Value::Null => "nothing".to_owned(),
+                other => other.to_string(),
+            };
+            drawn.push_str(&format!(
+                "  {}: expected {}, seen {}: {}\n",
+                text::line(&word("name")),
+                text::line(&word("expected")),
+                text::line(&word("seen")),
+                text::line(&word("reason"))
+            ));
+        }
+    }
+    drawn
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_stages_concluded_is_told_with_what_falls_short() {
+        let document = json!({
+            "plan": { "hostname": "web-1" },
+            "performance": { "verdict": "below expectations", "checks": [
+                { "name": "boot", "passed": false, "expected": 60, "seen": 70.2, "reason": "10.2 s longer\u{1b}[2J" },
+                { "name": "unit ssh", "passed": true, "expected": "active", "seen": "active", "reason": "it runs" },
+            ] },
+        });
+        let said = verdicts(&document);
+        assert!(said.starts_with("verdict   performance: below expectations, 1 of 2 checks\n  boot: expected 60, seen 70.2: 10.2 s longer"), "{said}");
+        assert!(!said.contains('\u{1b}'));
+    }
 }

@@ -8,7 +8,7 @@ use crate::netboot::identity::{self, Verdict};
 use crate::netboot::inventory;
 use crate::netboot::life::{self, Happening};
 use crate::netboot::wire::{
-    Credential, Exchange, Heartbeat, Order, PROTOCOL, Register, Registered, Telemetry,
+    Credential, Doing, Exchange, Heartbeat, Order, PROTOCOL, Register, Registered,
 };
 use crate::store::boot::{self, Taken};
 use crate::store::devices;
@@ -20,6 +20,12 @@ const HEARTBEAT: Duration = Duration::from_secs(2);
 /// A device that was heard within this span has not just been switched off and on: firmware alone
 /// takes longer. Another that says to be the same is another.
 const STILL_THERE: Duration = Duration::from_secs(7);
+/// Devices of which nothing but their own word is known, at most: anybody can make them up.
+const MOST_UNKNOWN: usize = 4096;
+/// Devices that come with the same address, one after another.
+const MOST_NAMESAKES: u32 = 32;
+/// Longest reason that a device may give, characters.
+const REASON: usize = 500;
 
 impl Desk {
     pub async fn register(&self, order: &Register, from: IpAddr) -> Result<Registered, DeskError> {
@@ -90,12 +96,12 @@ impl Desk {
                 }
                 Ok((device, None))
             }
-            Verdict::New => Ok((self.add(boot_mac, "").await?, None)),
+            Verdict::New => Ok((self.add(boot_mac, "", claimed).await?, None)),
             // A stranger of its own, so that nothing of the one it resembles can be got or changed.
             Verdict::Changed { device, why } => {
                 let other = name_of(device).await?;
                 let reason = format!("it resembles {}, but {why}", other.name);
-                Ok((self.add(boot_mac, "-other").await?, Some(reason)))
+                Ok((self.add(boot_mac, "-other", claimed).await?, Some(reason)))
             }
             Verdict::Tie { devices } => {
                 let mut names = Vec::new();
@@ -103,29 +109,70 @@ impl Desk {
                     names.push(name_of(id).await?.name);
                 }
                 let reason = format!("it could be any of {}", names.join(", "));
-                Ok((self.add(boot_mac, "-other").await?, Some(reason)))
+                Ok((self.add(boot_mac, "-other", claimed).await?, Some(reason)))
             }
         }
     }
 
     /// A device that nobody has declared, named after its card. The same stranger keeps its row.
-    async fn add(&self, boot_mac: Mac, suffix: &str) -> Result<Device, DeskError> {
-        let device = Device {
-            id: DeviceId::fresh(),
-            name: format!("device-{}{suffix}", boot_mac.to_string().replace(':', "")),
-            client: "default".into(),
-            facts: serde_json::Map::new(),
-            added_at: self.now(),
+    ///
+    /// A name is taken only where nothing else is known of it: a card moves from one machine to
+    /// another, and its new owner must not become what its old one was.
+    async fn add(
+        &self,
+        boot_mac: Mac,
+        suffix: &str,
+        claimed: &Fingerprint,
+    ) -> Result<Device, DeskError> {
+        let unknown = {
+            let mut connection = self.services.store.read().await?;
+            let all = boot::device_list(&mut connection).await?;
+            all.iter().filter(|row| row.is_nobodys()).count()
         };
+        if unknown >= MOST_UNKNOWN {
+            return Err(DeskError::Conflict(format!(
+                "{unknown} devices have come of which nobody knows anything; an operator has to forget some"
+            )));
+        }
+        let name = format!("device-{}{suffix}", boot_mac.to_string().replace(':', ""));
+        let (claimed, now) = (claimed.clone(), self.now());
         let added = self.services.store.write(move |connection| {
             Box::pin(async move {
-                match devices::device_by_name(connection, &device.name).await? {
-                    Some(there) => Ok(there),
-                    None => devices::device_put(connection, &device).await,
+                for number in 1..=MOST_NAMESAKES {
+                    let name = match number {
+                        1 => name.clone(),
+                        _ => format!("{name}-{number}"),
+                    };
+                    let Some(there) = devices::device_by_name(connection, &name).await? else {
+                        let device = Device {
+                            id: DeviceId::fresh(),
+                            name,
+                            client: "default".into(),
+                            facts: serde_json::Map::new(),
+                            added_at: now,
+                        };
+                        return devices::device_put(connection, &device).await.map(Some);
+                    };
+                    let is_it = match boot::device_get(connection, there.id).await? {
+                        Some(row) => row.fingerprint == claimed,
+                        None => {
+                            let declared =
+                                identity::fingerprint(&inventory::declared(&there.facts));
+                            declared == Fingerprint::default()
+                        }
+                    };
+                    if is_it {
+                        return Ok(Some(there));
+                    }
                 }
+                Ok(None)
             })
         });
-        Ok(added.await?)
+        added.await?.ok_or_else(|| {
+            DeskError::Conflict(format!(
+                "{MOST_NAMESAKES} devices have come with the address {boot_mac}; an operator has to forget some"
+            ))
+        })
     }
 
     /// Stores that it is there. Refuses a second one while the first still talks.
@@ -175,6 +222,7 @@ impl Desk {
             tries: 0,
             boots_since_delivery: 0,
             sent_at: Timestamp(0),
+            awaited: None,
         };
         // One boot has one session: an earlier boot's rights end here.
         let (claimed, id, same_boot) = (
@@ -210,7 +258,7 @@ impl Desk {
     }
 
     /// The session of a request, and its device.
-    async fn session(&self, text: &str) -> Result<(Token, BootDevice), DeskError> {
+    pub(super) async fn session(&self, text: &str) -> Result<(Token, BootDevice), DeskError> {
         let token = self.token(text, TokenKind::Session).await?;
         let device = self.device(token.device).await?;
         if device.boot_id != token.boot_id {
@@ -270,7 +318,7 @@ impl Desk {
             return Err(DeskError::Unknown);
         }
         self.extend(&token, lasting::SESSION).await?;
-        let doing = heartbeat.doing.clone();
+        let doing = plain(&heartbeat.doing);
         let device = self
             .happen(before.device, Happening::Told(doing.clone()))
             .await?
@@ -378,25 +426,19 @@ impl Desk {
             )),
         }
     }
+}
 
-    pub async fn telemetry(&self, report: &str, telemetry: &Telemetry) -> Result<(), DeskError> {
-        let token = self.token(report, TokenKind::Report).await?;
-        let device = self.device(token.device).await?;
-        if device.run != token.run || !device.phase.boots_from_disk() {
-            return Err(DeskError::Forbidden(
-                "this device is not expected to report".into(),
-            ));
-        }
-        let body = serde_json::to_value(telemetry)
-            .map_err(|error| DeskError::Failed(error.to_string()))?;
-        let (id, now) = (token.device, self.now());
-        self.services
-            .store
-            .write(move |connection| {
-                Box::pin(async move { boot::telemetry_insert(connection, id, now, &body).await })
-            })
-            .await?;
-        self.happen(id, Happening::Reported).await?;
-        Ok(())
+/// What it does, with nothing in it that does not belong into events and onto terminals.
+fn plain(doing: &Doing) -> Doing {
+    match doing {
+        Doing::Failed { run, why } => Doing::Failed {
+            run: *run,
+            why: why
+                .chars()
+                .filter(|c| !c.is_control())
+                .take(REASON)
+                .collect(),
+        },
+        other => other.clone(),
     }
 }

@@ -1,11 +1,17 @@
 //! What people ask for and decide.
 
-use super::Desk;
+use super::{Desk, step};
+use crate::blocking;
+use crate::netboot::console;
 use crate::netboot::life::Happening;
 use crate::store::boot::BootClient;
-use crate::store::{StoreError, boot, devices};
+use crate::store::{StoreError, boot, devices, power};
+use crate::vocab::Device;
 use crate::vocab::boot::{BootDevice, BootEvent, BootPhase, TokenKind};
-use crate::vocab::{Device, Timestamp};
+use crate::vocab::power::NetworkOrder;
+
+/// What a person has to do for a device without a BMC.
+const BY_HAND: &str = "a person has to switch it off and on, so that it boots from the network; `greenroom device bmc set` would do that by its BMC";
 
 #[derive(Debug, thiserror::Error)]
 pub enum OperatorError {
@@ -19,12 +25,14 @@ pub enum OperatorError {
 
 impl Desk {
     pub async fn boot_devices(&self) -> Result<Vec<BootDevice>, StoreError> {
+        self.settled().await?;
         let mut connection = self.services.store.read().await?;
         boot::device_list(&mut connection).await
     }
 
     /// Addresses that asked for something to boot and are nobody's yet.
     pub async fn strangers(&self) -> Result<Vec<BootClient>, StoreError> {
+        self.settled().await?;
         let mut connection = self.services.store.read().await?;
         boot::client_strangers(&mut connection, 1000).await
     }
@@ -35,19 +43,21 @@ impl Desk {
         after: i64,
         limit: i64,
     ) -> Result<Vec<BootEvent>, StoreError> {
+        self.settled().await?;
         let mut connection = self.services.store.read().await?;
         boot::event_list(&mut connection, subject, after, limit).await
     }
 
-    pub async fn telemetry_of(
-        &self,
-        device: &BootDevice,
-    ) -> Result<Vec<(Timestamp, serde_json::Value)>, StoreError> {
-        let mut connection = self.services.store.read().await?;
-        boot::telemetry_list(&mut connection, device.device, 1).await
+    /// The last lines of its serial console, where one is kept; none is no error.
+    pub async fn console(&self, device: &BootDevice) -> Vec<String> {
+        let Some(folder) = &self.settings.consoles else {
+            return Vec::new();
+        };
+        let files = console::files(folder, device);
+        blocking::run(move || console::tail(&files)).await
     }
 
-    async fn find(&self, name: &str) -> Result<Device, OperatorError> {
+    pub(super) async fn find(&self, name: &str) -> Result<Device, OperatorError> {
         let mut connection = self.services.store.read().await?;
         devices::device_by_name(&mut connection, name)
             .await?
@@ -59,6 +69,7 @@ impl Desk {
     }
 
     pub async fn boot_device(&self, name: &str) -> Result<BootDevice, OperatorError> {
+        self.settled().await?;
         let device = self.find(name).await?;
         let mut connection = self.services.store.read().await?;
         boot::device_get(&mut connection, device.id)
@@ -112,7 +123,41 @@ impl Desk {
             )));
         }
         self.end_rights(&device).await?;
-        self.change(&device, Happening::Reprovision).await
+        let (id, now, silence) = (device.device, self.now(), self.settings.silence);
+        // The device and what its BMC is to do for it change together: a crash between would leave a
+        // device that boots from its own disk again, or one that nobody boots.
+        let changed = self.services.store.write(move |connection| {
+            Box::pin(async move {
+                let Some(mut device) = boot::device_get(connection, id).await? else {
+                    return Ok(None);
+                };
+                step(
+                    connection,
+                    &mut device,
+                    &Happening::Reprovision,
+                    now,
+                    silence,
+                )
+                .await?;
+                if power::bmc_get(connection, id).await?.is_some() {
+                    let order = NetworkOrder::fresh(id, &device.name, &device.boot_id, now);
+                    power::order_put(connection, &order).await?;
+                } else {
+                    BY_HAND.clone_into(&mut device.next);
+                    boot::device_put(connection, &device).await?;
+                }
+                Ok(Some(device))
+            })
+        });
+        changed
+            .await?
+            .ok_or_else(|| OperatorError::NotFound(format!("device {name} has gone meanwhile")))
+    }
+
+    /// What is under way, or has failed, to boot devices from the network by their BMCs.
+    pub async fn network_orders(&self) -> Result<Vec<NetworkOrder>, StoreError> {
+        let mut connection = self.services.store.read().await?;
+        power::order_list(&mut connection).await
     }
 
     /// The network boot forgets it. The device itself, its facts and its runs stay.
@@ -127,7 +172,10 @@ impl Desk {
         self.services
             .store
             .write(move |connection| {
-                Box::pin(async move { boot::device_forget(connection, id).await })
+                Box::pin(async move {
+                    power::order_remove(connection, id).await?;
+                    boot::device_forget(connection, id).await
+                })
             })
             .await?;
         self.tell(name, "forgotten", "a person had it forgotten")

@@ -10,19 +10,28 @@ use crate::netboot::delivery::{self, Packed};
 use crate::netboot::life::Happening;
 use crate::runs::drive;
 use crate::runs::submit::{self, RunOrder, SubmitError};
-use crate::store::{StoreError, boot, runs};
+use crate::runs::view::View;
+use crate::store::{StoreError, boot, boot_codes, runs};
 use crate::vocab::boot::{BootDevice, BootPhase};
 use crate::vocab::run::RunState;
-use crate::vocab::{RunId, Timestamp};
+use crate::vocab::{AttemptId, RunId, Timestamp};
 
 const EVERY: Duration = Duration::from_secs(1);
 
 impl Desk {
     /// Until `stop`. An error is said once per look and everything is tried again.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        tokio::join!(self.look_after(&stop), self.write_notes(&stop));
+    }
+
+    async fn look_after(&self, stop: &CancellationToken) {
+        // What a killed daemon has left is found by looking at all of them once; then thousands of
+        // devices that just work cost nothing each second.
+        let mut whole = true;
         loop {
-            if let Err(error) = self.sweep().await {
-                tracing::error!(%error, "devices cannot be looked after");
+            match self.sweep(whole).await {
+                Ok(()) => whole = false,
+                Err(error) => tracing::error!(%error, "devices cannot be looked after"),
             }
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -31,12 +40,17 @@ impl Desk {
         }
     }
 
-    async fn sweep(&self) -> Result<(), DeskError> {
+    async fn sweep(&self, whole: bool) -> Result<(), DeskError> {
         let now = self.now();
         let all = {
             let mut connection = self.services.store.read().await?;
-            boot::device_list(&mut connection).await?
+            if whole {
+                boot::device_list(&mut connection).await?
+            } else {
+                boot::device_list_to_look_at(&mut connection, now).await?
+            }
         };
+        self.condense(now).await?;
         for device in all {
             // One device that cannot be looked after must not keep the others waiting.
             if let Err(error) = self.look_at(&device, now).await {
@@ -46,7 +60,10 @@ impl Desk {
         self.services
             .store
             .write(move |connection| {
-                Box::pin(async move { boot::token_remove_expired(connection, now).await })
+                Box::pin(async move {
+                    boot::token_remove_expired(connection, now).await?;
+                    boot_codes::code_remove_expired(connection, now).await
+                })
             })
             .await?;
         Ok(())
@@ -60,12 +77,14 @@ impl Desk {
                     self.look_for_run(device).await?
                 }
                 BootPhase::Provisioning { run } => self.look_at_run(device, *run).await?,
+                BootPhase::Installing { run } => self.look_at_ended(device, *run).await?,
                 BootPhase::Held { .. } => self.look_at_held(device).await?,
                 phase if phase.boots_from_disk() => {
                     // Nobody fetches it any more.
                     if let Some(run) = device.run {
                         Packed::of(&self.settings.state, run).remove();
                     }
+                    self.look_at_awaited(device, now).await?;
                 }
                 _ => {}
             }
@@ -121,7 +140,16 @@ impl Desk {
         let happening = match view.as_ref().map(|view| (&view.run, &view.plan)) {
             None => ended(format!("run {id} is not there any more")),
             Some((run, plan)) => match &run.state {
-                RunState::Queued | RunState::Running | RunState::Undoing { .. } => return Ok(()),
+                RunState::Queued | RunState::Running | RunState::Undoing { .. } => {
+                    // A retry may be making another image.
+                    Packed::of(&self.settings.state, id).remove();
+                    return Ok(());
+                }
+                // Its disk has to be free of its last machine.
+                RunState::Waiting { .. } if run.disk_holder.is_some() => return Ok(()),
+                RunState::Waiting { .. } => {
+                    self.pack(id, view.as_ref().and_then(View::image_of)).await
+                }
                 RunState::Held { failure, .. } => ended(format!(
                     "run {id} is held: {}; see `greenroom run show {id}`",
                     failure.message
@@ -137,16 +165,44 @@ impl Desk {
                     "run {id} of chain {} keeps no handoff disk (`keep: true`), so there is nothing to deliver",
                     run.chain
                 )),
-                RunState::Succeeded => {
-                    let disk = self.services.settings.handoff_disk(id);
-                    match delivery::pack(&self.settings.state, id, &disk).await {
-                        Ok(manifest) => Happening::ImageReady { manifest },
-                        Err(why) => ended(format!("the disk of run {id} cannot be packed: {why}")),
-                    }
-                }
+                RunState::Succeeded => self.pack(id, None).await,
             },
         };
         self.happen(device.device, happening).await?;
+        Ok(())
+    }
+
+    /// `awaited`: the run waits for the device that gets this image.
+    async fn pack(&self, id: RunId, awaited: Option<AttemptId>) -> Happening {
+        let disk = self.services.settings.handoff_disk(id);
+        match delivery::pack(&self.settings.state, id, &disk).await {
+            Ok(manifest) => Happening::ImageReady { manifest, awaited },
+            Err(why) => Happening::RunEnded {
+                why: format!("the disk of run {id} cannot be packed: {why}"),
+            },
+        }
+    }
+
+    /// An image is sent only while its run stands by it.
+    async fn look_at_ended(&self, device: &BootDevice, id: RunId) -> Result<(), DeskError> {
+        if device.awaited.is_none() {
+            return Ok(());
+        }
+        let run = {
+            let mut connection = self.services.store.read().await?;
+            runs::run_get(&mut connection, id).await?
+        };
+        let why = match run.map(|run| run.state) {
+            Some(RunState::Waiting { .. }) => return Ok(()),
+            Some(state) => format!(
+                "run {id}, whose image it gets, is {}; see `greenroom run show {id}`",
+                state.word()
+            ),
+            None => format!("run {id}, whose image it gets, is not there any more"),
+        };
+        Packed::of(&self.settings.state, id).remove();
+        self.happen(device.device, Happening::RunEnded { why })
+            .await?;
         Ok(())
     }
 
@@ -160,8 +216,10 @@ impl Desk {
             runs::run_get(&mut connection, id).await?
         };
         let goes_on = run.is_some_and(|run| {
-            matches!(run.state, RunState::Queued | RunState::Running)
-                || (run.state == RunState::Succeeded && run.kept_disk)
+            matches!(
+                run.state,
+                RunState::Queued | RunState::Running | RunState::Waiting { .. }
+            ) || (run.state == RunState::Succeeded && run.kept_disk)
         });
         if goes_on {
             self.happen(device.device, Happening::RunGoesOn { run: id })

@@ -24,9 +24,15 @@ pub async fn ramdisk(
     State(desk): Shared,
     Path((digest, part)): Path<(String, String)>,
 ) -> Response {
-    let image = match desk.ramdisk_image() {
-        Ok(image) if image.digest.to_string() == digest => image,
-        _ => return (StatusCode::NOT_FOUND, "there is no such image\n").into_response(),
+    let there_is_none = || (StatusCode::NOT_FOUND, "there is no such image\n").into_response();
+    let Ok(digest) = digest.parse() else {
+        return there_is_none();
+    };
+    // By digest: a device that was given its script just before an image was built anew gets what it
+    // was promised.
+    let looking = desk.clone();
+    let Ok(image) = blocking::run(move || looking.ramdisk_of(digest)).await else {
+        return there_is_none();
     };
     let path = match part.as_str() {
         "kernel" => image.kernel.path,

@@ -91,6 +91,23 @@ pub(super) fn users(document: &crate::vocab::persona::Document) -> Value {
         .collect()
 }
 
+/// A file as the stages put it on the disk; none: it is for the installation only. cloud-init looks for
+/// its seed in a folder of the disk before it looks anywhere else.
+fn on_disk(file: &File, cloud_init: bool) -> Option<Value> {
+    if file.path.starts_with('/') {
+        return Some(json!(file));
+    }
+    let name = file.path.strip_prefix("nocloud/").filter(|_| cloud_init)?;
+    let path = format!("{SEED}/{name}");
+    Some(json!(File {
+        path,
+        ..file.clone()
+    }))
+}
+
+/// The NoCloud data source's own folder (cloud-init's manual, NoCloud, "File based configuration").
+const SEED: &str = "/var/lib/cloud/seed/nocloud";
+
 pub(super) fn pinned(version: &PersonaVersion, reason: String, device: &Device) -> ForRun {
     let compiled = &version.compiled;
     let Preview { resolved, files } = preview(compiled, &device.name, &device.facts);
@@ -110,8 +127,7 @@ pub(super) fn pinned(version: &PersonaVersion, reason: String, device: &Device) 
     });
     document["files"] = files
         .iter()
-        .filter(|file| file.path.starts_with('/'))
-        .map(|file| json!(file))
+        .filter_map(|file| on_disk(file, compiled.document.os.cloud_init))
         .collect();
     ForRun {
         pinned: PinnedPersona {

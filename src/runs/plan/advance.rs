@@ -41,8 +41,20 @@ fn advance_once(view: &mut View, now: Timestamp) -> bool {
     }
     match view.run.state.clone() {
         RunState::Queued => match view.run.abort_reason.clone() {
+            // One that has waited for its device has done things already.
+            Some(reason) if view.run.arrived => {
+                begin_undoing(view, UndoCause::Aborted { reason }, now)
+            }
             Some(reason) => enter(view, RunState::Aborted { reason }, now),
             None => false,
+        },
+        RunState::Waiting { until } => match view.run.abort_reason.clone() {
+            Some(reason) => begin_undoing(view, UndoCause::Aborted { reason }, now),
+            None if now >= until => {
+                let failure = not_arrived(view);
+                begin_undoing(view, UndoCause::Failed { failure }, now)
+            }
+            None => release_all(view),
         },
         RunState::Running => match view.run.abort_reason.clone() {
             Some(reason) => begin_undoing(view, UndoCause::Aborted { reason }, now),
@@ -99,6 +111,19 @@ pub(super) fn enter(view: &mut View, state: RunState, now: Timestamp) -> bool {
     true
 }
 
+fn not_arrived(view: &View) -> Failure {
+    let stage = view.stage(view.run.stage_index);
+    let (device, name) = (&view.run.device_name, &stage.name);
+    Failure::new(
+        FailureKind::Deadline,
+        format!("device {device} has not reported from its own system in time; stage {name} waits for that"),
+    )
+    .with_way_out(format!(
+        "see `greenroom device show {device}`; `greenroom run retry {}` waits once more",
+        view.run.id
+    ))
+}
+
 fn begin_undoing(view: &mut View, cause: UndoCause, now: Timestamp) -> bool {
     drop_current(view, now);
     for machine in &mut view.machines {
@@ -124,6 +149,10 @@ fn advance_stage(view: &mut View, now: Timestamp) -> bool {
     let index = view.run.stage_index;
     if index >= view.plan.stages.len() {
         return enter(view, RunState::Succeeded, now);
+    }
+    if let Some(within) = view.waits_for_device() {
+        let until = now.after(within);
+        return enter(view, RunState::Waiting { until }, now);
     }
     let Some(attempt) = view.latest(index, Purpose::Work) else {
         let input = view.run.head;

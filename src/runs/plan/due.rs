@@ -133,7 +133,7 @@ pub fn begin(view: &mut View, action: Action) {
 /// being kept, whichever comes first after `now`.
 pub fn wake_at(view: &View, now: Timestamp) -> Option<Timestamp> {
     let of_state = match &view.run.state {
-        RunState::Held { until, .. } => Some(*until),
+        RunState::Held { until, .. } | RunState::Waiting { until } => Some(*until),
         state if state.is_active() => view.current().map(|attempt| attempt.not_before),
         _ => None,
     };

@@ -166,6 +166,10 @@ pub enum Request {
     },
     /// The kept result, the handoff disk, is not wanted any more.
     Discard,
+    /// The device reports from its own system; the envelope has what it said.
+    Arrived {
+        head: Digest,
+    },
     /// The host says that a machine of this run is not there any more.
     MachineLost {
         machine: MachineId,

@@ -1,7 +1,7 @@
 //! What people and the reconciler ask for: abort, retry, news of a lost machine.
 
 use super::absorb::fail_user_of;
-use super::advance::drop_current;
+use super::advance::{drop_current, enter};
 use super::{Request, undo};
 use crate::runs::view::View;
 use crate::vocab::machine::MachineState;
@@ -31,6 +31,26 @@ pub fn request(view: &mut View, request: Request, now: Timestamp) -> Result<(), 
             view.run.kept_disk = false;
             // From here on it is like any other disk of an ended run.
             view.run.has_disks = true;
+            Ok(())
+        }
+        Request::Arrived { head } => {
+            let RunState::Waiting { .. } = view.run.state else {
+                return Err(format!(
+                    "run {} is {} and waits for no device",
+                    view.run.id,
+                    view.run.state.word()
+                ));
+            };
+            view.run.head = head;
+            view.run.arrived = true;
+            let stage = view.stage(view.run.stage_index).name.clone();
+            view.tell(
+                now,
+                "device_arrived",
+                format!("the device reports from its own system; stage {stage} follows"),
+            );
+            // It gave its place back, so it takes its turn again.
+            enter(view, RunState::Queued, now);
             Ok(())
         }
         Request::MachineLost { machine, why } => {
@@ -112,6 +132,10 @@ fn retry(view: &mut View, from: Option<&str>, force: bool, now: Timestamp) -> Re
             )
         })?;
     drop_current(view, now);
+    // What the device said then is not what it says now.
+    if view.awaiting_stage().is_some_and(|stage| target <= stage) {
+        view.run.arrived = false;
+    }
     view.run.generation += 1;
     view.run.stage_index = target;
     view.run.head = input;

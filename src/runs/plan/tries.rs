@@ -137,7 +137,7 @@ pub(super) fn set(view: &mut View, id: AttemptId, change: impl FnOnce(&mut Attem
 
 /// While a stage is under way, the next one's machine is made ready: from when this stage has its
 /// own, because a boot takes longer than most stages. Once: when it fails, the next stage makes its
-/// own and its retry policy counts.
+/// own and its retry policy counts. Not for a stage that waits for the device.
 pub(super) fn prefetch(view: &mut View, index: usize, now: Timestamp) -> bool {
     let next = index + 1;
     let has_machine = view
@@ -147,6 +147,10 @@ pub(super) fn prefetch(view: &mut View, index: usize, now: Timestamp) -> bool {
         machine.stage_index == next && machine.tag.generation == view.run.generation
     });
     if !has_machine || tried || next >= view.plan.stages.len() {
+        return false;
+    }
+    // Nobody knows when its device will be there.
+    if view.stage(next).after.is_some() && !view.run.arrived {
         return false;
     }
     add_machine(view, next, now);

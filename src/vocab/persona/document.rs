@@ -30,6 +30,10 @@ pub struct Os {
     pub locale: String,
     pub timezone: String,
     pub keyboard: String,
+    /// Put cloud-init's seed on the disk too, for a system that has cloud-init: it then finds there
+    /// what the files say.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cloud_init: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
