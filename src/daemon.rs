@@ -19,6 +19,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::api::SyslogTransport;
 use crate::config::{self, Config, HypervisorKind, StartTarget, TargetOf};
 use crate::fault::Faults;
+use crate::foresight::{Foresight, ForesightServices, ForesightSettings};
 use crate::hypervisor::Hypervisor;
 use crate::hypervisor::libvirt::{self, Folders, Libvirt, LibvirtSettings, ProbeImage};
 use crate::hypervisor::simulated::{SimSettings, Simulated};
@@ -106,14 +107,24 @@ pub async fn start(
         faults: faults.clone(),
     })
     .await?;
+    let artefacts = Artefacts::open(settings.state.join("artefacts"))?;
+    let foresight = Foresight::start(ForesightServices {
+        store: foundation.store.clone(),
+        artefacts: artefacts.clone(),
+        hypervisor: hypervisor.clone(),
+        clock: clock.clone(),
+        settings: ForesightSettings::default(),
+    })
+    .await?;
     let services = Services {
         store: foundation.store,
-        artefacts: Artefacts::open(settings.state.join("artefacts"))?,
+        artefacts,
         hypervisor,
         clock,
         capacity: Arc::new(Capacity::new(settings.room)),
         // Without memory to spend it has nothing, and runs need not ask.
         pool: (pool.settings().budget_mib > 0).then(|| pool.clone()),
+        foresight,
         settings: Arc::new(settings.runs),
         deployment: foundation.deployment,
         live: broadcast::channel(4096).0,

@@ -71,6 +71,7 @@ pub mod config;
 pub mod daemon;
 pub mod engines;
 pub mod fault;
+pub mod foresight;
 pub mod hypervisor;
 pub mod images;
 pub mod learn;

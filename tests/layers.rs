@@ -26,7 +26,7 @@ const MAY_IMPORT: &[(&str, &[&str], &str)] = &[
     ),
     (
         "store",
-        &["vocab", "chain", "blocking", "access"],
+        &["vocab", "chain", "blocking", "access", "learn"],
         "rows of nouns, of applied chains, and of the audit log's chain",
     ),
     (
@@ -71,6 +71,11 @@ const MAY_IMPORT: &[(&str, &[&str], &str)] = &[
         "shells made ahead of need, for whoever asks",
     ),
     (
+        "foresight",
+        &["vocab", "learn", "store", "hypervisor", "clock", "blocking"],
+        "what is learned, at work: watches machines, keeps and trains models; asked by runs and web",
+    ),
+    (
         "personas",
         &["vocab", "chain", "store", "images", "clock", "blocking"],
         "what a device is to become; asked by runs and web",
@@ -78,6 +83,8 @@ const MAY_IMPORT: &[(&str, &[&str], &str)] = &[
     (
         "runs",
         &[
+            "foresight",
+            "learn",
             "personas",
             "pool",
             "capacity",
@@ -124,6 +131,8 @@ const MAY_IMPORT: &[(&str, &[&str], &str)] = &[
         "web",
         &[
             "access",
+            "foresight",
+            "learn",
             "outbound",
             "vocab",
             "chain",
@@ -166,6 +175,7 @@ const MAY_IMPORT: &[(&str, &[&str], &str)] = &[
         "daemon",
         &[
             "access",
+            "foresight",
             "outbound",
             "vocab",
             "chain",

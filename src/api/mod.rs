@@ -14,6 +14,7 @@ pub mod client;
 pub mod devices;
 pub mod events;
 pub mod host;
+pub mod models;
 pub mod page;
 pub mod personas;
 pub mod pool;

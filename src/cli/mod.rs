@@ -28,9 +28,11 @@ mod doctor;
 mod exit;
 mod facts;
 mod image;
+mod models;
 mod output;
 mod persona;
 mod pool;
+mod predict;
 mod run;
 mod serve;
 mod simulate;
@@ -181,6 +183,11 @@ enum Command {
     Claim(claim::ClaimCommand),
     /// Give claimed machines back
     Release(claim::Release),
+    /// What was learned from earlier runs: list, show, train, explain
+    #[command(subcommand, visible_alias = "model")]
+    Models(models::ModelsCommand),
+    /// What a chain would need for a device, and which persona the device seems to be
+    Predict(predict::Predict),
     /// What rules of pool sizes would have cost and served on a recorded trace
     Simulate(simulate::Simulate),
 }
@@ -258,6 +265,8 @@ async fn execute(command: Command, context: &Context) -> Result<Exit, Failure> {
         Command::Pool(command) => command.run(context).await,
         Command::Claim(command) => command.run(context).await,
         Command::Release(release) => release.run(context).await,
+        Command::Models(command) => command.run(context).await,
+        Command::Predict(command) => command.run(context).await,
         Command::Simulate(command) => command.run(context).await,
     }
 }

@@ -31,6 +31,8 @@ pub mod events;
 pub mod journal;
 pub mod logs;
 pub mod meta;
+pub mod models;
+pub mod observations;
 pub mod pages;
 pub mod personas;
 pub mod pool;

@@ -14,13 +14,14 @@ pub mod image;
 pub mod machine;
 pub mod persona;
 pub mod pool;
+pub mod prediction;
 pub mod run;
 pub mod stage;
 pub mod time;
 
 pub use device::Device;
 pub use digest::Digest;
-pub use failure::{Failure, FailureKind};
+pub use failure::{Failure, FailureKind, Lack};
 pub use ids::{AttemptId, Deployment, DeviceId, MachineId, RunId, TokenId, WebhookId};
 pub use stage::StageKind;
 pub use time::Timestamp;

@@ -59,6 +59,7 @@ mod identity;
 mod listen;
 mod logs;
 mod meter;
+mod models;
 mod openapi;
 mod output;
 mod personas;
@@ -88,6 +89,7 @@ pub fn all_routes() -> Vec<Routes> {
         chains::routes(),
         devices::routes(),
         boot::routes(),
+        models::routes(),
         personas::routes(),
         pool::routes(),
         templates::routes(),

@@ -37,12 +37,17 @@ const EXPECTED: &[(&str, Option<Role>, Reach)] = &[
     ("device_put", Some(Role::Operator), Thing),
     ("device_show", Some(Role::Viewer), Thing),
     ("device_replace", Some(Role::Operator), Thing),
+    ("device_prediction", Some(Role::Viewer), Thing),
     ("boot_list", Some(Role::Viewer), List),
     ("boot_events", Some(Role::Viewer), List),
     ("boot_explain", Some(Role::Viewer), Whole),
     ("boot_show", Some(Role::Viewer), Thing),
     ("boot_change", Some(Role::Operator), Thing),
     ("boot_forget", Some(Role::Admin), Thing),
+    ("model_list", Some(Role::Viewer), Whole),
+    ("model_show", Some(Role::Viewer), Whole),
+    ("model_train", Some(Role::Author), Whole),
+    ("model_explain", Some(Role::Viewer), Whole),
     ("persona_list", Some(Role::Viewer), Shared),
     ("persona_apply", Some(Role::Author), Whole),
     ("persona_show", Some(Role::Viewer), Shared),
@@ -215,6 +220,9 @@ impl Stage {
                 };
                 template.replace("{class}", class).replace("{id}", class)
             }
+            "device_prediction" => template.replace("{name}", "lab-box") + "?chain=hello",
+            "model_explain" => template.replace("{name}", "memory") + "?device=lab-box&chain=hello",
+            _ if id.starts_with("model") => template.replace("{name}", "memory"),
             "persona_why" | "device_show" | "device_replace" => {
                 template.replace("{name}", "lab-box")
             }
@@ -250,7 +258,7 @@ impl Stage {
             "assignment_make" => {
                 json!({ "kind": "role", "name": self.fresh("role"), "persona": "plain", "reason": "a test" })
             }
-            "assignment_end" | "boot_explain" => json!({}),
+            "assignment_end" | "boot_explain" | "model_train" => json!({}),
             "boot_change" => json!({ "verb": "quarantine", "reason": "a test" }),
             "pool_set" => {
                 json!({ "class": { "of": self.class }, "target": { "hot": 0, "floor": "warm" } })

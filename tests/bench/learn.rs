@@ -11,22 +11,26 @@ mod persona;
 mod pool;
 #[path = "learn/resources.rs"]
 mod resources;
+#[path = "learn/training.rs"]
+mod training;
 
 use crate::Figure;
 use crate::traces;
 
 pub fn measure() -> Vec<Figure> {
+    let mut figures = training::measure();
     if traces::folder().is_none() {
         eprintln!("{}", traces::ABSENT);
-        return Vec::new();
+        return figures;
     }
-    [
+    let on_traces = [
         pool::measure,
         persona::measure,
         demand::measure,
         resources::measure,
     ]
     .iter()
-    .flat_map(|measure| measure())
-    .collect()
+    .flat_map(|measure| measure());
+    figures.extend(on_traces);
+    figures
 }

@@ -46,6 +46,7 @@ fn choice(assignments: &[Assignment], rules: &[Rule], default: Option<&str>) -> 
         },
         &assignments,
         &rules,
+        None,
         NOW,
     )
 }
