@@ -32,7 +32,7 @@
 //!
 //! # Import rules
 //!
-//! `vocab` ← {`chain`, `clock`, `blocking`, `access`, `learn`} ← {`store`, `hypervisor`, `images`} ← {`engines`, `personas`} ←
+//! `vocab` ← {`chain`, `clock`, `blocking`, `access`, `learn`} ← {`store`, `hypervisor`, `images`} ← {`engines`, `foresight`, `personas`} ←
 //! `pool` ← `runs` ← {`reconcile`, `netboot`, `outbound`} ← `web` ←
 //! `daemon`; `api` ← {`web`, `cli`}. An arrow means "is imported by"; nothing imports against it.
 //! `tests/layers.rs` holds this. One writer per row kind: `runs::drive` writes runs, attempts,
@@ -44,7 +44,8 @@
 //! |---|---|
 //! | stage kind | [`vocab::stage::StageKind`] |
 //! | engine | [`engines`]: a file with the same functions, a variant of [`vocab::machine::EngineKind`] |
-//! | predictor of sizes and durations | [`learn::resources`]; used from [`runs::pinned::stage_plan`] |
+//! | predictor of sizes and durations | [`learn::resources`]; trained and asked in [`foresight`], used from [`runs::pinned::stage_plan`] |
+//! | feature of a stage | [`learn::features`]: the name, the number, and a higher version |
 //! | forecasting method | [`learn::forecast::Forecaster`], then [`learn::forecast::select::roster`] |
 //! | rule of pool sizes | [`learn::psim::policies`] to compare it, [`learn::sizing`] to use it |
 //! | failure kind | [`vocab::failure::FailureKind`]; retry policies name its word |
