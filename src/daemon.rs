@@ -18,6 +18,7 @@ use crate::capacity::{Capacity, Room};
 use crate::clock::{Clock, SystemClock};
 use crate::config::api::SyslogTransport;
 use crate::config::{self, Config, HypervisorKind, StartTarget, TargetOf};
+use crate::demand::{Demand, DemandServices};
 use crate::fault::Faults;
 use crate::hypervisor::Hypervisor;
 use crate::hypervisor::libvirt::{self, Folders, Libvirt, LibvirtSettings, ProbeImage};
@@ -60,6 +61,7 @@ pub struct Settings {
 pub struct Running {
     pub services: Services,
     pub pool: Arc<Pool>,
+    pub demand: Arc<Demand>,
     pub dispatch: Arc<Dispatch>,
     pub reconciler: Arc<Reconciler>,
     pub images: Images,
@@ -120,6 +122,12 @@ pub async fn start(
         faults,
     };
     apply_targets(&pool, &images, settings.pool_targets).await?;
+    let demand = Demand::start(DemandServices {
+        store: services.store.clone(),
+        clock: services.clock.clone(),
+        pool: pool.clone(),
+    })
+    .await?;
     let dispatch = Dispatch::start(services.clone(), settings.max_active).await?;
     let reconciler = Reconciler::new(services.clone(), dispatch.clone());
     let stop = CancellationToken::new();
@@ -131,6 +139,7 @@ pub async fn start(
     Ok(Running {
         services,
         pool,
+        demand,
         dispatch,
         reconciler,
         images,
@@ -236,6 +245,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         services: running.services.clone(),
         dispatch: running.dispatch.clone(),
         pool: running.pool.clone(),
+        demand: running.demand.clone(),
         images: running.images.clone(),
         reconciler: running.reconciler.clone(),
         outbound,

@@ -71,6 +71,11 @@ const MAY_IMPORT: &[(&str, &[&str], &str)] = &[
         "shells made ahead of need, for whoever asks",
     ),
     (
+        "demand",
+        &["vocab", "store", "learn", "pool", "clock", "blocking"],
+        "counts who asks the pool, forecasts it, and tells the pool how many are to wait",
+    ),
+    (
         "personas",
         &["vocab", "chain", "store", "images", "clock", "blocking"],
         "what a device is to become; asked by runs and web",
@@ -124,6 +129,7 @@ const MAY_IMPORT: &[(&str, &[&str], &str)] = &[
         "web",
         &[
             "access",
+            "demand",
             "outbound",
             "vocab",
             "chain",
@@ -166,6 +172,7 @@ const MAY_IMPORT: &[(&str, &[&str], &str)] = &[
         "daemon",
         &[
             "access",
+            "demand",
             "outbound",
             "vocab",
             "chain",

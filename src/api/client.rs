@@ -22,6 +22,7 @@ use super::{
 };
 
 mod administration;
+mod demand;
 
 /// Longest wait for the head of an answer. Requests to a run's driver wait for a write to disk.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -27,6 +27,7 @@ mod device_boot;
 mod doctor;
 mod exit;
 mod facts;
+mod forecast;
 mod image;
 mod output;
 mod persona;
@@ -173,7 +174,7 @@ enum Command {
     /// What warm machines are forked from: build, list, show, verify, retire
     #[command(subcommand, visible_alias = "templates")]
     Template(template::TemplateCommand),
-    /// Machines that wait before they are asked for: list, show, set, top
+    /// Machines that wait before they are asked for: list, show, set, policy, top
     #[command(subcommand, visible_alias = "pools")]
     Pool(pool::PoolCommand),
     /// Take a warm machine, and run a command in it
@@ -181,6 +182,9 @@ enum Command {
     Claim(claim::ClaimCommand),
     /// Give claimed machines back
     Release(claim::Release),
+    /// What will be asked for: show, compare, event
+    #[command(subcommand, visible_alias = "forecasts")]
+    Forecast(forecast::ForecastCommand),
     /// What rules of pool sizes would have cost and served on a recorded trace
     Simulate(simulate::Simulate),
 }
@@ -258,6 +262,7 @@ async fn execute(command: Command, context: &Context) -> Result<Exit, Failure> {
         Command::Pool(command) => command.run(context).await,
         Command::Claim(command) => command.run(context).await,
         Command::Release(release) => release.run(context).await,
+        Command::Forecast(command) => command.run(context).await,
         Command::Simulate(command) => command.run(context).await,
     }
 }

@@ -14,6 +14,7 @@ pub mod naive;
 pub mod prior;
 pub mod seasonal;
 pub mod select;
+pub mod serve;
 pub mod trees;
 pub mod width;
 
