@@ -154,6 +154,7 @@ const MAY_IMPORT: &[(&str, &[&str], &str)] = &[
         &[
             "vocab",
             "learn",
+            "demand",
             "chain",
             "personas",
             "images",

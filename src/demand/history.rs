@@ -29,15 +29,20 @@ pub struct Hours {
 impl Hours {
     /// Counts in buckets become hours that end at a bucket's border, so that each bucket brings the
     /// forecast up to date. An hour of which less than half was watched is a gap; one with a smaller
-    /// gap is taken to have gone on alike. The history begins with the first span, six weeks ago at most.
-    pub fn of(counts: &[Count], spans: &[Watched], until_s: i64) -> Self {
+    /// gap is taken to have gone on alike. The history begins when somebody watched and the class was
+    /// there: with its first arrival, or at `born_s` where that was earlier; six weeks ago at most.
+    pub fn of(counts: &[Count], spans: &[Watched], born_s: Option<i64>, until_s: i64) -> Self {
         let earliest = until_s - WEEKS * WEEK_S;
-        let begin = spans
+        let watched_s = spans
             .iter()
             .map(|span| span.from.0.div_euclid(1_000_000))
-            .min()
-            .unwrap_or(until_s)
-            .max(earliest);
+            .min();
+        let first_s = counts.first().map(|count| count.start_s);
+        let there_s = first_s.into_iter().chain(born_s).min();
+        let begin = match (watched_s, there_s) {
+            (Some(watched), Some(there)) => watched.max(there).clamp(earliest, until_s),
+            _ => until_s,
+        };
         let hours = usize::try_from((until_s - begin) / STEP_S).unwrap_or(0);
         let start_s = until_s - hours as i64 * STEP_S;
         let mut seen: BTreeMap<i64, f64> = BTreeMap::new();
@@ -196,22 +201,25 @@ mod tests {
             span(NOON - 5 * 3600, NOON - 3 * 3600),
             span(NOON - 2 * 3600 + 600, NOON),
         ];
-        let hours = Hours::of(&counts, &spans, NOON);
+        let hours = Hours::of(&counts, &spans, Some(0), NOON);
         assert_eq!(hours.values[..2], [0.0, 0.0]);
         assert!(hours.values[2].is_nan());
         // Ten minutes are missing of the hour before the last.
         assert!((hours.values[3] - 4.0 / (5.0 / 6.0)).abs() < 1e-9);
         assert_eq!(hours.values[4], 3.0);
-        let later = Hours::of(&counts, &spans, NOON - 300);
+        let later = Hours::of(&counts, &spans, Some(0), NOON - 300);
         assert_eq!(later.values.last(), Some(&6.0));
-        assert!(Hours::of(&counts, &[], NOON).values.is_empty());
+        assert!(Hours::of(&counts, &[], Some(0), NOON).values.is_empty());
+        // Without a birth the first arrival is one: whole hours since then.
+        assert_eq!(Hours::of(&counts[..3], &spans, None, NOON).values.len(), 0);
+        assert!(Hours::of(&[], &spans, None, NOON).values.is_empty());
     }
 
     #[test]
     fn six_weeks_are_enough_and_a_clock_far_ahead_costs_nothing() {
         let spans = [span(0, NOON)];
         let far = i64::from(i32::MAX);
-        let hours = Hours::of(&[], &spans, far);
+        let hours = Hours::of(&[], &spans, Some(0), far);
         assert_eq!(hours.values.len(), 1008);
         assert!(hours.values.iter().all(|v| v.is_nan()));
         assert_eq!(hours.cleaned(&[]).0, vec![0.0; 1008]);

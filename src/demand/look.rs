@@ -38,6 +38,8 @@ pub(super) struct Known6Weeks {
     pub events: Vec<PlannedEvent>,
     /// Counts by class.
     pub counts: BTreeMap<Class, Vec<Count>>,
+    /// When a policy of a class was first set, Unix seconds.
+    born: BTreeMap<Class, i64>,
     /// Clients with enough arrivals of their own.
     pub clients: Vec<(Class, String)>,
 }
@@ -120,7 +122,11 @@ impl Demand {
         let totals = rows::count_totals(&mut connection, since_s).await?;
         let policies = rows::policy_list(&mut connection).await?;
         let mut classes: BTreeSet<Class> = totals.keys().map(|(class, _)| class.clone()).collect();
-        classes.extend(policies.into_iter().map(|policy| policy.class));
+        let born: BTreeMap<Class, i64> = policies
+            .into_iter()
+            .map(|policy| (policy.class, policy.since.0.div_euclid(1_000_000)))
+            .collect();
+        classes.extend(born.keys().cloned());
         let mut counts = BTreeMap::new();
         for class in classes {
             let of = rows::count_list(&mut connection, &class, None, BUCKET_S, since_s).await?;
@@ -142,6 +148,7 @@ impl Demand {
             spans,
             events,
             counts,
+            born,
             clients: clients.into_iter().map(|(_, key)| key).collect(),
         })
     }
@@ -157,7 +164,7 @@ impl Demand {
             .counts
             .iter()
             .map(|(class, counts)| {
-                let hours = Hours::of(counts, &known.spans, until_s);
+                let hours = Hours::of(counts, &known.spans, known.born_s(class), until_s);
                 let (cleaned, faults) = hours.cleaned(&known.events_of(class));
                 (class, (hours, cleaned, faults))
             })
@@ -209,6 +216,11 @@ impl Demand {
                 .or_default()
                 .forecast = Some(forecast);
         }
+        for (class, standing) in &mut self.inner().classes {
+            if !series.contains_key(class) {
+                standing.forecast = None;
+            }
+        }
         if until_s % STEP_S != 0 {
             return Ok(());
         }
@@ -259,7 +271,7 @@ impl Demand {
         let events = rows::event_list(&mut connection).await?;
         drop(connection);
         let planned: Vec<&PlannedEvent> = events.iter().filter(|e| e.concerns(class)).collect();
-        let hours = Hours::of(&counts, &spans, until_s);
+        let hours = Hours::of(&counts, &spans, None, until_s);
         let (cleaned, faults) = hours.cleaned(&planned);
         let past = Past {
             own: &cleaned,
@@ -528,6 +540,10 @@ impl Demand {
 }
 
 impl Known6Weeks {
+    pub fn born_s(&self, class: &Class) -> Option<i64> {
+        self.born.get(class).copied()
+    }
+
     pub fn events_of(&self, class: &Class) -> Vec<&PlannedEvent> {
         self.events.iter().filter(|e| e.concerns(class)).collect()
     }

@@ -36,6 +36,7 @@ pub mod history;
 mod look;
 mod policies;
 pub mod preview;
+pub mod rehearsal;
 mod study;
 pub mod watch;
 
@@ -127,6 +128,20 @@ pub struct Demand {
 impl Demand {
     /// Takes up what was learned earlier and begins to watch.
     pub async fn start(services: DemandServices) -> Result<Arc<Self>, DemandError> {
+        let (this, stop) = Self::opened(services).await?;
+        tokio::spawn(keep_looking(Arc::downgrade(&this), stop.clone()));
+        tokio::spawn(keep_counting(Arc::downgrade(&this), stop));
+        Ok(this)
+    }
+
+    /// The same without tasks of its own: it looks when it is told to.
+    pub async fn open(services: DemandServices) -> Result<Arc<Self>, DemandError> {
+        Ok(Self::opened(services).await?.0)
+    }
+
+    async fn opened(
+        services: DemandServices,
+    ) -> Result<(Arc<Self>, CancellationToken), DemandError> {
         let mut connection = services.store.read().await?;
         let mut inner = Inner::default();
         for (class, body) in rows::model_list(&mut connection, MODEL).await? {
@@ -143,9 +158,7 @@ impl Demand {
             looking: tokio::sync::Mutex::default(),
             _stops_with_it: stop.clone().drop_guard(),
         });
-        tokio::spawn(keep_looking(Arc::downgrade(&this), stop.clone()));
-        tokio::spawn(keep_counting(Arc::downgrade(&this), stop));
-        Ok(this)
+        Ok((this, stop))
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {

@@ -72,7 +72,10 @@ impl Demand {
     ) -> Result<PolicyNow, DemandError> {
         let looking = self.looking.lock().await;
         let before = self.policies().await?.remove(class);
-        let before = before.unwrap_or_else(|| Policy::of(class.clone()));
+        let before = before.unwrap_or_else(|| Policy {
+            since: self.now(),
+            ..Policy::of(class.clone())
+        });
         let mut policy = changed(&before, &change)?;
         if change.dry_run {
             return self.policy_now(policy).await;

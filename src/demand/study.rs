@@ -59,7 +59,7 @@ impl Demand {
     async fn study_full(&self, class: &Class, until_s: i64) -> Result<(), DemandError> {
         let known = self.read_known(until_s).await?;
         let counts = known.counts.get(class).cloned().unwrap_or_default();
-        let hours = Hours::of(&counts, &known.spans, until_s);
+        let hours = Hours::of(&counts, &known.spans, known.born_s(class), until_s);
         let (cleaned, _) = hours.cleaned(&known.events_of(class));
         let horizon = HORIZON + (FULL_AGE_S / STEP_S) as usize + 1;
         let begun = std::time::Instant::now();

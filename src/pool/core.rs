@@ -21,7 +21,7 @@ use crate::vocab::pool::Class;
 use crate::vocab::{MachineId, Timestamp};
 
 /// After a claim nothing is filled for a moment: its claimant's first command is about to run.
-const QUIET: Duration = Duration::from_millis(500);
+pub const QUIET: Duration = Duration::from_millis(500);
 
 pub struct Core {
     pub services: PoolServices,

@@ -49,6 +49,7 @@ pub mod identity;
 pub mod key;
 pub mod ledger;
 pub mod plan;
+pub mod rehearse;
 mod selftest;
 mod shell;
 pub mod size;

@@ -96,6 +96,9 @@ pub struct Policy {
     /// Bounds of the number of hot shells.
     pub least: u32,
     pub most: u32,
+    /// When somebody first said how it is chosen: from then on nobody coming is an observation.
+    #[serde(default)]
+    pub since: Timestamp,
     /// What was set before the forecast took over, and is set again after it.
     pub before: Option<Target>,
     /// The forecast's last word. Where the pool has another target, somebody has set it by hand.
@@ -116,6 +119,7 @@ impl Policy {
             cold_cost: COLD_IN_IDLE_HOURS,
             least: 0,
             most: 64,
+            since: Timestamp(0),
             before: None,
             told: None,
         }

@@ -153,19 +153,27 @@ impl<'a> Ground<'a> {
 
     /// The same for foresight and forecasts that keep to bounds.
     pub fn judge_within(&self, rule: Rule, bounds: RangeInclusive<usize>) -> Outcome {
-        let all = |targets: Vec<usize>| self.run(|tick| targets[tick]);
-        match rule {
-            Rule::Fixed(shells) => self.run(|_| shells),
-            Rule::Reactive(ticks) => all(policies::reactive(&self.needs, ticks)),
-            Rule::Moving(deviations) => all(policies::moving_average(&self.needs, deviations)),
-            Rule::Seasonal(level) => all(policies::seasonal_quantile(&self.needs, level)),
-            Rule::Sample(cost) => all(policies::sample_average(&self.misses, cost)),
+        let targets = self.targets(rule, bounds);
+        run(self.trace, self.host, self.ticks.clone(), |tick| {
+            targets[tick - self.ticks.start]
+        })
+    }
+
+    /// The target of each tick; those of foresight and forecasts keep to bounds.
+    pub fn targets(&self, rule: Rule, bounds: RangeInclusive<usize>) -> Vec<usize> {
+        let judged = |all: Vec<usize>| all[self.ticks.clone()].to_vec();
+        let mut targets = match rule {
+            Rule::Fixed(shells) => vec![shells; self.ticks.len()],
+            Rule::Reactive(ticks) => judged(policies::reactive(&self.needs, ticks)),
+            Rule::Moving(deviations) => judged(policies::moving_average(&self.needs, deviations)),
+            Rule::Seasonal(level) => judged(policies::seasonal_quantile(&self.needs, level)),
+            Rule::Sample(cost) => judged(policies::sample_average(&self.misses, cost)),
             Rule::Forecast(cost) => {
                 let expected = self.told.get_or_init(|| {
                     let (ticks, lead_s) = (self.ticks.clone(), self.host.lead_s);
                     foretell::expect(self.trace, lead_s, ticks, self.every)
                 });
-                self.sized(expected, cost, bounds)
+                foresee::targets(expected, cost, self.hysteresis)
             }
             Rule::Foresight(cost) => {
                 let expected = self.learned.get_or_init(|| {
@@ -173,21 +181,23 @@ impl<'a> Ground<'a> {
                     let known = Known::new(self.trace, self.host.lead_s);
                     foresee::expect(&known, &curves, self.ticks.clone())
                 });
-                self.sized(expected, cost, bounds)
+                foresee::targets(expected, cost, self.hysteresis)
+            }
+        };
+        let (least, most) = (*bounds.start(), *bounds.end().max(bounds.start()));
+        let is_chosen = matches!(rule, Rule::Forecast(_) | Rule::Foresight(_));
+        for target in &mut targets {
+            *target = (*target).min(MOST);
+            if is_chosen {
+                *target = (*target).clamp(least, most);
             }
         }
+        targets
     }
 
-    fn sized(&self, expected: &[Expected], cost: f64, bounds: RangeInclusive<usize>) -> Outcome {
-        let targets = foresee::targets(expected, cost, self.hysteresis);
-        let (least, most) = (*bounds.start(), (*bounds.end()).max(*bounds.start()));
-        self.run(|tick| targets[tick - self.ticks.start].clamp(least, most))
-    }
-
-    fn run(&self, target: impl Fn(usize) -> usize) -> Outcome {
-        run(self.trace, self.host, self.ticks.clone(), |tick| {
-            target(tick).min(MOST)
-        })
+    /// The ticks that are judged.
+    pub fn ticks(&self) -> Range<usize> {
+        self.ticks.clone()
     }
 }
 
