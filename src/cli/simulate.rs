@@ -212,6 +212,12 @@ mod tests {
             Line::of(Rule::Forecast(1800.0), outcome(5, 4000.0), 0.6),
         ];
         mark_best(&mut lines);
-        insta::assert_snapshot!(table(&lines, Paint::Plain), @"");
+        let text = table(&lines, Paint::Plain);
+        let marks: Vec<&str> = text.lines().skip(1).map(|line| &line[..1]).collect();
+        assert_eq!(marks, ["*", " ", "*"], "{text}");
+        assert!(
+            text.contains("forecast:1800  100       5.00    40.0"),
+            "{text}"
+        );
     }
 }

@@ -39,15 +39,14 @@ async fn arrivals_are_counted_once_whatever_their_order() {
         })
         .await;
     let mut connection = world.store.read().await.unwrap();
-    let of = |step_s| rows::count_list(&mut connection, &class(TINY), None, step_s, 0);
-    let short = of(300).await.unwrap();
+    let short = rows::count_list(&mut connection, &class(TINY), None, 300, 0).await;
+    let short = short.unwrap();
     let starts: Vec<(i64, u64)> = short.iter().map(|c| (c.start_s, c.arrivals)).collect();
     assert_eq!(starts, [(0, 2), (300, 1), (7200, 1)]);
     assert_eq!(
         (short[0].warm, short[0].cold, short[0].wait_ms),
         (1, 1, 10.0)
     );
-    let mut connection = world.store.read().await.unwrap();
     let hours = rows::count_list(&mut connection, &class(TINY), Some("acme"), 3600, 0).await;
     let hours: Vec<u64> = hours.unwrap().iter().map(|c| c.arrivals).collect();
     assert_eq!(hours, [3, 1]);
@@ -83,12 +82,10 @@ async fn what_is_old_goes_and_hours_stay_longer() {
         })
         .await;
     let mut connection = world.store.read().await.unwrap();
-    let left = async |connection: &mut _, step_s| {
-        let counts = rows::count_list(connection, &class(TINY), None, step_s, 0).await;
-        counts.unwrap().len()
-    };
-    assert_eq!(left(&mut connection, 300).await, 1);
-    assert_eq!(left(&mut connection, 3600).await, 2);
+    for (step_s, left) in [(300, 1), (3600, 2)] {
+        let counts = rows::count_list(&mut connection, &class(TINY), None, step_s, 0).await;
+        assert_eq!(counts.unwrap().len(), left, "{step_s}");
+    }
     let trace = rows::arrival_trace(&mut connection, &class(TINY), at(0), 9).await;
     assert_eq!(trace.unwrap().len(), 1);
     let spans = rows::watch_list(&mut connection, at(0)).await.unwrap();

@@ -232,8 +232,20 @@ mod tests {
 
     #[test]
     fn a_forecast_is_a_table_and_a_line_of_bars() {
-        insta::assert_snapshot!(forecast(&view(), Paint::Plain), @"");
-        insta::assert_snapshot!(list(&[view()], Paint::Plain), @"");
+        let text = forecast(&view(), Paint::Plain);
+        for line in [
+            "class     tiny:1x128",
+            "history   400 h of history, 3 not watched",
+            "methods   linear-log 70%, smoothing 30%",
+            "judged    0.81 of the plain rule's loss in the back-tests",
+            "day       ▁·▅█│▂█▁  (the last 24 h, then the next)",
+            "Mon 05 Jan 10:00  2.0       1.0 – 4.0  0.0 – 6.0  ██░░",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        }
+        let text = list(&[view()], Paint::Plain);
+        let line = "tiny:1x128  2.0        1.0 – 4.0  22        ▁·▅█│▂█▁           combined";
+        assert!(text.lines().any(|found| found == line), "{text}");
     }
 
     #[test]
@@ -248,7 +260,16 @@ mod tests {
             ],
         }))
         .unwrap();
-        insta::assert_snapshot!(compared(&compared_view, Paint::Plain), @"");
+        let text = compared(&compared_view, Paint::Plain);
+        for line in [
+            "HOUR              CAME  EXPECTED  80 %       NOTE",
+            "Mon 05 Jan 10:00  5.0   2.0       1.0 – 4.0  above",
+            "Mon 05 Jan 11:00  1.0   -         -          no forecast",
+            "Mon 05 Jan 12:00  -     2.0       1.0 – 4.0  nobody watched",
+            "1 hours: error 3.00 per hour (as yesterday at this time: 4.50), pinball 0.900, 0% within the 80 % interval, 100% within the 95 %",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        }
     }
 
     #[test]
