@@ -20,13 +20,17 @@ pub fn measure() -> Vec<Figure> {
         eprintln!("{}", traces::ABSENT);
         return Vec::new();
     }
-    [
-        pool::measure,
-        persona::measure,
-        demand::measure,
-        resources::measure,
-    ]
-    .iter()
-    .flat_map(|measure| measure())
-    .collect()
+    // All of it takes a quarter of an hour: parts may be named, such as GREENROOM_BENCH_PARTS=pool,demand.
+    let parts: [(&str, fn() -> Vec<Figure>); 4] = [
+        ("pool", pool::measure),
+        ("persona", persona::measure),
+        ("demand", demand::measure),
+        ("resources", resources::measure),
+    ];
+    let named = std::env::var("GREENROOM_BENCH_PARTS").unwrap_or_default();
+    parts
+        .iter()
+        .filter(|(name, _)| named.is_empty() || named.split(',').any(|part| part == *name))
+        .flat_map(|(_, measure)| measure())
+        .collect()
 }
