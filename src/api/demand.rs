@@ -99,8 +99,20 @@ pub struct ComparedHour {
 
 /// A calendar entry: demand is expected to be `factor` times the usual.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct PlannedEventView {
+    pub name: String,
+    /// A class or an image; none concerns all.
+    pub of: Option<String>,
+    pub from: Time,
+    pub until: Time,
+    pub factor: f64,
+    pub doubt: f64,
+}
+
+/// Adds a calendar entry, or replaces the one of its name.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PutPlannedEvent {
     pub name: String,
     /// A class or an image; all when none is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -15,7 +15,7 @@ use super::{App, Shared, pool};
 use crate::access::Access;
 use crate::api::demand::{
     ChoiceView, ComparedHour, ComparedView, ForecastStep, ForecastView, PlannedEventView,
-    PolicyView, PreviewView, SetPolicy, Weighed,
+    PolicyView, PreviewView, PutPlannedEvent, SetPolicy, Weighed,
 };
 use crate::api::{ProblemFault, TargetView, Time};
 use crate::demand::compare::{Hour, Scores};
@@ -74,7 +74,7 @@ pub fn routes() -> Routes {
         .with(
             Op::put("planned_event_put", "/planned-events", write, put_event)
                 .says("Adds a planned event, or replaces the one of its name")
-                .takes::<PlannedEventView>()
+                .takes::<PutPlannedEvent>()
                 .answers::<PlannedEventView>(200),
         )
         .with(
@@ -181,7 +181,7 @@ async fn events(State(app): Shared) -> Result<Json<Vec<PlannedEventView>>, Refus
 
 async fn put_event(
     State(app): Shared,
-    Body(order): Body<PlannedEventView>,
+    Body(order): Body<PutPlannedEvent>,
 ) -> Result<Json<PlannedEventView>, Refusal> {
     let demand = &app.state.demand;
     let event = event(&order, demand.now()).map_err(class::invalid)?;
@@ -262,7 +262,7 @@ fn unknown(which: &str) -> Refusal {
     )
 }
 
-fn event(order: &PlannedEventView, now: Timestamp) -> Result<PlannedEvent, Vec<ProblemFault>> {
+fn event(order: &PutPlannedEvent, now: Timestamp) -> Result<PlannedEvent, Vec<ProblemFault>> {
     let mut faults = Vec::new();
     let mut add = |path: &str, detail: String, expected: &'static str| {
         faults.push(class::fault(path, detail, expected));
@@ -453,7 +453,7 @@ mod tests {
 
     #[test]
     fn all_faults_of_an_event_are_told_at_once() {
-        let order: PlannedEventView = serde_json::from_value(serde_json::json!({
+        let order: PutPlannedEvent = serde_json::from_value(serde_json::json!({
             "name": "a b", "of": "no class", "from": "2026-01-02T00:00:00Z",
             "until": "2026-01-01T00:00:00Z", "factor": -1.0, "doubt": 9.0,
         }))

@@ -3,7 +3,9 @@
 use reqwest::Method;
 
 use super::{Client, ClientError, segment};
-use crate::api::demand::{ComparedView, ForecastView, PlannedEventView, PolicyView, SetPolicy};
+use crate::api::demand::{
+    ComparedView, ForecastView, PlannedEventView, PolicyView, PutPlannedEvent, SetPolicy,
+};
 
 impl Client {
     pub async fn forecast_list(&self) -> Result<Vec<ForecastView>, ClientError> {
@@ -43,7 +45,7 @@ impl Client {
 
     pub async fn planned_event_put(
         &self,
-        event: &PlannedEventView,
+        event: &PutPlannedEvent,
     ) -> Result<PlannedEventView, ClientError> {
         let request = self
             .request(Method::PUT, "/planned-events", &[])

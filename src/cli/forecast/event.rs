@@ -8,7 +8,7 @@ use super::super::output::Paint;
 use super::super::table::Table;
 use super::super::text;
 use crate::api::Time;
-use crate::api::demand::PlannedEventView;
+use crate::api::demand::{PlannedEventView, PutPlannedEvent};
 
 #[derive(Debug, Subcommand)]
 pub enum EventCommand {
@@ -84,7 +84,7 @@ impl EventCommand {
 }
 
 impl Add {
-    fn event(self) -> Result<PlannedEventView, Failure> {
+    fn event(self) -> Result<PutPlannedEvent, Failure> {
         let until = match (self.until, self.duration) {
             (Some(until), _) => until,
             (None, Some(seconds)) => {
@@ -94,7 +94,7 @@ impl Add {
             }
             (None, None) => return Err(Failure::usage("give --until or --for")),
         };
-        Ok(PlannedEventView {
+        Ok(PutPlannedEvent {
             name: self.name,
             of: self.of,
             from: self.from,
@@ -163,7 +163,15 @@ mod tests {
         };
         let event = add.event().unwrap();
         assert_eq!(event.until.seconds_from(event.from), 7200.0);
-        let text = list(&[event], Paint::Plain);
+        let view = PlannedEventView {
+            name: event.name,
+            of: event.of,
+            from: event.from,
+            until: event.until,
+            factor: event.factor,
+            doubt: event.doubt,
+        };
+        let text = list(&[view], Paint::Plain);
         let line = "release  all  2026-12-01 08:00Z  2026-12-01 10:00Z  3      0.1";
         assert!(text.lines().any(|found| found == line), "{text}");
     }
