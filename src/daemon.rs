@@ -18,6 +18,7 @@ use crate::capacity::{Capacity, Room};
 use crate::clock::{Clock, SystemClock};
 use crate::config::api::SyslogTransport;
 use crate::config::{self, Config, HypervisorKind, StartTarget, TargetOf};
+use crate::demand::{Demand, DemandServices};
 use crate::fault::Faults;
 use crate::foresight::{Foresight, ForesightServices, ForesightSettings};
 use crate::hypervisor::Hypervisor;
@@ -61,6 +62,7 @@ pub struct Settings {
 pub struct Running {
     pub services: Services,
     pub pool: Arc<Pool>,
+    pub demand: Arc<Demand>,
     pub dispatch: Arc<Dispatch>,
     pub reconciler: Arc<Reconciler>,
     pub images: Images,
@@ -131,6 +133,12 @@ pub async fn start(
         faults,
     };
     apply_targets(&pool, &images, settings.pool_targets).await?;
+    let demand = Demand::start(DemandServices {
+        store: services.store.clone(),
+        clock: services.clock.clone(),
+        pool: pool.clone(),
+    })
+    .await?;
     let dispatch = Dispatch::start(services.clone(), settings.max_active).await?;
     let reconciler = Reconciler::new(services.clone(), dispatch.clone());
     let stop = CancellationToken::new();
@@ -142,6 +150,7 @@ pub async fn start(
     Ok(Running {
         services,
         pool,
+        demand,
         dispatch,
         reconciler,
         images,
@@ -247,6 +256,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         services: running.services.clone(),
         dispatch: running.dispatch.clone(),
         pool: running.pool.clone(),
+        demand: running.demand.clone(),
         images: running.images.clone(),
         reconciler: running.reconciler.clone(),
         outbound,

@@ -33,7 +33,7 @@
 //! # Import rules
 //!
 //! `vocab` ← {`chain`, `clock`, `blocking`, `access`, `learn`} ← {`store`, `hypervisor`, `images`} ← {`engines`, `foresight`, `personas`} ←
-//! `pool` ← `runs` ← {`reconcile`, `netboot`, `outbound`} ← `web` ←
+//! `pool` ← {`demand`, `runs`} ← {`reconcile`, `netboot`, `outbound`} ← `web` ←
 //! `daemon`; `api` ← {`web`, `cli`}. An arrow means "is imported by"; nothing imports against it.
 //! `tests/layers.rs` holds this. One writer per row kind: `runs::drive` writes runs, attempts,
 //! machines and their journal; everyone else asks it.
@@ -70,6 +70,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod daemon;
+pub mod demand;
 pub mod engines;
 pub mod fault;
 pub mod foresight;

@@ -71,6 +71,11 @@ const MAY_IMPORT: &[(&str, &[&str], &str)] = &[
         "shells made ahead of need, for whoever asks",
     ),
     (
+        "demand",
+        &["vocab", "store", "learn", "pool", "clock", "blocking"],
+        "counts who asks the pool, forecasts it, and tells the pool how many are to wait",
+    ),
+    (
         "foresight",
         &["vocab", "learn", "store", "hypervisor", "clock", "blocking"],
         "what is learned, at work: watches machines, keeps and trains models; asked by runs and web",
@@ -131,6 +136,7 @@ const MAY_IMPORT: &[(&str, &[&str], &str)] = &[
         "web",
         &[
             "access",
+            "demand",
             "foresight",
             "learn",
             "outbound",
@@ -157,6 +163,7 @@ const MAY_IMPORT: &[(&str, &[&str], &str)] = &[
         &[
             "vocab",
             "learn",
+            "demand",
             "chain",
             "personas",
             "images",
@@ -175,6 +182,7 @@ const MAY_IMPORT: &[(&str, &[&str], &str)] = &[
         "daemon",
         &[
             "access",
+            "demand",
             "foresight",
             "outbound",
             "vocab",

@@ -22,6 +22,7 @@ use super::{
 };
 
 mod administration;
+mod demand;
 mod learned;
 
 /// Longest wait for the head of an answer. Requests to a run's driver wait for a write to disk.

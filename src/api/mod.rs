@@ -11,6 +11,7 @@ pub mod boot;
 pub mod chains;
 pub mod claims;
 pub mod client;
+pub mod demand;
 pub mod devices;
 pub mod events;
 pub mod host;

@@ -26,6 +26,7 @@ pub mod artefacts;
 pub mod audit;
 pub mod boot;
 pub mod chains;
+pub mod demand;
 pub mod devices;
 pub mod events;
 pub mod journal;

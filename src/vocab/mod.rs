@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod boot;
+pub mod demand;
 pub mod device;
 pub mod digest;
 pub mod envelope;

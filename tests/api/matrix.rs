@@ -67,6 +67,15 @@ const EXPECTED: &[(&str, Option<Role>, Reach)] = &[
     ("pool_set", Some(Role::Author), Whole),
     ("pool_show", Some(Role::Viewer), Whole),
     ("pool_status", Some(Role::Viewer), Whole),
+    ("forecast_list", Some(Role::Viewer), Whole),
+    ("forecast_show", Some(Role::Viewer), Whole),
+    ("forecast_compare", Some(Role::Viewer), Whole),
+    ("planned_event_list", Some(Role::Viewer), Whole),
+    ("planned_event_put", Some(Role::Author), Whole),
+    ("planned_event_remove", Some(Role::Author), Whole),
+    ("pool_policy_list", Some(Role::Viewer), Whole),
+    ("pool_policy_set", Some(Role::Author), Whole),
+    ("pool_policy_show", Some(Role::Viewer), Whole),
     ("template_list", Some(Role::Viewer), Whole),
     ("template_build", Some(Role::Author), Whole),
     ("template_show", Some(Role::Viewer), Whole),
@@ -144,6 +153,7 @@ impl Stage {
         ground.put_on_network("lab-box").await;
         let class = ground.warm("lab").await;
         ground.take("lab", "lab-claim").await;
+        ground.running.demand.look_again().await.unwrap();
         let run = ground.run("lab-box").await;
         Self {
             ground,
@@ -208,6 +218,16 @@ impl Stage {
                 let made = self.ground.local.persona_assign(&order.unwrap()).await;
                 template.replace("{id}", &made.unwrap().id.to_string())
             }
+            "planned_event_remove" => {
+                let event = serde_json::from_value(self.body("planned_event_put").unwrap());
+                self.ground
+                    .local
+                    .planned_event_put(&event.unwrap())
+                    .await
+                    .unwrap();
+                template.replace("{name}", "release")
+            }
+            _ if id.starts_with("forecast") => template.replace("{class}", &self.class),
             _ if id.starts_with("pool") || id.starts_with("template") => {
                 if id == "template_retire" {
                     self.ground.warm("old").await;
@@ -263,6 +283,20 @@ impl Stage {
             "pool_set" => {
                 json!({ "class": { "of": self.class }, "target": { "hot": 0, "floor": "warm" } })
             }
+            "planned_event_put" => {
+                let now = greenroom::api::Time::of(greenroom::vocab::Timestamp(
+                    self.ground.running.services.now().0,
+                ));
+                let until = greenroom::api::Time::of(
+                    self.ground
+                        .running
+                        .services
+                        .now()
+                        .after(std::time::Duration::from_secs(3600)),
+                );
+                json!({ "name": "release", "from": now, "until": until, "factor": 2.0 })
+            }
+            "pool_policy_set" => json!({ "class": { "of": self.class }, "dry_run": true }),
             "template_build" => json!({ "class": { "of": self.class } }),
             "claim_take" => json!({ "image": "tiny", "client": "lab" }),
             "device_put" => json!({ "name": "lab-box", "client": "lab" }),
