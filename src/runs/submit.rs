@@ -18,6 +18,7 @@ use crate::store::chains::AppliedChain;
 use crate::store::models::Label;
 use crate::store::{StoreError, chains, devices, models, runs, times};
 use crate::vocab::envelope::Envelope;
+use crate::vocab::image::Image;
 use crate::vocab::machine::EngineKind;
 use crate::vocab::persona::PinnedPersona;
 use crate::vocab::run::{Purpose, Replay, Run, RunState};
@@ -142,6 +143,17 @@ pub async fn prepare(
         return Err(SubmitError::Refused(format!(
             "chain {} needs images that are not built: {names}; build them with `greenroom image build {names}`",
             chain.name
+        )));
+    }
+    let unfit: Vec<String> = pinned
+        .values()
+        .filter_map(Image::unfit_for_stages)
+        .collect();
+    if !unfit.is_empty() {
+        return Err(SubmitError::Refused(format!(
+            "chain {} cannot run: {}",
+            chain.name,
+            unfit.join("; ")
         )));
     }
     let proposal = services.foresight.propose(&device.client, &device.facts);

@@ -278,6 +278,7 @@ fn choose(
         until: want.ttl.map(|ttl| now.after(ttl)),
         released_at: None,
         achieved: None,
+        shortfall: None,
         phases: Vec::new(),
     };
     let shell = Shell {
