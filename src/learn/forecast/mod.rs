@@ -17,8 +17,6 @@ pub mod lstm;
 pub mod mstl;
 pub mod naive;
 pub mod prior;
-#[cfg(feature = "forecast-prophet")]
-pub mod prophet;
 pub mod seasonal;
 pub mod select;
 pub mod serve;
