@@ -257,23 +257,40 @@ fn proposal(confidence: f64) -> Proposal {
 #[test]
 fn the_classifier_decides_where_nobody_did_and_only_when_it_is_sure() {
     let said = |assignments: &[Assignment], rules: &[Rule], confidence| {
-        choice_with(assignments, rules, Some("base"), Some(&proposal(confidence)))
+        choice_with(
+            assignments,
+            rules,
+            Some("base"),
+            Some(&proposal(confidence)),
+        )
     };
     let sure = said(&[], &[], 0.92);
-    assert_eq!((given(&sure).as_str(), sure.is_proposed()), ("learned", true));
+    assert_eq!(
+        (given(&sure).as_str(), sure.is_proposed()),
+        ("learned", true)
+    );
     assert!(
-        sure.reason.contains("persona#3 is 92 % sure, because of role web"),
+        sure.reason
+            .contains("persona#3 is 92 % sure, because of role web"),
         "{}",
         sure.reason
     );
     let unsure = said(&[], &[], 0.6);
-    assert_eq!((given(&unsure).as_str(), unsure.is_proposed()), ("base", false));
+    assert_eq!(
+        (given(&unsure).as_str(), unsure.is_proposed()),
+        ("base", false)
+    );
     assert!(
-        unsure.candidates[0].verdict.contains("60 % is less than the 80 %"),
+        unsure.candidates[0]
+            .verdict
+            .contains("60 % is less than the 80 %"),
         "{unsure:#?}"
     );
     let ruled = said(&[], &[rule("r", "device.cores > 2", "by-rule", 0)], 0.99);
-    assert_eq!((given(&ruled).as_str(), ruled.is_proposed()), ("by-rule", false));
+    assert_eq!(
+        (given(&ruled).as_str(), ruled.is_proposed()),
+        ("by-rule", false)
+    );
     let assigned = said(&[to("group", "shop", "assigned", 0)], &[], 0.99);
     assert_eq!(given(&assigned), "assigned");
 }
