@@ -18,7 +18,9 @@ use crate::capacity::{Capacity, Room};
 use crate::clock::{Clock, SystemClock};
 use crate::config::api::SyslogTransport;
 use crate::config::{self, Config, HypervisorKind, StartTarget, TargetOf};
+use crate::demand::{Demand, DemandServices};
 use crate::fault::Faults;
+use crate::foresight::{Foresight, ForesightServices, ForesightSettings};
 use crate::hypervisor::Hypervisor;
 use crate::hypervisor::libvirt::{self, Folders, Libvirt, LibvirtSettings, ProbeImage};
 use crate::hypervisor::simulated::{SimSettings, Simulated};
@@ -62,6 +64,7 @@ pub struct Settings {
 pub struct Running {
     pub services: Services,
     pub pool: Arc<Pool>,
+    pub demand: Arc<Demand>,
     pub dispatch: Arc<Dispatch>,
     pub reconciler: Arc<Reconciler>,
     pub images: Images,
@@ -108,20 +111,36 @@ pub async fn start(
         faults: faults.clone(),
     })
     .await?;
+    let artefacts = Artefacts::open(settings.state.join("artefacts"))?;
+    let foresight = Foresight::start(ForesightServices {
+        store: foundation.store.clone(),
+        artefacts: artefacts.clone(),
+        hypervisor: hypervisor.clone(),
+        clock: clock.clone(),
+        settings: ForesightSettings::default(),
+    })
+    .await?;
     let services = Services {
         store: foundation.store,
-        artefacts: Artefacts::open(settings.state.join("artefacts"))?,
+        artefacts,
         hypervisor,
         clock,
         capacity: Arc::new(Capacity::new(settings.room)),
         // Without memory to spend it has nothing, and runs need not ask.
         pool: (pool.settings().budget_mib > 0).then(|| pool.clone()),
+        foresight,
         settings: Arc::new(settings.runs),
         deployment: foundation.deployment,
         live: broadcast::channel(4096).0,
         faults,
     };
     apply_targets(&pool, &images, settings.pool_targets).await?;
+    let demand = Demand::start(DemandServices {
+        store: services.store.clone(),
+        clock: services.clock.clone(),
+        pool: pool.clone(),
+    })
+    .await?;
     let dispatch = Dispatch::start(services.clone(), settings.max_active).await?;
     let reconciler = Reconciler::new(services.clone(), dispatch.clone());
     let stop = CancellationToken::new();
@@ -133,6 +152,7 @@ pub async fn start(
     Ok(Running {
         services,
         pool,
+        demand,
         dispatch,
         reconciler,
         images,
@@ -245,6 +265,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         services: running.services.clone(),
         dispatch: running.dispatch.clone(),
         pool: running.pool.clone(),
+        demand: running.demand.clone(),
         images: running.images.clone(),
         reconciler: running.reconciler.clone(),
         outbound,

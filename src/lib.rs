@@ -36,8 +36,8 @@
 //!
 //! # Import rules
 //!
-//! `vocab` ← {`chain`, `clock`, `blocking`, `access`, `learn`} ← {`store`, `hypervisor`, `images`} ← {`engines`, `personas`, `power`} ←
-//! `pool` ← `runs` ← {`reconcile`, `netboot`, `outbound`} ← `web` ←
+//! `vocab` ← {`chain`, `clock`, `blocking`, `access`, `learn`} ← {`store`, `hypervisor`, `images`} ← {`engines`, `foresight`, `personas`, `power`} ←
+//! `pool` ← {`demand`, `runs`} ← {`reconcile`, `netboot`, `outbound`} ← `web` ←
 //! `daemon`; `api` ← {`web`, `cli`}. An arrow means "is imported by"; nothing imports against it.
 //! `tests/layers.rs` holds this. One writer per row kind: `runs::drive` writes runs, attempts,
 //! machines and their journal; everyone else asks it.
@@ -48,7 +48,8 @@
 //! |---|---|
 //! | stage kind | [`vocab::stage::StageKind`] |
 //! | engine | [`engines`]: a file with the same functions, a variant of [`vocab::machine::EngineKind`] |
-//! | predictor of sizes and durations | [`learn::resources`]; used from [`runs::pinned::stage_plan`] |
+//! | predictor of sizes and durations | [`learn::resources`]; trained and asked in [`foresight`], used from [`runs::pinned::stage_plan`] |
+//! | feature of a stage | [`learn::features`]: the name, the number, and a higher version |
 //! | forecasting method | [`learn::forecast::Forecaster`], then [`learn::forecast::select::roster`] |
 //! | rule of pool sizes | [`learn::psim::policies`] to compare it, [`learn::sizing`] to use it |
 //! | failure kind | [`vocab::failure::FailureKind`]; retry policies name its word |
@@ -76,8 +77,10 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod daemon;
+pub mod demand;
 pub mod engines;
 pub mod fault;
+pub mod foresight;
 pub mod hypervisor;
 pub mod images;
 pub mod learn;

@@ -26,7 +26,7 @@ const MAY_IMPORT: &[(&str, &[&str], &str)] = &[
     ),
     (
         "store",
-        &["vocab", "chain", "blocking", "access"],
+        &["vocab", "chain", "blocking", "access", "learn"],
         "rows of nouns, of applied chains, and of the audit log's chain",
     ),
     (
@@ -76,6 +76,16 @@ const MAY_IMPORT: &[(&str, &[&str], &str)] = &[
         "conversations with BMCs; knows the network boot by its rows only",
     ),
     (
+        "demand",
+        &["vocab", "store", "learn", "pool", "clock", "blocking"],
+        "counts who asks the pool, forecasts it, and tells the pool how many are to wait",
+    ),
+    (
+        "foresight",
+        &["vocab", "learn", "store", "hypervisor", "clock", "blocking"],
+        "what is learned, at work: watches machines, keeps and trains models; asked by runs and web",
+    ),
+    (
         "personas",
         &["vocab", "chain", "store", "images", "clock", "blocking"],
         "what a device is to become; asked by runs and web",
@@ -83,6 +93,8 @@ const MAY_IMPORT: &[(&str, &[&str], &str)] = &[
     (
         "runs",
         &[
+            "foresight",
+            "learn",
             "personas",
             "pool",
             "capacity",
@@ -129,6 +141,9 @@ const MAY_IMPORT: &[(&str, &[&str], &str)] = &[
         "web",
         &[
             "access",
+            "demand",
+            "foresight",
+            "learn",
             "outbound",
             "vocab",
             "chain",
@@ -154,6 +169,7 @@ const MAY_IMPORT: &[(&str, &[&str], &str)] = &[
         &[
             "vocab",
             "learn",
+            "demand",
             "chain",
             "personas",
             "images",
@@ -172,6 +188,8 @@ const MAY_IMPORT: &[(&str, &[&str], &str)] = &[
         "daemon",
         &[
             "access",
+            "demand",
+            "foresight",
             "outbound",
             "vocab",
             "chain",

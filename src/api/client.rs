@@ -27,6 +27,8 @@ use super::{
 use crate::vocab::telemetry::Metric;
 
 mod administration;
+mod demand;
+mod learned;
 mod power;
 
 /// Longest wait for the head of an answer. Requests to a run's driver wait for a write to disk.

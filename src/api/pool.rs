@@ -257,6 +257,9 @@ pub struct PoolDetail {
     pub pool: PoolView,
     /// Those that are not gone, oldest first.
     pub shells: Vec<ShellView>,
+    /// Why the forecast wants as many as it does; none where the number is fixed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
 }
 
 /// The whole pool as it is now.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::personas::PersonaOfRun;
 use super::{DeviceView, Time};
 use crate::vocab::machine::{EngineKind, MachinePhases, Size};
+use crate::vocab::prediction::{StageExpectation, Used};
 use crate::vocab::run::AttemptPhases;
 use crate::vocab::{Digest, Failure};
 
@@ -88,6 +89,9 @@ pub struct PlannedStage {
     pub deadline_s: f64,
     pub deadline_reason: String,
     pub expected_s: Option<f64>,
+    /// What its machine is expected to use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected: Option<StageExpectation>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -179,6 +183,12 @@ pub struct AttemptView {
     pub output: Option<Digest>,
     pub deadline: Option<Time>,
     pub phases: AttemptPhases,
+    /// What it was expected to use when the run was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected: Option<StageExpectation>,
+    /// What it used, once its work has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub used: Option<Used>,
     pub created_at: Time,
     pub finished_at: Option<Time>,
 }

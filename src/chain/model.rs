@@ -219,7 +219,8 @@ impl Chain {
 
 impl Stage {
     /// The policy row for a failure of this kind. Without one, what befell the machine rather than
-    /// the work (`host`, `boot`, `lost`) is tried three times, anything else once.
+    /// the work (`host`, `boot`, `lost`) is tried three times, and so is a lack of memory, each time with
+    /// more of it; anything else once.
     pub fn retry_for(&self, kind: FailureKind) -> Retry {
         self.retry
             .iter()
@@ -228,7 +229,10 @@ impl Stage {
             .unwrap_or_else(|| Retry {
                 on: vec![kind],
                 attempts: match kind {
-                    FailureKind::Host | FailureKind::Boot | FailureKind::Lost => 3,
+                    FailureKind::Host
+                    | FailureKind::Boot
+                    | FailureKind::Lost
+                    | FailureKind::Memory => 3,
                     _ => 1,
                 },
                 backoff: Backoff {

@@ -29,10 +29,13 @@ mod device_power;
 mod doctor;
 mod exit;
 mod facts;
+mod forecast;
 mod image;
+mod models;
 mod output;
 mod persona;
 mod pool;
+mod predict;
 mod run;
 mod serve;
 mod simulate;
@@ -176,7 +179,7 @@ enum Command {
     /// What warm machines are forked from: build, list, show, verify, retire
     #[command(subcommand, visible_alias = "templates")]
     Template(template::TemplateCommand),
-    /// Machines that wait before they are asked for: list, show, set, top
+    /// Machines that wait before they are asked for: list, show, set, policy, top
     #[command(subcommand, visible_alias = "pools")]
     Pool(pool::PoolCommand),
     /// Take a warm machine, and run a command in it
@@ -184,6 +187,14 @@ enum Command {
     Claim(claim::ClaimCommand),
     /// Give claimed machines back
     Release(claim::Release),
+    /// What will be asked for: show, compare, event
+    #[command(subcommand, visible_alias = "forecasts")]
+    Forecast(forecast::ForecastCommand),
+    /// What was learned from earlier runs: list, show, train, explain
+    #[command(subcommand, visible_alias = "model")]
+    Models(models::ModelsCommand),
+    /// What a chain would need for a device, and which persona the device seems to be
+    Predict(predict::Predict),
     /// What rules of pool sizes would have cost and served on a recorded trace
     Simulate(simulate::Simulate),
 }
@@ -261,6 +272,9 @@ async fn execute(command: Command, context: &Context) -> Result<Exit, Failure> {
         Command::Pool(command) => command.run(context).await,
         Command::Claim(command) => command.run(context).await,
         Command::Release(release) => release.run(context).await,
+        Command::Forecast(command) => command.run(context).await,
+        Command::Models(command) => command.run(context).await,
+        Command::Predict(command) => command.run(context).await,
         Command::Simulate(command) => command.run(context).await,
     }
 }

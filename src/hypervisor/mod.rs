@@ -130,6 +130,13 @@ pub trait Hypervisor: Send + Sync + 'static {
     /// Use since the machine started, from the host's side, not from the guest's word.
     async fn usage(&self, id: MachineId) -> Result<MachineUsage, HvError>;
 
+    /// The same of several machines in one look at the host. Machines that are gone are left out, and so
+    /// are those of which the host cannot say anything at once: it waits for none of them.
+    async fn usage_of(
+        &self,
+        ids: &[MachineId],
+    ) -> Result<BTreeMap<MachineId, MachineUsage>, HvError>;
+
     /// Tail of the machine's serial console, at most `max_bytes`, control characters included.
     async fn console_tail(&self, id: MachineId, max_bytes: usize) -> Result<Vec<u8>, HvError>;
 
@@ -313,6 +320,10 @@ pub struct MachineUsage {
     pub cpu_ms: f64,
     /// Resident memory of the VM's process.
     pub rss_mib: f64,
+    /// Guest memory that was ever touched, MiB, with what its template had touched for a fork. Neither
+    /// the process's own memory (60–110 MiB under emulation) nor what the guest says of itself. 0 where
+    /// it is not known.
+    pub touched_mib: f64,
     pub disk_read_bytes: u64,
     pub disk_written_bytes: u64,
     pub net_received_bytes: u64,

@@ -21,6 +21,7 @@
 //! moving them. The figures are measured by the group `learn` of the benches, on recorded traces.
 
 pub mod classify;
+pub mod features;
 pub mod forecast;
 pub mod judge;
 pub mod psim;

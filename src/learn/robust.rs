@@ -79,6 +79,17 @@ pub fn ceiling(values: &[f64]) -> f64 {
     }
 }
 
+/// The same for few values, whose own 99 % quantile one absurd value moves: `TIMES` their median.
+pub fn ceiling_of_few(values: &[f64]) -> f64 {
+    const TIMES: f64 = 20.0;
+    let middle = median(values);
+    if middle.is_nan() {
+        f64::INFINITY
+    } else {
+        TIMES * (middle.abs() + 1.0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,6 +8,10 @@
 
 use serde::{Deserialize, Serialize};
 
+mod ahead;
+
+pub use ahead::{Expected, keeps_template, peakedness};
+
 use super::forecast::{LEVELS, Step};
 
 /// What is expected of a period for each number of shells 0, 1, 2, …

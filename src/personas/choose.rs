@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! assignments: device > user > role > group; within one kind the higher precedence
-//!   └─ none ──► rules: the higher priority ──► none ──► the default ──► none ──► nothing
+//!   └─ none ──► rules: the higher priority ──► none ──► the classifier, where it is sure ──► else
+//!               the default ──► none ──► nothing
 //! equals that name different personas ──► conflict: a person has to say
 //! ```
 
@@ -13,6 +14,7 @@ use crate::vocab::Timestamp;
 use crate::vocab::persona::{
     Assignment, Because, Candidate, Choice, Given, PersonaRef, RuleSet, Subject,
 };
+use crate::vocab::prediction::Proposal;
 
 /// What a device is known by.
 #[derive(Debug, Clone, Copy)]
@@ -41,7 +43,14 @@ impl Who<'_> {
 }
 
 /// Chooses. `assignments` are all that were made and not ended; those past their `until` do not count.
-pub fn choose(who: Who<'_>, assignments: &[Assignment], rules: &RuleSet, now: Timestamp) -> Choice {
+/// `proposal` is what the classifier says, where there is one.
+pub fn choose(
+    who: Who<'_>,
+    assignments: &[Assignment],
+    rules: &RuleSet,
+    proposal: Option<&Proposal>,
+    now: Timestamp,
+) -> Choice {
     let mut candidates = Vec::new();
     let mut fitting: Vec<&Assignment> = assignments
         .iter()
@@ -85,10 +94,39 @@ pub fn choose(who: Who<'_>, assignments: &[Assignment], rules: &RuleSet, now: Ti
         };
         candidates.push(candidate(&rule.persona, because, verdict));
     }
+    if let Some(proposal) = proposal {
+        let persona = PersonaRef {
+            name: proposal.persona.clone(),
+            version: None,
+        };
+        let verdict = match proposal.is_sure() {
+            true => weigh(
+                &mut decided,
+                (Subject::KINDS.len() + 1, 0),
+                &persona,
+                &format!("the classifier: {}", proposal.told()),
+            ),
+            false => format!(
+                "{:.0} % is less than the {:.0} % that are asked for",
+                100.0 * proposal.confidence,
+                100.0 * proposal.threshold
+            ),
+        };
+        let because = Because::Classifier {
+            model: proposal.model.clone(),
+            confidence_percent: (100.0 * proposal.confidence).round() as u32,
+            facts: proposal
+                .reasons
+                .iter()
+                .map(|(fact, _)| fact.clone())
+                .collect(),
+        };
+        candidates.push(candidate(&persona, because, verdict));
+    }
     if let Some(default) = &rules.default {
         let verdict = weigh(
             &mut decided,
-            (Subject::KINDS.len() + 1, 0),
+            (Subject::KINDS.len() + 2, 0),
             default,
             "the default",
         );

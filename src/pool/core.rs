@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::PoolServices;
+use super::arrivals::Arrivals;
 use super::breaker::Breaker;
 use super::ledger::Ledger;
 use crate::fault::Window;
@@ -20,12 +21,14 @@ use crate::vocab::pool::Class;
 use crate::vocab::{MachineId, Timestamp};
 
 /// After a claim nothing is filled for a moment: its claimant's first command is about to run.
-const QUIET: Duration = Duration::from_millis(500);
+pub const QUIET: Duration = Duration::from_millis(500);
 
 pub struct Core {
     pub services: PoolServices,
     pub ledger: Ledger,
     pub nudge: Notify,
+    /// Who asked for something.
+    pub arrivals: Arrivals,
     /// Claims that are being activated. Nothing is filled meanwhile.
     claiming: AtomicUsize,
     last_claim: Mutex<Option<tokio::time::Instant>>,
@@ -58,6 +61,7 @@ impl Core {
             services,
             ledger,
             nudge: Notify::new(),
+            arrivals: Arrivals::default(),
             claiming: AtomicUsize::new(0),
             last_claim: Mutex::default(),
             known: Mutex::default(),

@@ -39,6 +39,7 @@ use crate::vocab::pool::{
 use crate::vocab::{Deployment, MachineId};
 
 mod adopt;
+mod arrivals;
 pub mod breaker;
 mod claim;
 mod core;
@@ -48,6 +49,7 @@ pub mod identity;
 pub mod key;
 pub mod ledger;
 pub mod plan;
+pub mod rehearse;
 mod selftest;
 mod shell;
 pub mod size;
@@ -428,6 +430,17 @@ impl Pool {
     /// Tells the pool that a machine of its own stopped, as the host or the reconciler saw it.
     pub async fn tell_lost(&self, machine: MachineId, why: &str) {
         drive::lost(&self.core, machine, why).await;
+    }
+
+    /// Who asked for a machine since the last time, served or not; an unused key that asks again within
+    /// minutes came once. Whoever counts them fetches them when [`Pool::until_asked`] returns.
+    pub fn take_arrivals(&self) -> Vec<crate::vocab::demand::Arrival> {
+        self.core.arrivals.take()
+    }
+
+    /// Returns when somebody has asked for a machine.
+    pub async fn until_asked(&self) {
+        self.core.arrivals.came.notified().await;
     }
 
     /// Something changed: look again now.

@@ -3,7 +3,7 @@
 //! Each turn: let the plan advance, store what changed together with the results of what is done
 //! and the intentions of what begins (one transaction), begin it, wait for something to happen.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -92,6 +92,7 @@ pub fn start(
         tasks: JoinSet::new(),
         under_way: HashMap::new(),
         fetched: HashMap::new(),
+        started: HashSet::new(),
         answers: Vec::new(),
         admitted: Vec::new(),
     };
@@ -131,6 +132,8 @@ struct Driver {
     under_way: HashMap<Action, CancellationToken>,
     /// Outputs that came with the news of a work's end; after a restart they are fetched again.
     fetched: HashMap<AttemptId, Vec<u8>>,
+    /// Attempts whose work this driver started; others' it found at work.
+    started: HashSet<AttemptId>,
     /// Answers to give once the next turn is stored.
     answers: Vec<(Asker, Result<(), String>)>,
     admitted: Vec<oneshot::Sender<()>>,
@@ -233,6 +236,12 @@ impl Driver {
 
     fn begin(&mut self, action: Action) {
         let mut order = Order::new(&self.view, action);
+        if let (Action::Watch(_), Some(attempt)) = (action, &order.attempt) {
+            order.resumed = !self.started.contains(&attempt.id);
+        }
+        if let (Action::Start(_), Some(attempt)) = (action, &order.attempt) {
+            self.started.insert(attempt.id);
+        }
         if let Action::Collect(attempt) = action {
             order.output = self.fetched.remove(&attempt);
         }

@@ -9,6 +9,7 @@ use tokio::sync::broadcast;
 use crate::capacity::Capacity;
 use crate::clock::Clock;
 use crate::fault::Faults;
+use crate::foresight::Foresight;
 use crate::hypervisor::Hypervisor;
 use crate::pool::Pool;
 use crate::store::Store;
@@ -29,6 +30,8 @@ pub struct Services {
     pub capacity: Arc<Capacity>,
     /// Machines that wait before they are asked for; none where the pool is switched off.
     pub pool: Option<Arc<Pool>>,
+    /// What stages will need, and what they used.
+    pub foresight: Arc<Foresight>,
     pub settings: Arc<RunSettings>,
     pub deployment: Deployment,
     /// What happens, as it happens, for whoever watches. Slow watchers lose items and re-read.

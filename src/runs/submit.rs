@@ -7,18 +7,23 @@ use serde::{Deserialize, Serialize};
 use super::drive;
 use super::pinned::{Plan, stage_plan};
 use super::services::Services;
+use crate::chain::model::Stage;
 use crate::chain::trigger::Trigger;
 use crate::engines;
+use crate::foresight;
 use crate::images::{ImageError, Images};
-use crate::personas::library::{self, LibraryError};
+use crate::learn::features::{Case, Hardware};
+use crate::personas::library::{self, ForRun, LibraryError};
 use crate::store::chains::AppliedChain;
-use crate::store::{StoreError, boot, chains, devices, runs, times};
+use crate::store::models::Label;
+use crate::store::{StoreError, boot, chains, devices, models, runs, times};
 use crate::vocab::boot::{BootDevice, BootPhase};
 use crate::vocab::envelope::Envelope;
 use crate::vocab::image::Image;
 use crate::vocab::machine::EngineKind;
+use crate::vocab::persona::PinnedPersona;
 use crate::vocab::run::{Purpose, Replay, Run, RunState};
-use crate::vocab::{Device, RunId};
+use crate::vocab::{Device, RunId, Timestamp};
 
 /// What somebody wants to be run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -51,6 +56,9 @@ pub struct Prepared {
     /// What stages read as `persona`; the plan says which it is and why.
     #[serde(default)]
     pub persona: Option<serde_json::Value>,
+    /// What the classifier learns from this.
+    #[serde(default)]
+    pub label: Option<Label>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -121,7 +129,6 @@ pub async fn prepare(
     }
     let (engine, engine_reason) = engines::choose(order.engine);
     let mut pinned = BTreeMap::new();
-    let mut stages = Vec::new();
     let mut missing = Vec::new();
     for stage in &chain.stages {
         if !pinned.contains_key(&stage.image) {
@@ -136,14 +143,6 @@ pub async fn prepare(
                 Err(error) => return Err(error.into()),
             }
         }
-        let history = times::stage_time_list(&mut connection, &chain.name, &stage.name).await?;
-        stages.push(stage_plan(
-            stage,
-            &pinned[&stage.image],
-            engine,
-            &engine_reason,
-            &history,
-        ));
     }
     if !missing.is_empty() {
         missing.sort();
@@ -165,10 +164,29 @@ pub async fn prepare(
             unfit.join("; ")
         )));
     }
-    let (persona, persona_document) = library::for_run(&mut connection, &device, services.now())
-        .await?
+    let proposal = services.foresight.propose(&device.client, &device.facts);
+    let persona = library::for_run(&mut connection, &device, proposal, services.now()).await?;
+    let label = persona
+        .as_ref()
+        .map(|persona| label_of(&device, persona, services.now()));
+    let (persona, persona_document) = persona
         .map(|persona| (persona.pinned, persona.document))
         .unzip();
+    let mut stages = Vec::new();
+    for stage in &chain.stages {
+        let history = times::stage_time_list(&mut connection, &chain.name, &stage.name).await?;
+        let case = case_of(&device, persona.as_ref(), &chain.name, stage, engine);
+        let mut planned = stage_plan(
+            stage,
+            &pinned[&stage.image],
+            engine,
+            &engine_reason,
+            &history,
+            Some(services.foresight.expect(&case)),
+        );
+        planned.case = Some(case);
+        stages.push(planned);
+    }
     let plan = Plan {
         deployment: services.deployment,
         chain,
@@ -184,6 +202,7 @@ pub async fn prepare(
         plan,
         chain_reason,
         persona: persona_document,
+        label,
     })
 }
 
@@ -195,6 +214,40 @@ fn nobody_delivers(device: Option<&BootDevice>) -> Option<String> {
             BootPhase::Registered | BootPhase::Discovered | BootPhase::Held { .. } => None,
             _ => Some(format!("the device is {}", device.phase.word())),
         },
+    }
+}
+
+/// What is known of a stage before its machine is made.
+fn case_of(
+    device: &Device,
+    persona: Option<&PinnedPersona>,
+    chain: &str,
+    stage: &Stage,
+    engine: EngineKind,
+) -> Case {
+    Case {
+        chain: chain.to_owned(),
+        stage: stage.name.clone(),
+        kind: stage.kind.word().to_owned(),
+        image: stage.image.clone(),
+        engine: engine.word().to_owned(),
+        persona: persona.map(|persona| persona.name.clone()),
+        client: device.client.clone(),
+        device: device.id.to_string(),
+        network: stage.network,
+        handoff_disk: stage.handoff_disk,
+        hardware: Hardware::of(&device.facts),
+    }
+}
+
+fn label_of(device: &Device, persona: &ForRun, now: Timestamp) -> Label {
+    Label {
+        device: device.id.to_string(),
+        persona: persona.pinned.name.clone(),
+        at: now,
+        facts: foresight::facts_of(&device.client, &device.facts),
+        proposed: persona.proposed,
+        corrected: false,
     }
 }
 
@@ -286,6 +339,7 @@ async fn insert(
     let plan = serde_json::to_value(&prepared.plan)
         .map_err(|error| SubmitError::Internal(error.to_string()))?;
     let device = prepared.device.clone();
+    let label = prepared.label.clone();
     let run = services
         .store
         .write(move |connection| {
@@ -302,6 +356,9 @@ async fn insert(
                         other.id
                     )));
                 }
+                if let Some(label) = &label {
+                    models::label_put(connection, label).await?;
+                }
                 runs::run_insert(connection, run, &plan).await
             })
         })
@@ -310,6 +367,9 @@ async fn insert(
             StoreError::Refused(why) => SubmitError::Refused(why),
             other => SubmitError::Store(other),
         })?;
+    if prepared.label.is_some() {
+        services.foresight.labelled();
+    }
     Ok(run)
 }
 
@@ -375,6 +435,7 @@ pub async fn replay(services: &Services, id: RunId, stage_name: &str) -> Result<
         chain_reason: format!("replays stage {stage_name} of run {id}"),
         // It is in the saved input.
         persona: None,
+        label: None,
     };
     insert(
         services,

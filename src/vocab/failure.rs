@@ -28,6 +28,8 @@ pub enum FailureKind {
     Exit,
     /// The stage's command did not end before its deadline.
     Deadline,
+    /// The guest ran out of memory. The next try gets more of it.
+    Memory,
     /// The output was missing, too large, not of the declared format or not what the schema says.
     Output,
     /// The input could not be made from the run's state (a transform failed, or gave nothing).
@@ -37,12 +39,13 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
-    pub const ALL: [FailureKind; 8] = [
+    pub const ALL: [FailureKind; 9] = [
         Self::Host,
         Self::Boot,
         Self::Lost,
         Self::Exit,
         Self::Deadline,
+        Self::Memory,
         Self::Output,
         Self::Input,
         Self::Internal,
@@ -55,6 +58,7 @@ impl FailureKind {
             Self::Lost => "lost",
             Self::Exit => "exit",
             Self::Deadline => "deadline",
+            Self::Memory => "memory",
             Self::Output => "output",
             Self::Input => "input",
             Self::Internal => "internal",
@@ -75,6 +79,18 @@ pub struct Failure {
     /// What would let it continue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub way_out: Option<String>,
+    /// What its machine had too little of; the next try gets more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lacked: Option<Lack>,
+}
+
+/// What a machine can have too little of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Lack {
+    Memory,
+    /// It used all its processor time until the deadline.
+    Cpu,
 }
 
 impl Failure {
@@ -83,7 +99,13 @@ impl Failure {
             kind,
             message: message.into(),
             way_out: None,
+            lacked: None,
         }
+    }
+
+    pub fn lacking(mut self, lacked: Lack) -> Self {
+        self.lacked = Some(lacked);
+        self
     }
 
     pub fn with_way_out(mut self, way_out: impl Into<String>) -> Self {

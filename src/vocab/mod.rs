@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod boot;
+pub mod demand;
 pub mod device;
 pub mod digest;
 pub mod envelope;
@@ -15,6 +16,7 @@ pub mod machine;
 pub mod persona;
 pub mod pool;
 pub mod power;
+pub mod prediction;
 pub mod run;
 pub mod stage;
 pub mod telemetry;
@@ -22,7 +24,7 @@ pub mod time;
 
 pub use device::Device;
 pub use digest::Digest;
-pub use failure::{Failure, FailureKind};
+pub use failure::{Failure, FailureKind, Lack};
 pub use ids::{AttemptId, Deployment, DeviceId, MachineId, RunId, TokenId, WebhookId};
 pub use stage::StageKind;
 pub use time::Timestamp;

@@ -16,6 +16,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::prediction::StageExpectation;
 use super::{AttemptId, DeviceId, Digest, Failure, MachineId, RunId, Timestamp};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -191,6 +192,9 @@ pub struct Attempt {
     /// When the work in the guest has to have ended; set when it starts.
     pub deadline: Option<Timestamp>,
     pub phases: AttemptPhases,
+    /// What it was expected to use when the run was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected: Option<StageExpectation>,
     pub created_at: Timestamp,
     pub finished_at: Option<Timestamp>,
 }

@@ -29,6 +29,7 @@ use crate::access::secret::Secret;
 use crate::access::session;
 use crate::api::MAX_BODY_BYTES;
 pub use crate::api::PREFIX;
+use crate::demand::Demand;
 use crate::images::Images;
 use crate::netboot::desk::Desk;
 use crate::outbound::Outbound;
@@ -47,6 +48,7 @@ mod changes;
 mod claims;
 mod class;
 mod cursor;
+mod demand;
 mod describe;
 mod devices;
 mod door;
@@ -60,6 +62,7 @@ mod identity;
 mod listen;
 mod logs;
 mod meter;
+mod models;
 mod openapi;
 mod output;
 mod personas;
@@ -93,8 +96,10 @@ pub fn all_routes() -> Vec<Routes> {
         boot::routes(),
         power::routes(),
         telemetry::routes(),
+        models::routes(),
         personas::routes(),
         pool::routes(),
+        demand::routes(),
         templates::routes(),
         claims::routes(),
         runs::routes(),
@@ -120,6 +125,7 @@ pub struct State {
     pub services: Services,
     pub dispatch: Arc<Dispatch>,
     pub pool: Arc<Pool>,
+    pub demand: Arc<Demand>,
     pub images: Images,
     pub reconciler: Arc<Reconciler>,
     pub outbound: Arc<Outbound>,

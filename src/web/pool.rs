@@ -177,6 +177,11 @@ async fn detail(app: &App, which: &str) -> Result<PoolDetail, Refusal> {
             .filter(|shell| shell.class == found.class)
             .map(ShellView::of)
             .collect(),
+        why: app
+            .state
+            .demand
+            .decision(&found.class)
+            .map(|decision| decision.why),
     })
 }
 
@@ -243,5 +248,6 @@ fn gone(class: String) -> PoolDetail {
             pauses_until: None,
         },
         shells: Vec::new(),
+        why: None,
     }
 }

@@ -15,6 +15,7 @@ use crate::store::chains::AppliedChain;
 use crate::store::events::Event;
 use crate::store::journal::Entry;
 use crate::vocab::machine::{Accelerator, Machine, MachineState};
+use crate::vocab::prediction::Used;
 use crate::vocab::run::{Attempt, Progress, Run, RunState, UndoCause};
 use crate::vocab::{Device, Timestamp};
 
@@ -145,7 +146,8 @@ pub fn stage(status: StageStatus) -> StageView {
     }
 }
 
-pub fn attempt(attempt: &Attempt) -> AttemptView {
+/// `used` where it is known.
+pub fn attempt(attempt: &Attempt, used: Option<Used>) -> AttemptView {
     AttemptView {
         id: attempt.id.to_string(),
         stage: attempt.stage.clone(),
@@ -163,6 +165,8 @@ pub fn attempt(attempt: &Attempt) -> AttemptView {
         output: attempt.output,
         deadline: attempt.deadline.map(time),
         phases: attempt.phases,
+        expected: attempt.expected.clone(),
+        used,
         created_at: time(attempt.created_at),
         finished_at: attempt.finished_at.map(time),
     }
@@ -225,6 +229,7 @@ pub fn planned_stages(plan: &Plan) -> Vec<PlannedStage> {
             deadline_s: planned.deadline_s,
             deadline_reason: planned.deadline_reason.clone(),
             expected_s: planned.expected_s,
+            expected: planned.expected.clone(),
         })
         .collect()
 }

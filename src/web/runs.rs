@@ -1,5 +1,7 @@
 //! `/runs`: start, list, show, abort, retry, replay.
 
+use std::collections::HashMap;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -20,7 +22,7 @@ use crate::runs::explain::{explain, stages};
 use crate::runs::plan::Request;
 use crate::runs::submit::{self, RunOrder};
 use crate::runs::view::View;
-use crate::store::{events, journal, pages};
+use crate::store::{events, journal, observations, pages};
 use crate::vocab::RunId;
 use crate::vocab::access::Role;
 use crate::vocab::run::Run;
@@ -192,6 +194,11 @@ async fn show(
     let now = app.state.services.now();
     let mut connection = app.state.services.store.read().await?;
     let events = events::event_list(&mut connection, id, 0).await?;
+    let used: HashMap<_, _> = observations::observations_of_run(&mut connection, id)
+        .await?
+        .into_iter()
+        .map(|one| (one.attempt, one.used))
+        .collect();
     let journal = if with.journal {
         let entries = journal::journal_list(&mut connection, id).await?;
         Some(entries.into_iter().map(present::journal_entry).collect())
@@ -202,7 +209,11 @@ async fn show(
         run: present::run(&view.run),
         why: present::why(explain(&view, now)),
         stages: stages(&view, now).into_iter().map(present::stage).collect(),
-        attempts: view.attempts.iter().map(present::attempt).collect(),
+        attempts: view
+            .attempts
+            .iter()
+            .map(|attempt| present::attempt(attempt, used.get(&attempt.id).copied()))
+            .collect(),
         machines: view.machines.iter().map(present::machine).collect(),
         events: events.iter().map(present::event).collect(),
         plan: present::planned_stages(&view.plan),

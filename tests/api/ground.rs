@@ -118,6 +118,7 @@ impl Ground {
             services: running.services.clone(),
             dispatch: running.dispatch.clone(),
             pool: running.pool.clone(),
+            demand: running.demand.clone(),
             images: running.images.clone(),
             reconciler: running.reconciler.clone(),
             outbound,

@@ -37,6 +37,7 @@ const EXPECTED: &[(&str, Option<Role>, Reach)] = &[
     ("device_put", Some(Role::Operator), Thing),
     ("device_show", Some(Role::Viewer), Thing),
     ("device_replace", Some(Role::Operator), Thing),
+    ("device_prediction", Some(Role::Viewer), Thing),
     ("boot_list", Some(Role::Viewer), List),
     ("boot_events", Some(Role::Viewer), List),
     ("boot_explain", Some(Role::Viewer), Whole),
@@ -52,6 +53,10 @@ const EXPECTED: &[(&str, Option<Role>, Reach)] = &[
     ("bmc_test", Some(Role::Operator), Thing),
     ("bmc_unlock", Some(Role::Admin), Thing),
     ("boot_code_create", Some(Role::Operator), Whole),
+    ("model_list", Some(Role::Viewer), Whole),
+    ("model_show", Some(Role::Viewer), Whole),
+    ("model_train", Some(Role::Author), Whole),
+    ("model_explain", Some(Role::Viewer), Whole),
     ("persona_list", Some(Role::Viewer), Shared),
     ("persona_apply", Some(Role::Author), Whole),
     ("persona_show", Some(Role::Viewer), Shared),
@@ -71,6 +76,15 @@ const EXPECTED: &[(&str, Option<Role>, Reach)] = &[
     ("pool_set", Some(Role::Author), Whole),
     ("pool_show", Some(Role::Viewer), Whole),
     ("pool_status", Some(Role::Viewer), Whole),
+    ("forecast_list", Some(Role::Viewer), Whole),
+    ("forecast_show", Some(Role::Viewer), Whole),
+    ("forecast_compare", Some(Role::Viewer), Whole),
+    ("planned_event_list", Some(Role::Viewer), Whole),
+    ("planned_event_put", Some(Role::Author), Whole),
+    ("planned_event_remove", Some(Role::Author), Whole),
+    ("pool_policy_list", Some(Role::Viewer), Whole),
+    ("pool_policy_set", Some(Role::Author), Whole),
+    ("pool_policy_show", Some(Role::Viewer), Whole),
     ("template_list", Some(Role::Viewer), Whole),
     ("template_build", Some(Role::Author), Whole),
     ("template_show", Some(Role::Viewer), Whole),
@@ -148,6 +162,7 @@ impl Stage {
         ground.put_on_network("lab-box").await;
         let class = ground.warm("lab").await;
         ground.take("lab", "lab-claim").await;
+        ground.running.demand.look_again().await.unwrap();
         let run = ground.run("lab-box").await;
         Self {
             ground,
@@ -217,6 +232,16 @@ impl Stage {
                 let made = self.ground.local.persona_assign(&order.unwrap()).await;
                 template.replace("{id}", &made.unwrap().id.to_string())
             }
+            "planned_event_remove" => {
+                let event = serde_json::from_value(self.body("planned_event_put").unwrap());
+                self.ground
+                    .local
+                    .planned_event_put(&event.unwrap())
+                    .await
+                    .unwrap();
+                template.replace("{name}", "release")
+            }
+            _ if id.starts_with("forecast") => template.replace("{class}", &self.class),
             _ if id.starts_with("pool") || id.starts_with("template") => {
                 if id == "template_retire" {
                     self.ground.warm("old").await;
@@ -229,6 +254,9 @@ impl Stage {
                 };
                 template.replace("{class}", class).replace("{id}", class)
             }
+            "device_prediction" => template.replace("{name}", "lab-box") + "?chain=hello",
+            "model_explain" => template.replace("{name}", "memory") + "?device=lab-box&chain=hello",
+            _ if id.starts_with("model") => template.replace("{name}", "memory"),
             "persona_why" | "device_show" | "device_replace" => {
                 template.replace("{name}", "lab-box")
             }
@@ -264,7 +292,7 @@ impl Stage {
             "assignment_make" => {
                 json!({ "kind": "role", "name": self.fresh("role"), "persona": "plain", "reason": "a test" })
             }
-            "assignment_end" | "boot_explain" => json!({}),
+            "assignment_end" | "boot_explain" | "model_train" => json!({}),
             "boot_code_create" => json!({ "minutes": 10 }),
             "boot_change" => json!({ "verb": "quarantine", "reason": "a test" }),
             "power_change" => json!({ "verb": "on" }),
@@ -273,6 +301,20 @@ impl Stage {
             "pool_set" => {
                 json!({ "class": { "of": self.class }, "target": { "hot": 0, "floor": "warm" } })
             }
+            "planned_event_put" => {
+                let now = greenroom::api::Time::of(greenroom::vocab::Timestamp(
+                    self.ground.running.services.now().0,
+                ));
+                let until = greenroom::api::Time::of(
+                    self.ground
+                        .running
+                        .services
+                        .now()
+                        .after(std::time::Duration::from_secs(3600)),
+                );
+                json!({ "name": "release", "from": now, "until": until, "factor": 2.0 })
+            }
+            "pool_policy_set" => json!({ "class": { "of": self.class }, "dry_run": true }),
             "template_build" => json!({ "class": { "of": self.class } }),
             "claim_take" => json!({ "image": "tiny", "client": "lab" }),
             "device_put" => json!({ "name": "lab-box", "client": "lab" }),

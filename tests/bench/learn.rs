@@ -11,22 +11,37 @@ mod persona;
 mod pool;
 #[path = "learn/resources.rs"]
 mod resources;
+#[path = "learn/training.rs"]
+mod training;
 
 use crate::Figure;
 use crate::traces;
 
+/// All of it takes a quarter of an hour: parts may be named, such as GREENROOM_BENCH_PARTS=pool,demand.
 pub fn measure() -> Vec<Figure> {
-    if traces::folder().is_none() {
+    let parts: [(&str, Needs, fn() -> Vec<Figure>); 5] = [
+        ("training", Needs::Nothing, training::measure),
+        ("pool", Needs::Traces, pool::measure),
+        ("persona", Needs::Traces, persona::measure),
+        ("demand", Needs::Traces, demand::measure),
+        ("resources", Needs::Traces, resources::measure),
+    ];
+    let named = std::env::var("GREENROOM_BENCH_PARTS").unwrap_or_default();
+    let traces = traces::folder().is_some();
+    if !traces {
         eprintln!("{}", traces::ABSENT);
-        return Vec::new();
     }
-    [
-        pool::measure,
-        persona::measure,
-        demand::measure,
-        resources::measure,
-    ]
-    .iter()
-    .flat_map(|measure| measure())
-    .collect()
+    parts
+        .iter()
+        .filter(|(name, ..)| named.is_empty() || named.split(',').any(|part| part == *name))
+        .filter(|(_, needs, _)| traces || *needs == Needs::Nothing)
+        .flat_map(|(.., measure)| measure())
+        .collect()
+}
+
+/// Whether a part can be measured without the public traces.
+#[derive(PartialEq)]
+enum Needs {
+    Nothing,
+    Traces,
 }

@@ -48,6 +48,7 @@ rules! {
     machines::strangers_stay_untouched,
     machines::events_tell_of_a_life,
     machines::use_grows_and_the_console_speaks,
+    machines::several_are_looked_at_in_one_look,
     machines::a_call_to_a_stopped_guest_ends_in_time,
     machines::waiting_for_a_machine_that_goes_ends_early,
     machines::waiting_ends_at_the_deadline,

@@ -232,6 +232,12 @@ impl Hypervisor for Counting {
     async fn usage(&self, id: MachineId) -> Result<MachineUsage, HvError> {
         self.inner.usage(id).await
     }
+    async fn usage_of(
+        &self,
+        ids: &[MachineId],
+    ) -> Result<BTreeMap<MachineId, MachineUsage>, HvError> {
+        self.inner.usage_of(ids).await
+    }
     async fn console_tail(&self, id: MachineId, max_bytes: usize) -> Result<Vec<u8>, HvError> {
         self.inner.console_tail(id, max_bytes).await
     }

@@ -73,6 +73,45 @@ fn the_cheap_mix_beats_the_plain_rule_everywhere() {
     }
 }
 
+/// Whether a further member of the mixture pays, on origins that no reported figure uses. For people:
+/// `cargo test --release --test learn -- --ignored --nocapture members`.
+#[test]
+#[ignore = "takes minutes, and is for whoever changes the roster"]
+fn members_on_origins_that_no_figure_uses() {
+    needs_traces!();
+    use greenroom::learn::forecast::{arx, select};
+    for (name, days) in [
+        ("calls", (2..=68).step_by(9).collect::<Vec<_>>()),
+        ("surf", (2..=68).step_by(9).collect()),
+        ("taxi", (7..=139).step_by(15).collect()),
+    ] {
+        let origins = traces::origins(name, days.into_iter().rev());
+        let spl = |members: &[&'static dyn Forecaster]| {
+            let scores: Vec<score::Score> = origins
+                .iter()
+                .map(|origin| {
+                    let horizon = origin.actual.len();
+                    let (forecast, _) =
+                        select::forecast_with(members, &origin.history, horizon, origin.shape);
+                    let day = origin.shape.day;
+                    score::score(&origin.history, &origin.actual, &forecast, day)
+                })
+                .collect();
+            score::mean(&scores).spl
+        };
+        let roster = select::roster();
+        let mut with = roster.clone();
+        with.push(&arx::Net);
+        eprintln!(
+            "{name}: roster {:.4}, with net-log {:.4}, net-log alone {:.4}, linear-log alone {:.4}",
+            spl(&roster),
+            spl(&with),
+            mean_spl(&origins, &arx::Net),
+            mean_spl(&origins, &greenroom::learn::forecast::linear::Linear),
+        );
+    }
+}
+
 fn cold_and_idle(trace: &Trace, name: &str, host: Host, targets: &[usize]) -> (f64, f64) {
     let ticks = traces::training_weeks(name) * WEEK..trace.ticks() - 1;
     let outcome = psim::run(trace, host, ticks, |tick| targets[tick].min(MOST));

@@ -3,6 +3,7 @@
 use greenroom::personas::choose::{Who, choose};
 use greenroom::vocab::Timestamp;
 use greenroom::vocab::persona::{Assignment, Choice, Given, Rule, RuleSet, Subject};
+use greenroom::vocab::prediction::Proposal;
 use serde_json::json;
 
 const NOW: Timestamp = Timestamp(1_000);
@@ -30,6 +31,15 @@ fn rule(name: &str, when: &str, persona: &str, priority: i64) -> Rule {
 }
 
 fn choice(assignments: &[Assignment], rules: &[Rule], default: Option<&str>) -> Choice {
+    choice_with(assignments, rules, default, None)
+}
+
+fn choice_with(
+    assignments: &[Assignment],
+    rules: &[Rule],
+    default: Option<&str>,
+    proposal: Option<&Proposal>,
+) -> Choice {
     let facts = json!({ "user": "bob", "roles": ["web", "edge"], "group": "shop", "cores": 4 });
     let mut assignments = assignments.to_vec();
     for (index, assignment) in assignments.iter_mut().enumerate() {
@@ -46,6 +56,7 @@ fn choice(assignments: &[Assignment], rules: &[Rule], default: Option<&str>) -> 
         },
         &assignments,
         &rules,
+        proposal,
         NOW,
     )
 }
@@ -229,4 +240,57 @@ fn a_rule_that_cannot_be_decided_is_told_and_decides_nothing() {
     let choice = choice(&[], &[rule("bad", "device.rack > 3", "x", 9)], Some("base"));
     assert_eq!(given(&choice), "base");
     assert!(choice.undecided[0].starts_with("rule bad: "), "{choice:#?}");
+}
+
+fn proposal(confidence: f64) -> Proposal {
+    Proposal {
+        persona: "learned".into(),
+        confidence,
+        threshold: 0.8,
+        others: vec![("base".into(), 0.1)],
+        reasons: vec![("role web".into(), 1.2), ("cores".into(), -0.3)],
+        model: "persona#3".into(),
+        examples: 200,
+    }
+}
+
+#[test]
+fn the_classifier_decides_where_nobody_did_and_only_when_it_is_sure() {
+    let said = |assignments: &[Assignment], rules: &[Rule], confidence| {
+        choice_with(
+            assignments,
+            rules,
+            Some("base"),
+            Some(&proposal(confidence)),
+        )
+    };
+    let sure = said(&[], &[], 0.92);
+    assert_eq!(
+        (given(&sure).as_str(), sure.is_proposed()),
+        ("learned", true)
+    );
+    assert!(
+        sure.reason
+            .contains("persona#3 is 92 % sure, because of role web"),
+        "{}",
+        sure.reason
+    );
+    let unsure = said(&[], &[], 0.6);
+    assert_eq!(
+        (given(&unsure).as_str(), unsure.is_proposed()),
+        ("base", false)
+    );
+    assert!(
+        unsure.candidates[0]
+            .verdict
+            .contains("60 % is less than the 80 %"),
+        "{unsure:#?}"
+    );
+    let ruled = said(&[], &[rule("r", "device.cores > 2", "by-rule", 0)], 0.99);
+    assert_eq!(
+        (given(&ruled).as_str(), ruled.is_proposed()),
+        ("by-rule", false)
+    );
+    let assigned = said(&[to("group", "shop", "assigned", 0)], &[], 0.99);
+    assert_eq!(given(&assigned), "assigned");
 }

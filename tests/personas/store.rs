@@ -245,7 +245,7 @@ async fn a_run_gets_what_is_current_and_refuses_what_is_unclear() {
         let (store, device) = (place.store.clone(), device.clone());
         async move {
             let mut connection = store.read().await.expect("a connection");
-            library::for_run(&mut connection, &device, Timestamp(at)).await
+            library::for_run(&mut connection, &device, None, Timestamp(at)).await
         }
     };
     assert!(for_run(50).await.expect("an answer").is_none());
@@ -340,7 +340,7 @@ async fn rules_are_versions_too_and_name_personas_that_exist() {
     );
     let device = place.device(json!({ "role": "web" })).await;
     let mut connection = place.store.read().await.expect("a connection");
-    let chosen = library::choose_for(&mut connection, &device, Timestamp(30))
+    let chosen = library::choose_for(&mut connection, &device, None, Timestamp(30))
         .await
         .expect("an answer");
     assert_eq!(chosen.version.expect("a persona").name(), "p");

@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod learned;
 mod onboard;
 mod pooled;
 mod stories;

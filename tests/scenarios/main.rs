@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod foresight;
 mod kill_sweep;
 mod kill_sweep_pool;
 mod kill_sweep_waiting;

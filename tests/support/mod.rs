@@ -187,6 +187,8 @@ pub fn view(chain: Chain) -> View {
             deadline_s: 60.0,
             deadline_reason: String::new(),
             expected_s: None,
+            expected: None,
+            case: None,
         })
         .collect();
     let plan = Plan {

@@ -237,6 +237,17 @@ pub fn why(why: &PersonaWhy, paint: Paint) -> String {
                 Because::Rule { name, priority, .. } => {
                     (format!("rule {name}"), format!("priority {priority}"))
                 }
+                Because::Classifier {
+                    model,
+                    confidence_percent,
+                    facts,
+                } => {
+                    let facts = facts[..facts.len().min(3)].join(", ");
+                    (
+                        format!("classifier {model}"),
+                        format!("{confidence_percent} % sure: {facts}"),
+                    )
+                }
                 Because::Default => ("default".to_owned(), String::new()),
             };
             table.row([

@@ -9,6 +9,7 @@ use super::table::Table;
 use super::text;
 use crate::api::{PoolView, ShellView, Time, WhichClass};
 
+mod policy;
 mod set;
 mod show;
 mod top;
@@ -33,6 +34,9 @@ pub enum PoolCommand {
     },
     /// Say how many machines of a class are to wait
     Set(set::Set),
+    /// Who chooses how many machines wait, and what that comes to: show, set
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
     /// Watch the pool: tiers, hits, memory, recent claims
     Top(top::Top),
 }
@@ -85,6 +89,7 @@ impl PoolCommand {
                 Ok(Exit::Ok)
             }
             Self::Set(set) => set.run(context).await,
+            Self::Policy(command) => command.run(context).await,
             Self::Top(top) => top.run(context).await,
         }
     }

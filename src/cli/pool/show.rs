@@ -15,6 +15,9 @@ pub fn render(detail: &PoolDetail, now: Time, paint: Paint) -> String {
     };
     field("class", &pool.class);
     field("wanted", &wanted(pool));
+    if let Some(why) = &detail.why {
+        field("forecast", why);
+    }
     field("tier", &pool.tier);
     if let Some(shortfall) = &pool.shortfall {
         field("because", shortfall);

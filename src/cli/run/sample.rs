@@ -7,6 +7,7 @@ use crate::api::{
     WhyView,
 };
 use crate::vocab::machine::{EngineKind, MachinePhases, Size};
+use crate::vocab::prediction::Used;
 use crate::vocab::run::AttemptPhases;
 use crate::vocab::{Digest, Failure, FailureKind};
 
@@ -49,6 +50,16 @@ pub fn held() -> RunView {
         output,
         deadline: None,
         phases: AttemptPhases::default(),
+        expected: None,
+        used: (index == 0).then(|| Used {
+            cpu_mean_percent: 41.0,
+            cpu_peak_percent: 97.4,
+            memory_mib: 86.2,
+            disk_read_bytes: 5 << 20,
+            disk_written_bytes: 1 << 20,
+            looks: 12,
+            ..Used::default()
+        }),
         created_at: at(0),
         finished_at: None,
     };
@@ -64,6 +75,7 @@ pub fn held() -> RunView {
         deadline_s: 1800.0,
         deadline_reason: "no history".into(),
         expected_s: None,
+        expected: None,
     };
     RunView {
         run: RunSummary {

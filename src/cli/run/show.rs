@@ -10,6 +10,7 @@ use super::super::output::Paint;
 use super::super::table::Table;
 use super::super::text;
 use crate::api::{AttemptView, RunView, Time};
+use crate::vocab::prediction::{Expected, Resource, Source};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -42,6 +43,7 @@ pub fn render(view: &RunView, now: Time, paint: Paint) -> String {
     let mut out = header(view, now, paint);
     out.push('\n');
     out.push_str(&stages(view, paint));
+    out.push_str(&resources(view, paint));
     let left_out = view.events.len().saturating_sub(LAST_EVENTS);
     if !view.events.is_empty() {
         out.push('\n');
@@ -168,6 +170,65 @@ fn stages(view: &RunView, paint: Paint) -> String {
         ]);
     }
     table.render("no stages")
+}
+
+/// What each try was given, was expected to use, and used; nothing where nothing is known yet.
+fn resources(view: &RunView, paint: Paint) -> String {
+    let headers = [
+        "STAGE", "TRY", "MEMORY", "EXPECTED", "USED", "VCPUS", "EXPECTED", "PEAK", "MEAN", "DISK",
+        "NET", "WORK", "EXPECTED", "BY",
+    ];
+    let mut table = Table::new(paint, &headers);
+    let dash = || "-".to_owned();
+    let mut is_empty = true;
+    for attempt in view
+        .attempts
+        .iter()
+        .filter(|attempt| attempt.purpose == "work")
+    {
+        let machine = attempt
+            .machine
+            .as_ref()
+            .and_then(|uuid| view.machines.iter().find(|machine| machine.uuid == *uuid));
+        let size = machine
+            .map(|machine| machine.size)
+            .or_else(|| view.plan.get(attempt.stage_index).map(|plan| plan.size));
+        let expected = |resource: Resource| attempt.expected.as_ref().map(|all| all.of(resource));
+        let middle = |resource: Resource| {
+            let spread = expected(resource).and_then(|one| one.spread);
+            spread.map_or_else(dash, |spread| format!("{:.1}", spread.middle))
+        };
+        let Some(used) = &attempt.used else { continue };
+        is_empty = false;
+        table.row([
+            attempt.stage.clone(),
+            attempt.number.to_string(),
+            size.map_or_else(dash, |size| format!("{} MiB", size.memory_mib)),
+            middle(Resource::Memory),
+            format!("{:.1}", used.memory_mib),
+            size.map_or_else(dash, |size| size.vcpus.to_string()),
+            middle(Resource::Cpu),
+            format!("{:.0} %", used.cpu_peak_percent),
+            format!("{:.0} %", used.cpu_mean_percent),
+            text::bytes(used.disk_read_bytes + used.disk_written_bytes),
+            text::bytes(used.net_received_bytes + used.net_sent_bytes),
+            text::span(attempt.phases.work_ms / 1000.0),
+            middle(Resource::Duration),
+            expected(Resource::Memory).map_or_else(dash, by),
+        ]);
+    }
+    if is_empty {
+        return String::new();
+    }
+    format!("\n{}", table.render(""))
+}
+
+fn by(expected: &Expected) -> String {
+    match (&expected.source, &expected.model) {
+        (Source::Model, Some(model)) => model.clone(),
+        (Source::History | Source::Model, _) => "plain rule".to_owned(),
+        (Source::Chain, _) => "chain".to_owned(),
+    }
 }
 
 fn digests(attempt: &AttemptView) -> String {

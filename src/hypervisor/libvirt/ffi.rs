@@ -220,22 +220,46 @@ pub fn state(domain: &Domain) -> Result<u32, Error> {
     }
 }
 
-/// Numbers of one domain by libvirt's names such as `cpu.time` or `block.0.rd.bytes`, in one round
-/// trip. `groups` is an or of `virDomainStatsTypes`. Numbers that are not whole are left out.
-pub fn stats(domain: &Domain, groups: u32) -> Result<Vec<(String, u64)>, Error> {
+/// Numbers by libvirt's names such as `cpu.time` or `block.0.rd.bytes`.
+pub type Numbers = Vec<(String, u64)>;
+
+/// Numbers of one domain in one round trip. `groups` is an or of `virDomainStatsTypes`. Numbers that are
+/// not whole are left out.
+pub fn stats(domain: &Domain, groups: u32) -> Result<Numbers, Error> {
+    let found = stats_of(std::slice::from_ref(domain), groups, 0)?;
+    Ok(found.into_iter().flat_map(|(_, numbers)| numbers).collect())
+}
+
+/// The same of several domains of one connection, in one round trip; `flags` is an or of
+/// `virConnectGetAllDomainStatsFlags`. Domains that are gone are left out.
+pub fn stats_of(
+    domains: &[Domain],
+    groups: u32,
+    flags: u32,
+) -> Result<Vec<(Uuid, Numbers)>, Error> {
+    if domains.is_empty() {
+        return Ok(Vec::new());
+    }
     let mut found = Vec::new();
     // SAFETY: the list of domains ends with null as the API asks. libvirt allocates the records and
     // they are freed with its own function after the numbers were copied out. Each `field` is a
-    // NUL-terminated array, and the union is read as the type says.
+    // NUL-terminated array, and the union is read as the type says. The buffer of the id has the size
+    // that the API asks for.
     unsafe {
-        let mut domains = [domain.as_ptr(), ptr::null_mut()];
+        let mut pointers: Vec<_> = domains.iter().map(|domain| domain.as_ptr()).collect();
+        pointers.push(ptr::null_mut());
         let mut records: *mut sys::virDomainStatsRecordPtr = ptr::null_mut();
-        let count = sys::virDomainListGetStats(domains.as_mut_ptr(), groups, &mut records, 0);
+        let count = sys::virDomainListGetStats(pointers.as_mut_ptr(), groups, &mut records, flags);
         if count < 0 {
             return Err(Error::last_error());
         }
         for index in 0..count as usize {
             let record = &**records.add(index);
+            let mut uuid = [0u8; sys::VIR_UUID_BUFLEN as usize];
+            if sys::virDomainGetUUID(record.dom, uuid.as_mut_ptr()) < 0 {
+                continue;
+            }
+            let mut numbers = Vec::new();
             for param in 0..record.nparams as usize {
                 let param = &*record.params.add(param);
                 let value = match param.type_ as u32 {
@@ -245,13 +269,10 @@ pub fn stats(domain: &Domain, groups: u32) -> Result<Vec<(String, u64)>, Error> 
                     sys::VIR_TYPED_PARAM_ULLONG => param.value.ul,
                     _ => continue,
                 };
-                found.push((
-                    CStr::from_ptr(param.field.as_ptr())
-                        .to_string_lossy()
-                        .into_owned(),
-                    value,
-                ));
+                let name = CStr::from_ptr(param.field.as_ptr());
+                numbers.push((name.to_string_lossy().into_owned(), value));
             }
+            found.push((Uuid::from_bytes(uuid), numbers));
         }
         sys::virDomainStatsRecordListFree(records);
     }

@@ -1,4 +1,4 @@
-//! Domains through an open connection: find, list, create, destroy, measure. Blocking functions,
+//! Domains through an open connection: find, list, create, destroy. Blocking functions,
 //! called on the bridge's threads only.
 
 use std::path::Path;
@@ -12,7 +12,7 @@ use virt::sys;
 use super::domain_xml::TAG_NAMESPACE;
 use super::read_xml::{self, DomainFacts};
 use super::{errors, ffi};
-use crate::hypervisor::{HvError, MachineUsage, Power, SeenMachine};
+use crate::hypervisor::{HvError, Power, SeenMachine};
 use crate::vocab::machine::Tag;
 use crate::vocab::{Deployment, MachineId};
 
@@ -221,85 +221,10 @@ pub fn destroy(connect: &Connect, id: MachineId, deployment: Deployment) -> Resu
     Ok(())
 }
 
-/// Numbers since the start, except that those of detached disks are gone with them.
-pub fn usage(connect: &Connect, id: MachineId) -> Result<MachineUsage, HvError> {
-    const GROUPS: u32 = sys::VIR_DOMAIN_STATS_CPU_TOTAL
-        | sys::VIR_DOMAIN_STATS_BALLOON
-        | sys::VIR_DOMAIN_STATS_INTERFACE
-        | sys::VIR_DOMAIN_STATS_BLOCK;
-    let domain = connect
-        .lookup_domain_by_uuid(id.0)
-        .map_err(errors::about(id))?;
-    let stats = ffi::stats(&domain, GROUPS).map_err(errors::about(id))?;
-    if stats.is_empty() {
-        // libvirt leaves domains that just stopped out of its answer.
-        return Err(HvError::NoSuchMachine(id));
-    }
-    Ok(sum_up(&stats))
-}
-
-/// Names as in virConnectGetAllDomainStats: `cpu.time` in ns, `balloon.rss` in KiB, per-device bytes.
-fn sum_up(stats: &[(String, u64)]) -> MachineUsage {
-    let one = |name: &str| {
-        stats
-            .iter()
-            .find(|(found, _)| found == name)
-            .map_or(0, |(_, value)| *value)
-    };
-    let all = |group: &str, suffix: &str| {
-        let fits = |name: &str| {
-            name.strip_prefix(group)
-                .is_some_and(|rest| rest.ends_with(suffix))
-        };
-        stats
-            .iter()
-            .filter(|(name, _)| fits(name))
-            .map(|(_, value)| value)
-            .sum()
-    };
-    MachineUsage {
-        cpu_ms: one("cpu.time") as f64 / 1e6,
-        rss_mib: one("balloon.rss") as f64 / 1024.0,
-        disk_read_bytes: all("block.", ".rd.bytes"),
-        disk_written_bytes: all("block.", ".wr.bytes"),
-        net_received_bytes: all("net.", ".rx.bytes"),
-        net_sent_bytes: all("net.", ".tx.bytes"),
-    }
-}
-
 pub fn unless_gone<T>(result: Result<T, Error>) -> Result<Option<T>, HvError> {
     match result {
         Ok(found) => Ok(Some(found)),
         Err(error) if errors::is_no_domain(&error) => Ok(None),
         Err(error) => Err(errors::of(&error)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn devices_are_added_up() {
-        let stats = [
-            ("cpu.time", 1_500_000),
-            ("balloon.rss", 2048),
-            ("block.count", 2),
-            ("block.0.rd.bytes", 1),
-            ("block.1.rd.bytes", 2),
-            ("block.1.wr.bytes", 4),
-            ("net.0.rx.bytes", 8),
-            ("net.0.tx.bytes", 16),
-        ]
-        .map(|(name, value)| (name.to_owned(), value));
-        let expected = MachineUsage {
-            cpu_ms: 1.5,
-            rss_mib: 2.0,
-            disk_read_bytes: 3,
-            disk_written_bytes: 4,
-            net_received_bytes: 8,
-            net_sent_bytes: 16,
-        };
-        assert_eq!(sum_up(&stats), expected);
     }
 }

@@ -66,6 +66,7 @@ mod share;
 mod start;
 mod templates;
 mod turns;
+mod usage;
 mod xml_audit;
 
 pub use self::probe::NO_PROBE_IMAGE;
@@ -80,6 +81,8 @@ const DESTROY: Call = Call::change("destroy", Duration::from_secs(60));
 pub struct Libvirt {
     settings: LibvirtSettings,
     control: Arc<Link>,
+    /// For looks at machines, which may be held up by one of them.
+    looks: Arc<Link>,
     guests: Guests,
     disks: Disks,
     /// Forks that this program loaded, so that QEMU need not be asked again.
@@ -117,7 +120,8 @@ impl Libvirt {
         let (channel, _) = broadcast::channel(events::CHANNEL_SIZE);
         let bridge = Bridge::default();
         let (control, keeper) = open_patiently(&settings, &bridge, &channel).await?;
-        let mut keepers = vec![keeper];
+        let (looks, looks_keeper) = Link::open(&settings.uri, bridge.clone(), None).await?;
+        let mut keepers = vec![keeper, looks_keeper];
         let mut guest_links = Vec::new();
         for _ in 0..guests::GUEST_LINKS {
             let (link, keeper) = Link::open(&settings.uri, bridge.clone(), None).await?;
@@ -140,6 +144,7 @@ impl Libvirt {
             loaded: Seen::default(),
             settings,
             control,
+            looks,
             channel,
             changes: Turns::default(),
             disk_turns: Turns::default(),
@@ -343,9 +348,17 @@ impl Hypervisor for Libvirt {
 
     async fn usage(&self, id: MachineId) -> Result<MachineUsage, HvError> {
         self.control
-            .call(Call::read("usage"), move |connect| {
-                machines::usage(connect, id)
-            })
+            .call(Call::read("usage"), move |connect| usage::of(connect, id))
+            .await
+    }
+
+    async fn usage_of(
+        &self,
+        ids: &[MachineId],
+    ) -> Result<BTreeMap<MachineId, MachineUsage>, HvError> {
+        let ids = ids.to_vec();
+        self.looks
+            .call(usage::LOOK, move |connect| usage::of_all(connect, &ids))
             .await
     }
 

@@ -10,6 +10,9 @@ use super::random::SplitMix;
 /// 2026-01-01, 00:00 UTC, in seconds of the epoch: the time at which every world begins.
 const WORLD_BEGINS_S: u64 = 1_767_225_600;
 
+/// What a guest has touched when it has booted.
+const OWN_MEMORY_MIB: u64 = 48;
+
 /// The words of Linux's `drivers/char/random.c` for a new generation id.
 pub const RESEED_WORDS: &str = "random: crng reseeded due to virtual machine fork";
 
@@ -24,6 +27,8 @@ pub struct Kernel {
     pub memory_mib: u64,
     /// What was added since.
     pub added_mib: u64,
+    /// Memory that programs took.
+    pub taken_mib: u64,
     /// MAC addresses, `eth0` first.
     pub nics: Vec<String>,
     pub random: SplitMix,
@@ -58,6 +63,7 @@ impl Kernel {
             vcpus: board.vcpus,
             memory_mib: board.memory_mib,
             added_mib: 0,
+            taken_mib: 0,
             nics: board.mac.into_iter().collect(),
             random: SplitMix::new(board.seed),
             generation: board.generation,
@@ -87,6 +93,21 @@ impl Kernel {
     pub fn set_clock(&mut self, seconds: u64, now: Instant) {
         self.clock_s = seconds;
         self.set_at = now;
+    }
+
+    /// A program takes memory; none where there is not enough, and the kernel says whom it ended.
+    pub fn take_memory(&mut self, mib: u64, now: Instant) -> Option<()> {
+        self.taken_mib = self.taken_mib.max(mib);
+        if OWN_MEMORY_MIB + mib <= self.memory_mib + self.added_mib {
+            return Some(());
+        }
+        self.say(now, "Out of memory: Killed process 321 (sh)");
+        None
+    }
+
+    /// Memory that was ever touched.
+    pub fn touched_mib(&self) -> u64 {
+        (OWN_MEMORY_MIB + self.taken_mib).min(self.memory_mib + self.added_mib)
     }
 
     /// The guest did not run for so long and did not notice.

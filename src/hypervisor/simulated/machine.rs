@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::super::{AttachedDisk, HvError, MemoryUse, Power, SeenMachine, TemplateFiles};
+use super::super::{
+    AttachedDisk, HvError, MachineUsage, MemoryUse, Power, SeenMachine, TemplateFiles,
+};
 use super::agent::SimGuest;
 use super::faults::GuestFault;
 use super::templates::Shape;
@@ -140,6 +142,20 @@ impl SimMachine {
             NEVER_RUN_MIB
         } else {
             HAS_RUN_MIB
+        }
+    }
+
+    /// Plausible rather than true: booting, agent calls and shell steps take processor time.
+    pub fn usage(&self) -> MachineUsage {
+        let steps = self.guest.steps_taken as f64;
+        MachineUsage {
+            cpu_ms: 150.0 + 0.5 * f64::from(self.calls) + 0.2 * steps,
+            rss_mib: (self.memory_mib as f64 * 0.25).min(60.0 + self.memory_mib as f64 * 0.02),
+            touched_mib: self.guest.system.kernel.touched_mib() as f64,
+            disk_read_bytes: 4 << 20,
+            disk_written_bytes: (1 << 20) + self.guest.written,
+            net_received_bytes: 0,
+            net_sent_bytes: 0,
         }
     }
 

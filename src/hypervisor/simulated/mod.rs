@@ -388,26 +388,43 @@ impl Hypervisor for Simulated {
             let mut state = self.world.state();
             state.advance(id);
             let (machine, _) = state.ours(id, self.deployment)?;
-            // Plausible rather than true: booting, agent calls and shell steps take processor time.
-            let steps = machine.guest.steps_taken as f64;
-            MachineUsage {
-                cpu_ms: 150.0 + 0.5 * f64::from(machine.calls) + 0.2 * steps,
-                rss_mib: (machine.memory_mib as f64 * 0.25)
-                    .min(60.0 + machine.memory_mib as f64 * 0.02),
-                disk_read_bytes: 4 << 20,
-                disk_written_bytes: (1 << 20) + machine.guest.written,
-                net_received_bytes: 0,
-                net_sent_bytes: 0,
-            }
+            machine.usage()
         };
         self.reply(Operation::Look, Ok(usage))
+    }
+
+    async fn usage_of(
+        &self,
+        ids: &[MachineId],
+    ) -> Result<BTreeMap<MachineId, MachineUsage>, HvError> {
+        self.reach(Duration::ZERO).await?;
+        let mut state = self.world.state();
+        let mut found = BTreeMap::new();
+        for id in ids {
+            state.advance(*id);
+            if let Ok((machine, _)) = state.ours(*id, self.deployment) {
+                found.insert(*id, machine.usage());
+            }
+        }
+        Ok(found)
     }
 
     async fn console_tail(&self, id: MachineId, max_bytes: usize) -> Result<Vec<u8>, HvError> {
         self.reach(Duration::ZERO).await?;
         let tail = {
             let state = self.world.state();
-            let console = state.consoles.get(&id).ok_or(HvError::NoSuchMachine(id))?;
+            let mut console = state
+                .consoles
+                .get(&id)
+                .ok_or(HvError::NoSuchMachine(id))?
+                .clone();
+            if let Some(machine) = state.machines.get(&id) {
+                let log = &machine.guest.system.kernel.log;
+                for line in log.lines().filter(|line| line.contains("Out of memory")) {
+                    console.push_str(line);
+                    console.push('\n');
+                }
+            }
             console.as_bytes()[console.len().saturating_sub(max_bytes)..].to_vec()
         };
         self.reply(Operation::Look, Ok(tail))

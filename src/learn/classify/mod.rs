@@ -229,6 +229,11 @@ impl Classifier {
             .collect()
     }
 
+    /// From this confidence on it decides.
+    pub fn threshold(&self) -> f64 {
+        self.threshold
+    }
+
     /// Probabilities, a decision and its reasons for one device.
     pub fn ask(&self, facts: &Facts) -> Answer {
         let row = self.encoder.row(facts);

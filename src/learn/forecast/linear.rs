@@ -11,11 +11,11 @@ pub struct Linear;
 /// Penalty per column, in rows.
 const RIDGE: f64 = 3.0;
 /// In-sample errors are smaller than those to come.
-const WIDEN: f64 = 1.1;
+pub(super) const WIDEN: f64 = 1.1;
 /// Weeks after which a row counts half.
 const HALF_LIFE_WEEKS: f64 = 4.0;
 /// No forecast is above e³⁰ times the mean, whatever the regression says.
-const LARGEST_LOG: f64 = 30.0;
+pub(super) const LARGEST_LOG: f64 = 30.0;
 
 impl Forecaster for Linear {
     fn name(&self) -> &'static str {
@@ -68,7 +68,7 @@ impl Forecaster for Linear {
 }
 
 /// Constant, lags and levels (the unknown as the weekly mean), one column per time of day and day.
-fn design(rows: &Rows, t: usize, shape: Shape) -> Vec<f64> {
+pub(super) fn design(rows: &Rows, t: usize, shape: Shape) -> Vec<f64> {
     let raw = rows.row(t);
     let lags = DAYS_BACK + WEEKS_BACK + 6;
     let level = raw[DAYS_BACK + WEEKS_BACK + 2];
@@ -91,7 +91,7 @@ fn design(rows: &Rows, t: usize, shape: Shape) -> Vec<f64> {
     row
 }
 
-fn dot(a: &[f64], b: &[f64]) -> f64 {
+pub(super) fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 

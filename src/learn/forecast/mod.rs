@@ -5,15 +5,21 @@
 //! seasonal naive, the plain rule, where nothing beats it. [`width`] keeps the intervals honest,
 //! [`events`] adds what a calendar knows, [`prior`] serves the first hours.
 
+pub mod arx;
 pub mod combine;
 pub mod events;
 pub mod features;
 pub mod level;
 pub mod linear;
+#[cfg(feature = "forecast-lstm")]
+pub mod lstm;
+#[cfg(feature = "forecast-mstl")]
+pub mod mstl;
 pub mod naive;
 pub mod prior;
 pub mod seasonal;
 pub mod select;
+pub mod serve;
 pub mod trees;
 pub mod width;
 

@@ -20,7 +20,7 @@ const MARGIN: f64 = 1.1;
 
 /// All methods, the plain rules first.
 pub fn roster() -> Vec<&'static dyn Forecaster> {
-    vec![
+    let mut members: Vec<&'static dyn Forecaster> = vec![
         &naive::Day,
         &naive::Week,
         &seasonal::Multiplicative,
@@ -32,7 +32,20 @@ pub fn roster() -> Vec<&'static dyn Forecaster> {
         &Wood { relative: true },
         &Boosted { relative: false },
         &Boosted { relative: true },
-    ]
+    ];
+    members.extend(further());
+    members
+}
+
+/// Those that are built in by a cargo feature only.
+#[allow(unused_mut, reason = "without features there are none")]
+fn further() -> Vec<&'static dyn Forecaster> {
+    let mut further: Vec<&'static dyn Forecaster> = Vec::new();
+    #[cfg(feature = "forecast-mstl")]
+    further.push(&super::mstl::Mstl);
+    #[cfg(feature = "forecast-lstm")]
+    further.push(&super::lstm::Lstm { epochs: 20 });
+    further
 }
 
 /// How many of the roster are plain rules.
@@ -62,8 +75,19 @@ pub enum Method {
 
 /// The full path: forecasts and says how.
 pub fn forecast(history: &[f64], horizon: usize, shape: Shape) -> (Vec<Step>, Choice) {
-    let members: Vec<&dyn Forecaster> = roster()
-        .into_iter()
+    forecast_with(&roster(), history, horizon, shape)
+}
+
+/// The same with other members, the plain rules first.
+pub fn forecast_with(
+    members: &[&'static dyn Forecaster],
+    history: &[f64],
+    horizon: usize,
+    shape: Shape,
+) -> (Vec<Step>, Choice) {
+    let members: Vec<&dyn Forecaster> = members
+        .iter()
+        .copied()
         .filter(|m| history.len() >= m.needs(shape))
         .collect();
     let tests = combine::back_tests(&members, history, horizon, shape, TESTS);

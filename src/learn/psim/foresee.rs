@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::sizing::{self, Class, Costs, Curve, Hysteresis, Reason};
+use super::super::sizing::{Class, Costs, Curve, Expected, Hysteresis, Reason};
 use super::super::trees::forest::{Forest, LeafMeans};
 use super::super::trees::{Binned, Plan, Table};
 use super::known::Known;
@@ -39,19 +39,14 @@ pub struct Foresight {
     next: LeafMeans,
 }
 
-/// Expected curves of the tick that begins and of the one after it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Expected {
-    pub now: Curve,
-    pub next: Curve,
-}
-
 impl Foresight {
     /// Learns from the weeks before tick `until`; none with less than two days of them.
     pub fn learn(known: &Known, curves: &[Curve], until: usize) -> Option<Self> {
         // A tick is learned with the one after it, which must have ended too.
-        let ticks: Vec<usize> =
-            (until.saturating_sub(WEEKS * WEEK).max(DAY)..until.saturating_sub(1)).collect();
+        let ticks: Vec<usize> = (until.saturating_sub(WEEKS * WEEK).max(DAY)
+            ..until.saturating_sub(1))
+            .filter(|tick| known.is_watched(*tick) && known.is_watched(tick + 1))
+            .collect();
         if ticks.len() < DAY {
             return None;
         }
@@ -106,40 +101,34 @@ pub fn expect(known: &Known, curves: &[Curve], ticks: Range<usize>) -> Vec<Expec
         expected.extend(
             (begin..(begin + WEEK).min(ticks.end)).map(|tick| match &foresight {
                 Some(foresight) => foresight.ask(&known.row(tick)),
-                None => Expected {
-                    now: Curve::default(),
-                    next: Curve::default(),
-                },
+                None => Expected::default(),
             }),
         );
     }
     expected
 }
 
-/// The targets that [`sizing::size`] gives for expected curves: enough for the tick and, as a shell
-/// needs its time, for the one after it.
+/// The targets that [`super::super::sizing::size`] gives for expected curves: enough for the tick and,
+/// as a shell needs its time, for the one after it.
 pub fn targets(expected: &[Expected], miss_s: f64, hysteresis: Hysteresis) -> Vec<usize> {
     let mut now = 0;
     expected
         .iter()
         .map(|expected| {
-            let of = |curve: &Curve| {
-                let class = Class {
-                    curve,
-                    costs: Costs { miss_s },
-                    now,
-                    least: 0,
-                    most: MOST,
-                    memory_mib: 1,
-                };
-                let sized = sizing::size(&[class], u64::MAX, hysteresis)[0];
-                if sized.reason == Reason::Unknown {
-                    0
-                } else {
-                    sized.shells
-                }
+            let class = Class {
+                curve: &expected.now,
+                costs: Costs { miss_s },
+                now,
+                least: 0,
+                most: MOST,
+                memory_mib: 1,
             };
-            now = of(&expected.now).max(of(&expected.next));
+            let (_, sized) = expected.larger(&class, hysteresis);
+            now = if sized.reason == Reason::Unknown {
+                0
+            } else {
+                sized.shells
+            };
             now
         })
         .collect()

@@ -12,6 +12,8 @@ pub struct Known {
     count_sums: Vec<f64>,
     need_sums: Vec<f64>,
     close: Vec<Close>,
+    /// Ticks of which nobody knows what was asked for.
+    gaps: std::collections::BTreeSet<usize>,
 }
 
 /// The last moments before a tick.
@@ -28,12 +30,25 @@ struct Close {
 
 impl Known {
     pub fn new(trace: &Trace, lead_s: f64) -> Self {
-        let counts = trace.counts();
-        let needs: Vec<f64> = trace
+        Self::until(trace, lead_s, trace.ticks().saturating_sub(1), [])
+    }
+
+    /// Knows all that came before tick `until`, for which [`Known::row`] answers last; `gaps` are ticks
+    /// that nobody watched.
+    pub fn until(
+        trace: &Trace,
+        lead_s: f64,
+        until: usize,
+        gaps: impl IntoIterator<Item = usize>,
+    ) -> Self {
+        let mut counts = trace.counts();
+        let mut needs: Vec<f64> = trace
             .needs(lead_s)
             .iter()
             .map(|n| n.min(MOST as f64))
             .collect();
+        counts.resize(until + 1, 0.0);
+        needs.resize(until + 1, 0.0);
         let close = (0..counts.len()).map(|tick| close(trace, tick)).collect();
         Self {
             count_sums: sums(&counts),
@@ -41,7 +56,12 @@ impl Known {
             counts,
             needs,
             close,
+            gaps: gaps.into_iter().collect(),
         }
+    }
+
+    pub(super) fn is_watched(&self, tick: usize) -> bool {
+        !self.gaps.contains(&tick)
     }
 
     /// The features of a tick, from what came before it. NaN where it reaches back too far.

@@ -14,6 +14,7 @@
 //! [`super::sizing`] chooses from.
 
 pub mod foresee;
+pub mod foretell;
 pub mod known;
 pub mod policies;
 pub mod replay;

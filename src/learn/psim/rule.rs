@@ -1,13 +1,12 @@
 //! The rules of pool sizes by name, and how each would have done on a trace.
 
 use std::fmt;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::str::FromStr;
 
-use super::super::sizing::Hysteresis;
-use super::foresee::{self, Expected};
+use super::super::sizing::{Expected, Hysteresis};
 use super::known::Known;
-use super::{Host, MOST, Outcome, Trace, policies, replay, run};
+use super::{Host, MOST, Outcome, Trace, foresee, foretell, policies, replay, run};
 
 /// A rule with its one number.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -22,12 +21,14 @@ pub enum Rule {
     Seasonal(f64),
     /// The sample average over the same time of earlier weeks, a miss costing so many idle seconds.
     Sample(f64),
+    /// The forecast's quantiles, as the daemon uses them, a miss costing so many idle seconds.
+    Forecast(f64),
     /// Learned curves, a miss costing so many idle seconds.
     Foresight(f64),
 }
 
 /// The rules that a comparison shows.
-pub const COMPARED: [Rule; 21] = [
+pub const COMPARED: [Rule; 25] = [
     Rule::Fixed(0),
     Rule::Fixed(1),
     Rule::Fixed(2),
@@ -43,6 +44,10 @@ pub const COMPARED: [Rule; 21] = [
     Rule::Seasonal(0.99),
     Rule::Sample(1000.0),
     Rule::Sample(10_000.0),
+    Rule::Forecast(300.0),
+    Rule::Forecast(1000.0),
+    Rule::Forecast(3000.0),
+    Rule::Forecast(10_000.0),
     Rule::Foresight(300.0),
     Rule::Foresight(700.0),
     Rule::Foresight(1500.0),
@@ -59,6 +64,7 @@ impl fmt::Display for Rule {
             Self::Moving(deviations) => write!(f, "moving:{deviations}"),
             Self::Seasonal(level) => write!(f, "seasonal:{level}"),
             Self::Sample(cost) => write!(f, "sample:{cost}"),
+            Self::Forecast(cost) => write!(f, "forecast:{cost}"),
             Self::Foresight(cost) => write!(f, "foresight:{cost}"),
         }
     }
@@ -67,7 +73,7 @@ impl fmt::Display for Rule {
 /// Why a text names no rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is no rule of pool sizes: expected fixed:SHELLS, reactive:TICKS, moving:DEVIATIONS, seasonal:QUANTILE, sample:COST or foresight:COST, such as foresight:2000"
+    "{0:?} is no rule of pool sizes: expected fixed:SHELLS, reactive:TICKS, moving:DEVIATIONS, seasonal:QUANTILE, sample:COST, forecast:COST or foresight:COST, such as foresight:2000"
 )]
 pub struct NoRule(pub String);
 
@@ -97,6 +103,7 @@ impl FromStr for Rule {
             "moving" => Ok(Self::Moving(within(-10.0..=10.0)?)),
             "seasonal" => Ok(Self::Seasonal(within(0.0..=1.0)?)),
             "sample" => Ok(Self::Sample(within(0.0..=1e9)?)),
+            "forecast" => Ok(Self::Forecast(within(0.0..=1e9)?)),
             "foresight" => Ok(Self::Foresight(within(0.0..=1e9)?)),
             _ => Err(wrong()),
         }
@@ -111,8 +118,11 @@ pub struct Ground<'a> {
     hysteresis: Hysteresis,
     needs: Vec<f64>,
     misses: Vec<Vec<f32>>,
-    /// Learned when a rule first asks for it: it takes seconds.
-    expected: std::cell::OnceCell<Vec<Expected>>,
+    /// Learned and foretold when a rule first asks for it: it takes seconds.
+    learned: std::cell::OnceCell<Vec<Expected>>,
+    told: std::cell::OnceCell<Vec<Expected>>,
+    /// Ticks between two forecasts.
+    every: usize,
 }
 
 impl<'a> Ground<'a> {
@@ -125,34 +135,69 @@ impl<'a> Ground<'a> {
             hysteresis,
             needs: trace.needs(host.lead_s),
             misses: replay::isolated_misses(trace, host.lead_s),
-            expected: std::cell::OnceCell::new(),
+            learned: std::cell::OnceCell::new(),
+            told: std::cell::OnceCell::new(),
+            every: 1,
         }
     }
 
+    /// With a forecast each `every` ticks only: cheaper, for a first look.
+    pub fn forecasting_each(mut self, every: usize) -> Self {
+        self.every = every;
+        self
+    }
+
     pub fn judge(&self, rule: Rule) -> Outcome {
-        let all = |targets: Vec<usize>| self.run(|tick| targets[tick]);
-        match rule {
-            Rule::Fixed(shells) => self.run(|_| shells),
-            Rule::Reactive(ticks) => all(policies::reactive(&self.needs, ticks)),
-            Rule::Moving(deviations) => all(policies::moving_average(&self.needs, deviations)),
-            Rule::Seasonal(level) => all(policies::seasonal_quantile(&self.needs, level)),
-            Rule::Sample(cost) => all(policies::sample_average(&self.misses, cost)),
+        self.judge_within(rule, 0..=MOST)
+    }
+
+    /// The same for foresight and forecasts that keep to bounds.
+    pub fn judge_within(&self, rule: Rule, bounds: RangeInclusive<usize>) -> Outcome {
+        let targets = self.targets(rule, bounds);
+        run(self.trace, self.host, self.ticks.clone(), |tick| {
+            targets[tick - self.ticks.start]
+        })
+    }
+
+    /// The target of each tick; those of foresight and forecasts keep to bounds.
+    pub fn targets(&self, rule: Rule, bounds: RangeInclusive<usize>) -> Vec<usize> {
+        let judged = |all: Vec<usize>| all[self.ticks.clone()].to_vec();
+        let mut targets = match rule {
+            Rule::Fixed(shells) => vec![shells; self.ticks.len()],
+            Rule::Reactive(ticks) => judged(policies::reactive(&self.needs, ticks)),
+            Rule::Moving(deviations) => judged(policies::moving_average(&self.needs, deviations)),
+            Rule::Seasonal(level) => judged(policies::seasonal_quantile(&self.needs, level)),
+            Rule::Sample(cost) => judged(policies::sample_average(&self.misses, cost)),
+            Rule::Forecast(cost) => {
+                let expected = self.told.get_or_init(|| {
+                    let (ticks, lead_s) = (self.ticks.clone(), self.host.lead_s);
+                    foretell::expect(self.trace, lead_s, ticks, self.every)
+                });
+                foresee::targets(expected, cost, self.hysteresis)
+            }
             Rule::Foresight(cost) => {
-                let expected = self.expected.get_or_init(|| {
+                let expected = self.learned.get_or_init(|| {
                     let curves = replay::curves(self.trace, self.host);
                     let known = Known::new(self.trace, self.host.lead_s);
                     foresee::expect(&known, &curves, self.ticks.clone())
                 });
-                let targets = foresee::targets(expected, cost, self.hysteresis);
-                self.run(|tick| targets[tick - self.ticks.start])
+                foresee::targets(expected, cost, self.hysteresis)
+            }
+        };
+        let (least, most) = (*bounds.start(), *bounds.end().max(bounds.start()));
+        let is_chosen = matches!(rule, Rule::Forecast(_) | Rule::Foresight(_));
+        for target in &mut targets {
+            *target = (*target).min(MOST);
+            if is_chosen {
+                *target = (*target).clamp(least, most);
             }
         }
+        targets
     }
 
-    fn run(&self, target: impl Fn(usize) -> usize) -> Outcome {
-        run(self.trace, self.host, self.ticks.clone(), |tick| {
-            target(tick).min(MOST)
-        })
+    /// The ticks that are judged.
+    pub fn ticks(&self) -> Range<usize> {
+        self.ticks.clone()
     }
 }
 
@@ -198,6 +243,7 @@ mod tests {
             Rule::Moving(1.0),
             Rule::Seasonal(0.9),
             Rule::Sample(1e3),
+            Rule::Forecast(1e4),
             Rule::Foresight(1e5),
         ] {
             let outcome = ground.judge(rule);

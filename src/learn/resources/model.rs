@@ -85,7 +85,10 @@ pub const HEADS: Plan = Plan {
 };
 
 /// Fewer rows are left to the histogram.
-pub const FEWEST_ROWS: usize = 40;
+pub const FEWEST_ROWS: usize = 24;
+
+/// Like cases that a leaf keeps; more of them made answers slower and no better.
+const PER_LEAF: usize = 40;
 
 /// Uses below this are alike: a logarithm needs a floor.
 const FLOOR: f64 = 1e-4;
@@ -136,7 +139,8 @@ impl Model {
                 *shift = robust::quantile(errors, level);
             }
         }
-        let (forest, heads) = fit(keep.len());
+        let (mut forest, heads) = fit(keep.len());
+        forest.thin(PER_LEAF);
         Some(Self {
             forest,
             heads,
@@ -163,6 +167,12 @@ impl Model {
             quantiles: raw,
             like: 1.0 / f64::max(squares, 1e-12),
         }
+    }
+
+    /// What one in ten like cases stay below.
+    pub fn low(&self, row: &[f64]) -> f64 {
+        let [low] = self.forest.quantiles(row, &[0.1]);
+        low.exp()
     }
 
     /// The amount with the least expected cost: amount × `unit` + expected number of retries × what one

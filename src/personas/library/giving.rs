@@ -12,6 +12,7 @@ use crate::store::{Store, StoreError};
 use crate::vocab::persona::{
     Assignment, Choice, Given, PersonaRef, PersonaVersion, RuleSet, Subject,
 };
+use crate::vocab::prediction::Proposal;
 use crate::vocab::{Device, Timestamp};
 
 /// What an assignment is to say.
@@ -129,9 +130,12 @@ pub struct Chosen {
     pub trouble: Option<String>,
 }
 
+/// `proposal` is what the classifier says of the device. It does not count where its persona has no
+/// version that is promoted: nobody wanted it yet.
 pub async fn choose_for(
     connection: &mut SqliteConnection,
     device: &Device,
+    proposal: Option<Proposal>,
     now: Timestamp,
 ) -> Result<Chosen, StoreError> {
     let assignments = rows::assignment_for(connection, &subjects(device)).await?;
@@ -142,7 +146,17 @@ pub async fn choose_for(
         name: &device.name,
         facts: &device.facts,
     };
-    let choice = choose(who, &assignments, &rules, now);
+    let proposal = match proposal {
+        Some(said)
+            if rows::current_get(connection, &said.persona)
+                .await?
+                .is_some() =>
+        {
+            Some(said)
+        }
+        _ => None,
+    };
+    let choice = choose(who, &assignments, &rules, proposal.as_ref(), now);
     let Given::Persona { persona } = &choice.given else {
         return Ok(Chosen {
             choice,

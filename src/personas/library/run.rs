@@ -9,6 +9,7 @@ use crate::personas::render::{self, File};
 use crate::personas::resolve::{Resolved, resolve};
 use crate::store::personas as rows;
 use crate::vocab::persona::{Given, PersonaVersion, PinnedPersona};
+use crate::vocab::prediction::Proposal;
 use crate::vocab::{Device, Timestamp};
 
 /// What a persona means for a device.
@@ -40,6 +41,8 @@ pub fn preview(
 pub struct ForRun {
     pub pinned: PinnedPersona,
     pub document: Value,
+    /// The classifier decided alone.
+    pub proposed: bool,
 }
 
 /// The persona of a device for a run that starts now, if it has one. When equals disagree, or when
@@ -47,6 +50,7 @@ pub struct ForRun {
 pub async fn for_run(
     connection: &mut SqliteConnection,
     device: &Device,
+    proposal: Option<Proposal>,
     now: Timestamp,
 ) -> Result<Option<ForRun>, LibraryError> {
     // Most of what a run start costs here; an installation without personas does not pay it.
@@ -57,7 +61,7 @@ pub async fn for_run(
         choice,
         version,
         trouble,
-    } = choose_for(connection, device, now).await?;
+    } = choose_for(connection, device, proposal, now).await?;
     if choice.given == Given::Conflict {
         return Err(LibraryError::Refused(format!(
             "which persona device {} gets is not clear: {} (`greenroom persona why {}`)",
@@ -70,7 +74,11 @@ pub async fn for_run(
             device.name, choice.reason
         )));
     }
-    Ok(version.map(|version| pinned(&version, choice.reason, device)))
+    let proposed = choice.is_proposed();
+    Ok(version.map(|version| ForRun {
+        proposed,
+        ..pinned(&version, choice.reason, device)
+    }))
 }
 
 /// Users with their shells as programs.
@@ -137,5 +145,6 @@ pub(super) fn pinned(version: &PersonaVersion, reason: String, device: &Device) 
             reason,
         },
         document,
+        proposed: false,
     }
 }

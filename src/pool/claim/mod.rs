@@ -19,6 +19,7 @@ use super::ledger::Draft;
 use super::{Answer, PoolError, Want, fit, key, shell};
 use crate::fault::Window;
 use crate::hypervisor::{HostFacts, HvError};
+use crate::vocab::demand::Arrival;
 use crate::vocab::machine::EngineKind;
 use crate::vocab::pool::{Claim, Shell, ShellState, Template, TemplateState, Tier};
 use crate::vocab::{MachineId, Timestamp};
@@ -65,10 +66,16 @@ pub async fn claim(core: &Arc<Core>, want: &Want) -> Result<Answer, PoolError> {
     if let Some(answer) = again(core, want).await {
         return Ok(answer);
     }
-    let nothing = |tier, reason| Ok(Answer::Nothing { tier, reason });
+    // No pool could serve it, so it is no demand for one.
     if let Some(reason) = fit::never(want) {
-        return nothing(Tier::Cool, reason);
+        let tier = Tier::Cool;
+        return Ok(Answer::Nothing { tier, reason });
     }
+    let asked_at = core.now();
+    let nothing = |tier, reason| {
+        note_arrival(core, want, None, asked_at, begun);
+        Ok(Answer::Nothing { tier, reason })
+    };
     let host = match core.host().await {
         Ok(host) => host,
         Err(error) => return nothing(Tier::Cool, error.to_string()),
@@ -109,7 +116,10 @@ pub async fn claim(core: &Arc<Core>, want: &Want) -> Result<Answer, PoolError> {
             return Err(PoolError::Store(error.to_string()));
         }
         match made {
-            Ok(claim) => return Ok(handed_out(core, claim)),
+            Ok(claim) => {
+                note_arrival(core, want, Some(&claim), asked_at, begun);
+                return Ok(handed_out(core, claim));
+            }
             Err(words) => {
                 tracing::warn!(shell = %chosen.shell.name, %words, "a shell could not be handed out and is thrown away");
                 take_back(core, &chosen, &words).await;
@@ -117,7 +127,43 @@ pub async fn claim(core: &Arc<Core>, want: &Want) -> Result<Answer, PoolError> {
             }
         }
     }
+    note_arrival(core, want, None, asked_at, begun);
     Ok(in_vain(core, want, last))
+}
+
+/// Somebody asked, and was served by the claim or sent away: counted for the class that served, or for
+/// the one that would have.
+fn note_arrival(
+    core: &Core,
+    want: &Want,
+    claim: Option<&Claim>,
+    asked_at: Timestamp,
+    begun: Instant,
+) {
+    let growth_mib = core.services.settings.growth_mib;
+    let (class, tier, wait_ms) = match claim {
+        Some(claim) => {
+            let wait_ms = begun.elapsed().as_secs_f64() * 1000.0;
+            (claim.class.clone(), claim.tier, Some(wait_ms))
+        }
+        None => {
+            let meant = core.ledger.look(|rows| {
+                let wanted = rows.wanted.keys().map(|class| (class, asked_at, class));
+                fit::best(wanted, want, growth_mib).map(|(_, class)| class.clone())
+            });
+            let class = meant.unwrap_or_else(|| fit::class_for(want, growth_mib));
+            (class, Tier::Cool, None)
+        }
+    };
+    let arrival = Arrival {
+        key: want.key.clone(),
+        class,
+        client: want.client.clone(),
+        at: asked_at,
+        tier,
+        wait_ms,
+    };
+    core.arrivals.note(arrival, claim.is_some());
 }
 
 /// A claim of this key is there already: the same shell, if it can still be had.

@@ -32,6 +32,8 @@ pub struct Order {
     pub wanted: bool,
     /// The output to collect, where it was fetched already.
     pub output: Option<Vec<u8>>,
+    /// The work may have begun in an earlier life of the daemon.
+    pub resumed: bool,
 }
 
 impl Order {
@@ -65,6 +67,7 @@ impl Order {
             machine,
             wanted,
             output: None,
+            resumed: false,
         }
     }
 

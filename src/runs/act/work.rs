@@ -9,14 +9,18 @@ use tokio::time::Instant;
 use super::{Order, artefact_failure, elapsed_ms, failure_of, guest, talking};
 use crate::chain::handoff;
 use crate::chain::model::{Output, Stage, Work};
+use crate::foresight::{Watched, Watching};
 use crate::hypervisor::HvError;
 use crate::hypervisor::guest::{Content, Guest, Job, JobEnd, JobWork, LogOffsets, Stream};
+use crate::learn::features::Case;
+use crate::learn::resources::observation::End;
 use crate::runs::plan::Outcome;
 use crate::runs::services::{HANDOFF_SERIAL, Live, Services};
 use crate::store::logs::{self, Piece};
 use crate::vocab::envelope::Envelope;
+use crate::vocab::machine::Machine;
 use crate::vocab::run::{Attempt, Purpose};
-use crate::vocab::{Digest, Failure, FailureKind};
+use crate::vocab::{Digest, Failure, FailureKind, Lack};
 
 /// Lines of standard error that go into the report of a failed stage.
 const ERROR_LINES: usize = 5;
@@ -83,6 +87,67 @@ async fn envelope(services: &Services, digest: Digest) -> Result<Envelope, Failu
 pub async fn watch(services: &Services, order: &Order) -> Result<Outcome, Failure> {
     let begun = Instant::now();
     let (attempt, machine) = (order.attempt()?, order.machine()?);
+    let watching = watching(services, order, attempt, machine);
+    let result = follow_and_store(services, order, attempt, machine).await;
+    let result = match result {
+        Ok(end) if end.exit_code == 0 => Ok(Outcome::Worked {
+            work_ms: elapsed_ms(begun),
+            output: end.output,
+        }),
+        Ok(end) => Err(exit_failure(services, attempt, end.exit_code).await),
+        Err(failure) => Err(failure),
+    };
+    let result = match result {
+        Err(failure) => {
+            let short_of_cpu = watching.as_ref().map_or(0.0, Watching::short_of_cpu);
+            Err(lack_of(services, machine, failure, short_of_cpu).await)
+        }
+        ok => ok,
+    };
+    if let Some(watching) = watching {
+        let end = match &result {
+            Ok(_) => End::Done,
+            Err(failure) => End::Failed(failure.kind),
+        };
+        watching.end(end, begun.elapsed().as_secs_f64());
+    }
+    result
+}
+
+/// Has the machine watched while it works. An undo is no work to learn from.
+fn watching(
+    services: &Services,
+    order: &Order,
+    attempt: &Attempt,
+    machine: &Machine,
+) -> Option<Watching> {
+    let planned = &order.plan.stages[attempt.stage_index];
+    let case = planned
+        .case
+        .clone()
+        .filter(|_| attempt.purpose == Purpose::Work)?;
+    Some(services.foresight.watch(Watched {
+        attempt: attempt.id,
+        run: order.run.id,
+        domain: machine.domain(),
+        case: Case {
+            engine: machine.engine.word().to_owned(),
+            ..case
+        },
+        given: machine.size,
+        phases: attempt.phases,
+        expected: attempt.expected.clone(),
+        replay: order.run.replay_of.is_some(),
+        resumed: order.resumed,
+    }))
+}
+
+async fn follow_and_store(
+    services: &Services,
+    order: &Order,
+    attempt: &Attempt,
+    machine: &Machine,
+) -> Result<JobEnd, Failure> {
     let guest = guest(services, machine.domain());
     let (pieces, incoming) = mpsc::unbounded_channel();
     let storing = store_pieces(services, order, attempt, incoming);
@@ -92,13 +157,49 @@ pub async fn watch(services: &Services, order: &Order) -> Result<Outcome, Failur
     };
     let (result, stored) = tokio::join!(following, storing);
     stored?;
-    let end = result??;
-    match end.exit_code {
-        0 => Ok(Outcome::Worked {
-            work_ms: elapsed_ms(begun),
-            output: end.output,
-        }),
-        code => Err(exit_failure(services, attempt, code).await),
+    result?
+}
+
+/// What Linux writes to its console when it ends a process for want of memory, or has none to end
+/// (mm/oom_kill.c). The guest's word, as exit codes are: it can get the stage more memory, up to what the
+/// chain allows, and nothing else.
+const OUT_OF_MEMORY: [&str; 3] = [
+    "Out of memory: Killed process",
+    "Memory cgroup out of memory: Killed process",
+    "System is deadlocked on memory",
+];
+const CONSOLE_BYTES: usize = 16 << 10;
+/// Work that missed its deadline lacked processor time if it used all it had for so much of the time.
+const BUSY: f64 = 0.8;
+
+/// What the machine had too little of, if that is why the work failed.
+async fn lack_of(
+    services: &Services,
+    machine: &Machine,
+    failure: Failure,
+    short_of_cpu: f64,
+) -> Failure {
+    match failure.kind {
+        FailureKind::Deadline if short_of_cpu >= BUSY => failure.lacking(Lack::Cpu),
+        FailureKind::Exit | FailureKind::Lost => {
+            let console = services
+                .hypervisor
+                .console_tail(machine.domain(), CONSOLE_BYTES)
+                .await
+                .unwrap_or_default();
+            let console = String::from_utf8_lossy(&console);
+            if !OUT_OF_MEMORY.iter().any(|words| console.contains(words)) {
+                return failure;
+            }
+            let message = format!(
+                "the guest ran out of its {} MiB of memory; {}",
+                machine.size.memory_mib, failure.message
+            );
+            Failure::new(FailureKind::Memory, message)
+                .with_way_out("raise the stage's `resources.memory.max`")
+                .lacking(Lack::Memory)
+        }
+        _ => failure,
     }
 }
 

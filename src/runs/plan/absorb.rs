@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use super::tries::next_size;
 use super::{Action, Outcome};
 use crate::runs::view::View;
 use crate::vocab::machine::MachineState;
-use crate::vocab::run::{Progress, Purpose};
+use crate::vocab::run::{Attempt, Progress, Purpose};
 use crate::vocab::{AttemptId, Failure, FailureKind, MachineId, Timestamp};
 
 /// Takes the outcome of an action into the view.
@@ -207,7 +208,7 @@ pub(super) fn fail(view: &mut View, id: AttemptId, failure: Failure, now: Timest
         && !undo_needs_disk
         && failure.kind != FailureKind::Deadline
         && view.plan.chain.on_failure.keep_machine
-        && !may_retry(view, index, purpose, failure.kind);
+        && !may_retry(view, index, purpose, &failure);
     let until = now.after(Duration::from_secs(view.plan.chain.on_failure.hold_s));
     match view.machine_mut(machine) {
         Some(machine) if keep && machine.state == MachineState::Up => {
@@ -228,15 +229,18 @@ pub(super) fn fail_user_of(view: &mut View, machine: MachineId, failure: Failure
     }
 }
 
-/// Whether the retry policy leaves another try at this stage after a failure of this kind.
+/// Whether the retry policy leaves another try at this stage after this failure. What lacked something is
+/// tried once more where there is more of it to give, and not where there is none: it would lack it again.
 pub(super) fn may_retry(
     view: &View,
     stage_index: usize,
     purpose: Purpose,
-    kind: FailureKind,
+    failure: &Failure,
 ) -> bool {
-    let policy = view.stage(stage_index).retry_for(kind);
-    let failed = view
+    let kind = failure.kind;
+    let stage = view.stage(stage_index);
+    let policy = stage.retry_for(kind);
+    let failed: Vec<&Attempt> = view
         .attempts
         .iter()
         .filter(|attempt| {
@@ -245,6 +249,20 @@ pub(super) fn may_retry(
                 && attempt.generation == view.run.generation
                 && matches!(&attempt.progress, Progress::Failed { failure } if policy.on.contains(&failure.kind))
         })
-        .count();
-    u32::try_from(failed).unwrap_or(u32::MAX) < policy.attempts
+        .collect();
+    let mut allowed = policy.attempts;
+    if failure.lacked.is_some() {
+        let given = failed
+            .last()
+            .and_then(|attempt| view.machine(attempt.machine?))
+            .map(|machine| machine.size);
+        let grows = given.is_none_or(|given| next_size(view, stage_index) != given);
+        let is_written = stage.retry.iter().any(|row| row.on.contains(&kind));
+        allowed = match (grows, is_written) {
+            (false, _) if kind == FailureKind::Memory => 0,
+            (true, false) => allowed.max(2),
+            _ => allowed,
+        };
+    }
+    u32::try_from(failed.len()).unwrap_or(u32::MAX) < allowed
 }

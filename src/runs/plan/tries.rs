@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use super::absorb::{fail, may_retry, succeed};
-use crate::chain::model::Output;
+use crate::chain::model::{Bounds, Output};
+use crate::learn::resources::choice::{self, Room};
 use crate::runs::view::View;
-use crate::vocab::machine::{Machine, MachinePhases, MachineState, Owner, Tag};
+use crate::vocab::machine::{Machine, MachinePhases, MachineState, Owner, Size, Tag};
 use crate::vocab::run::{Attempt, AttemptPhases, Progress, Purpose};
-use crate::vocab::{AttemptId, Digest, Failure, FailureKind, MachineId, Timestamp};
+use crate::vocab::{AttemptId, Digest, Failure, FailureKind, Lack, MachineId, Timestamp};
 
 /// Adds another try where the policy leaves one. Says whether it did.
 pub(super) fn next_try(
@@ -17,7 +18,7 @@ pub(super) fn next_try(
     failure: &Failure,
     now: Timestamp,
 ) -> bool {
-    if !may_retry(view, stage_index, purpose, failure.kind) {
+    if !may_retry(view, stage_index, purpose, failure) {
         return false;
     }
     let tries = view.attempts.iter().filter(|a| {
@@ -71,6 +72,7 @@ pub(super) fn add_attempt(
         not_before,
         deadline: None,
         phases: AttemptPhases::default(),
+        expected: view.plan.stages[stage_index].expected.clone(),
         created_at: now,
         finished_at: None,
     });
@@ -166,6 +168,16 @@ fn add_machine(view: &mut View, stage_index: usize, now: Timestamp) -> MachineId
     let serial = u32::try_from(earlier + 1).unwrap_or(u32::MAX);
     let stage = view.stage(stage_index).name.clone();
     let planned = &view.plan.stages[stage_index];
+    let size = next_size(view, stage_index);
+    if size != planned.size {
+        let (name, more) = (stage.clone(), told(planned.size, size));
+        view.tell(
+            now,
+            "size_raised",
+            format!("{name}: {more}, because an earlier try had too little"),
+        );
+    }
+    let planned = &view.plan.stages[stage_index];
     let id = MachineId::fresh();
     view.machines.push(Machine {
         id,
@@ -187,7 +199,7 @@ fn add_machine(view: &mut View, stage_index: usize, now: Timestamp) -> MachineId
         stage_index,
         engine: planned.engine,
         engine_reason: planned.engine_reason.clone(),
-        size: planned.size,
+        size,
         state: MachineState::Making,
         phases: MachinePhases::default(),
         made_at: now,
@@ -195,4 +207,45 @@ fn add_machine(view: &mut View, stage_index: usize, now: Timestamp) -> MachineId
         gone_at: None,
     });
     id
+}
+
+/// The size that the next try at a stage gets: what was planned, and more of what earlier tries lacked,
+/// also those before a retry by hand.
+pub(super) fn next_size(view: &View, stage_index: usize) -> Size {
+    let tries: Vec<(Size, Lack)> = view
+        .attempts
+        .iter()
+        .filter(|attempt| attempt.stage_index == stage_index)
+        .filter_map(|attempt| match &attempt.progress {
+            Progress::Failed { failure } => {
+                Some((view.machine(attempt.machine?)?.size, failure.lacked?))
+            }
+            _ => None,
+        })
+        .collect();
+    let resources = &view.stage(stage_index).resources;
+    let room = |bounds: Bounds| Room {
+        min: bounds.min,
+        max: bounds.max,
+    };
+    choice::after(
+        view.plan.stages[stage_index].size,
+        &tries,
+        room(resources.memory_mib),
+        room(resources.vcpus),
+    )
+}
+
+fn told(before: Size, after: Size) -> String {
+    let mut parts = Vec::new();
+    if before.memory_mib != after.memory_mib {
+        parts.push(format!(
+            "{} MiB instead of {}",
+            after.memory_mib, before.memory_mib
+        ));
+    }
+    if before.vcpus != after.vcpus {
+        parts.push(format!("{} vCPUs instead of {}", after.vcpus, before.vcpus));
+    }
+    parts.join(", ")
 }

@@ -118,6 +118,13 @@ pub enum Because {
         when: String,
         priority: i64,
     },
+    /// Learned from other devices.
+    Classifier {
+        model: String,
+        confidence_percent: u32,
+        /// Facts that spoke for it, strongest first.
+        facts: Vec<String>,
+    },
     Default,
 }
 
@@ -132,6 +139,17 @@ pub enum Given {
     Nothing,
     /// Equals disagree: a person has to say.
     Conflict,
+}
+
+impl Choice {
+    /// The classifier decided.
+    pub fn is_proposed(&self) -> bool {
+        let decides = |candidate: &Candidate| {
+            matches!(candidate.because, Because::Classifier { .. })
+                && candidate.verdict == "it decides"
+        };
+        self.candidates.iter().any(decides)
+    }
 }
 
 /// The outcome with its reason and everything that was looked at.

@@ -152,7 +152,9 @@ async fn why(
 ) -> Result<Json<PersonaWhy>, Refusal> {
     let device = devices::find(&app, &caller, &name).await?;
     let mut connection = app.state.services.store.read().await?;
-    let chosen = library::choose_for(&mut connection, &device, app.state.services.now()).await?;
+    let services = &app.state.services;
+    let proposal = services.foresight.propose(&device.client, &device.facts);
+    let chosen = library::choose_for(&mut connection, &device, proposal, services.now()).await?;
     let outcome = match &chosen.choice.given {
         Given::Persona { .. } => "persona",
         Given::Nothing => "nothing",

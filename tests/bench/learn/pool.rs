@@ -8,7 +8,12 @@ use crate::traces;
 use crate::{Figure, figure};
 
 /// Costs of a miss in seconds of an idle shell, for a table.
-const COSTS: [f64; 8] = [100.0, 300.0, 700.0, 1500.0, 2000.0, 3000.0, 4500.0, 9000.0];
+const COSTS: [f64; 16] = [
+    100.0, 200.0, 300.0, 450.0, 700.0, 1000.0, 1300.0, 1500.0, 1750.0, 2000.0, 2500.0, 3000.0,
+    3700.0, 4500.0, 6500.0, 9000.0,
+];
+/// The same for the daemon's forecasts.
+const FORECAST_COSTS: [f64; 7] = [300.0, 700.0, 1500.0, 3000.0, 6000.0, 12_000.0, 30_000.0];
 
 /// A figure's name, its trace, the host, and goals: idle seconds per request, cold percent.
 type Case<'a> = (
@@ -23,7 +28,7 @@ pub fn measure() -> Vec<Figure> {
     let (calls, surf) = (traces::calls(), traces::surf());
     let mut figures = Vec::new();
     let host = |lead_s, reuse_s| Host { lead_s, reuse_s };
-    // The idle time at which the goal's cold share is asked for.
+    // The idle time that a point may have at most, and the cold share that is asked for of it.
     let goals: [Case; 6] = [
         (
             "psim_calls_6p7",
@@ -75,33 +80,21 @@ pub fn measure() -> Vec<Figure> {
                 table.requests,
             ));
         }
-        if goals.is_empty() {
-            for (rule, outcome) in &table.rows {
-                if [
-                    "fixed:1",
-                    "fixed:4",
-                    "reactive:3",
-                    "moving:1",
-                    "foresight:1500",
-                ]
-                .contains(&rule.as_str())
-                {
-                    let rule = rule.replace(':', "_");
-                    figures.push(figure(
-                        &format!("{name}_{rule}_cold"),
-                        outcome.0,
-                        "%",
-                        "",
-                        table.requests,
-                    ));
-                    figures.push(figure(
-                        &format!("{name}_{rule}_idle"),
-                        outcome.1,
-                        "s/req",
-                        "",
-                        table.requests,
-                    ));
-                }
+        for (rule, outcome) in &table.rows {
+            let is_shown = [
+                "fixed:1",
+                "fixed:4",
+                "reactive:3",
+                "moving:1",
+                "forecast:1500",
+                "foresight:1500",
+            ];
+            if goals.is_empty() && is_shown.contains(&rule.as_str()) {
+                let rule = rule.replace(':', "_");
+                let n = table.requests;
+                let label = format!("{name}_{rule}");
+                figures.push(figure(&format!("{label}_cold"), outcome.0, "%", "", n));
+                figures.push(figure(&format!("{label}_idle"), outcome.1, "s/req", "", n));
             }
         }
     }
@@ -121,11 +114,14 @@ impl Table {
             rows: Vec::new(),
             requests: 0,
         };
-        let ground = Ground::new(trace, host, ticks, Hysteresis { share: 0.0 });
+        // A forecast each quarter of an hour: a third of the cost, and the same to the second digit.
+        let ground = Ground::new(trace, host, ticks, Hysteresis { share: 0.0 }).forecasting_each(3);
         let rules = COMPARED
             .into_iter()
-            .filter(|rule| !matches!(rule, Rule::Foresight(_)));
-        for rule in rules.chain(COSTS.map(Rule::Foresight)) {
+            .filter(|rule| !matches!(rule, Rule::Foresight(_) | Rule::Forecast(_)))
+            .chain(FORECAST_COSTS.map(Rule::Forecast))
+            .chain(COSTS.map(Rule::Foresight));
+        for rule in rules {
             let outcome = ground.judge(rule);
             table.requests = outcome.requests;
             let point = (outcome.cold_percent(), outcome.idle_per_request());
@@ -134,29 +130,30 @@ impl Table {
         table
     }
 
-    /// Foresight's cold share at an idle time, between the costs that were tried.
+    /// The least cold share of a point of foresight that idles no longer than this.
     fn cold_at(&self, idle: f64) -> f64 {
-        let mut points: Vec<(f64, f64)> = self
+        self.rows
+            .iter()
+            .filter(|(name, point)| name.starts_with("foresight:") && point.1 <= idle)
+            .map(|(_, (cold, _))| *cold)
+            .fold(f64::NAN, f64::min)
+    }
+
+    /// `*` where no other rule is better in both.
+    fn mark(&self, (cold, idle): (f64, f64)) -> &'static str {
+        let beaten = self
             .rows
             .iter()
-            .filter(|(name, _)| name.starts_with("foresight:"))
-            .map(|(_, (cold, idle))| (*idle, *cold))
-            .collect();
-        points.sort_by(|a, b| a.0.total_cmp(&b.0));
-        points
-            .windows(2)
-            .find(|pair| pair[0].0 <= idle && idle <= pair[1].0)
-            .map_or(f64::NAN, |pair| {
-                let share = (idle - pair[0].0) / (pair[1].0 - pair[0].0).max(1e-9);
-                pair[0].1 + share * (pair[1].1 - pair[0].1)
-            })
+            .any(|(_, (c, i))| *c <= cold && *i <= idle && (*c < cold || *i < idle));
+        if beaten { " " } else { "*" }
     }
 
     fn text(&self) -> String {
         self.rows
             .iter()
-            .map(|(name, (cold, idle))| {
-                format!("  {name:24} {cold:7.2} % cold {idle:7.0} s idle per request\n")
+            .map(|(name, point)| {
+                let (mark, (cold, idle)) = (self.mark(*point), point);
+                format!("{mark} {name:24} {cold:7.2} % cold {idle:7.1} s idle per request\n")
             })
             .collect()
     }

@@ -3,8 +3,9 @@
 //! Machines: the next day's need (CPU: 95 % quantile of the day; memory: the day's highest) is limited by
 //! a share of what was provisioned, judged in September on what was learned before. `alloc` is the sum
 //! of limits ÷ the sum provisioned, `under` the share of days that needed more, `deep` those that needed
-//! more than 1.25 times the limit. What a retry costs is chosen on the last week before September so
-//! that `under` and `deep` are what is asked for, as a daemon would measure it.
+//! more than 1.25 times the limit. What a retry costs is chosen on the four weeks before September, each
+//! judged with a model of what came before it: the cheapest at which `under` and `deep`, one standard
+//! deviation of the weeks above their mean, are what is asked for.
 
 use std::collections::HashMap;
 
@@ -74,9 +75,13 @@ struct Resource {
     own: [usize; 5],
 }
 
-/// A week is a small sample, and a cost chosen on it flatters itself: of one chosen without this, the
-/// memory of September ran short a quarter more often than asked.
-const CAUTION: f64 = 0.75;
+/// Weeks on which the cost of a retry is chosen, each with a model of what came before it.
+const WEEKS: [(&str, &str); 4] = [
+    ("2013-08-04", "2013-08-11"),
+    ("2013-08-11", "2013-08-18"),
+    ("2013-08-18", "2013-08-25"),
+    ("2013-08-25", "2013-09-01"),
+];
 
 struct Asked {
     under: f64,
@@ -189,8 +194,7 @@ fn sizes(days: &Days, of: &Resource, asked: Asked) -> Vec<Figure> {
         found.sort_by(|a, b| days.rows[*a].1.cmp(&days.rows[*b].1));
         found
     };
-    let train = dated("2013-06-01", "2013-08-25");
-    let tune = dated("2013-08-25", "2013-09-01");
+    let weeks = WEEKS.map(|(from, until)| (dated("2013-06-01", from), dated(from, until)));
     let test = dated("2013-09-01", "2013-12-31");
     let model = |known: &[usize], held_back: f64| {
         let table = Table::of_rows(
@@ -205,7 +209,7 @@ fn sizes(days: &Days, of: &Resource, asked: Asked) -> Vec<Figure> {
             .collect();
         Model::fit(&table, &used, held_back, &PLAN, &HEADS).expect("a model")
     };
-    let all = [&train[..], &tune].concat();
+    let all = dated("2013-06-01", "2013-09-01");
     let usual = robust::mean(
         &all.iter()
             .map(|at| days.rows[*at].2[of.cap])
@@ -225,16 +229,27 @@ fn sizes(days: &Days, of: &Resource, asked: Asked) -> Vec<Figure> {
             )
             .amount
     };
-    let early = model(&train, 0.0);
-    // The cheapest cost at which the week before would have been served as asked.
-    let times = (-12..=12)
-        .map(|step| 1.25f64.powi(step))
+    let early = weeks.each_ref().map(|(train, _)| model(train, 0.0));
+    // One deviation above the mean: the month to come is a draw of such weeks.
+    let above = |values: Vec<f64>| {
+        let mean = robust::mean(&values);
+        let squares: f64 = values.iter().map(|v| (v - mean) * (v - mean)).sum();
+        mean + (squares / (values.len() as f64 - 1.0)).sqrt()
+    };
+    let times = (-12..=24)
+        .map(|step| 1.12f64.powi(step))
         .find(|times| {
-            let [_, under, deep] = days.judged(&tune, of, |i| chosen(&early, tune[i], *times));
-            under <= CAUTION * asked.under && deep <= CAUTION * asked.deep
+            let judged: Vec<[f64; 3]> = weeks
+                .iter()
+                .zip(&early)
+                .map(|((_, tune), early)| days.judged(tune, of, |i| chosen(early, tune[i], *times)))
+                .collect();
+            let under = above(judged.iter().map(|week| week[1]).collect());
+            let deep = above(judged.iter().map(|week| week[2]).collect());
+            under <= asked.under && deep <= asked.deep
         })
-        .unwrap_or(1.25f64.powi(12));
-    let full = model(&all, tune.len() as f64 / all.len() as f64);
+        .unwrap_or(1.12f64.powi(24));
+    let full = model(&all, weeks[3].1.len() as f64 / all.len() as f64);
     let [alloc, under, deep] = days.judged(&test, of, |i| chosen(&full, test[i], times));
     let even: Vec<f64> = test
         .iter()

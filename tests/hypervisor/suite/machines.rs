@@ -156,6 +156,31 @@ pub async fn use_grows_and_the_console_speaks(f: &Fixture) {
     assert!(matches!(none, Err(HvError::NoSuchMachine(_))));
 }
 
+pub async fn several_are_looked_at_in_one_look(f: &Fixture) {
+    let (guest, other) = (f.shared().await, f.fresh().await);
+    let gone = MachineId::fresh();
+    let ids = [guest.machine, other.machine, gone];
+    let before = f.hypervisor.usage_of(&ids).await.unwrap();
+    assert_eq!(before.len(), 2, "{before:?}");
+    let busy = script("n=0\nwhile [ $n -lt 2000 ]; do n=$((n + 1)); done\n");
+    assert_eq!(done(&guest, &busy).await.code, 0);
+    let after = f.hypervisor.usage_of(&ids).await.unwrap();
+    let (then, now) = (before[&guest.machine], after[&guest.machine]);
+    assert!(now.cpu_ms > then.cpu_ms + 1.0, "{then:?} {now:?}");
+    // Of its 256 MiB the guest's kernel has touched some, and never more than there are.
+    for (id, usage) in &after {
+        assert!(
+            (20.0..=256.0).contains(&usage.touched_mib),
+            "{id}: {usage:?}"
+        );
+    }
+    assert!(now.touched_mib >= then.touched_mib, "{then:?} {now:?}");
+    f.hypervisor.destroy_machine(other.machine).await.unwrap();
+    let left = f.hypervisor.usage_of(&ids).await.unwrap();
+    assert_eq!(left.into_keys().collect::<Vec<_>>(), [guest.machine]);
+    assert!(f.hypervisor.usage_of(&[]).await.unwrap().is_empty());
+}
+
 pub async fn a_call_to_a_stopped_guest_ends_in_time(f: &Fixture) {
     let guest = f.fresh().await;
     f.backdoor.pause(guest.machine).await;

@@ -21,6 +21,9 @@ fn the_first_lines_answer_why_it_is_where_it_is() {
     facts  configuration  succeeded  1      12.3s    11.0s     clone   gr-7-facts-1 (gone)  0190a000-0000-7000-8000-000000000001  582967534d0f→762069bc07a6
     disk   configuration  failed     2      12.3s    -         clone   -                    -                                     582967534d0f→…
 
+    STAGE  TRY  MEMORY   EXPECTED  USED  VCPUS  EXPECTED  PEAK  MEAN  DISK     NET  WORK  EXPECTED  BY
+    facts  1    512 MiB  -         86.2  1      -         97 %  41 %  6.0 MiB  0 B  0.0s  -         -
+
     AT                        EVENT         MESSAGE
     2027-01-15 12:00:01.000Z  stage_failed  disk: \u{1b}]0;owned\u{7}
     ");

@@ -86,6 +86,17 @@ pub fn run(
             },
             _ => Err("kill: only -SIGNAL $$ is simulated".into()),
         },
+        // Takes so many MiB of memory and keeps them; not a program that guests have.
+        "take-memory" => {
+            let mib = arguments.first().and_then(|mib| mib.parse().ok());
+            match mib {
+                Some(mib) if view.kernel.take_memory(mib, view.now).is_none() => {
+                    return Effect::Killed(9);
+                }
+                Some(_) => Ok(0),
+                None => Err("take-memory: how many MiB?".into()),
+            }
+        }
         "mkdir" => Ok(0),
         "rm" | "touch" => {
             for path in arguments.iter().filter(|word| !word.starts_with('-')) {

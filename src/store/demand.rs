@@ -1,0 +1,391 @@
+//! Arrivals and their counts, forecasts and what they were learned from, planned events, policies.
+//! `demand` is the only writer.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use sqlx::Row;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+
+use super::{StoreError, from_text, to_text};
+use crate::vocab::Timestamp;
+use crate::vocab::demand::{Arrival, BUCKET_S, Count, PlannedEvent, Policy, Watched};
+use crate::vocab::pool::{Class, Tier};
+
+/// The steps that arrivals are counted in.
+pub const STEPS_S: [i64; 2] = [BUCKET_S, 3600];
+
+/// A forecast as it was told: quantiles per step from `start_s` on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Told {
+    pub start_s: i64,
+    pub step_s: i64,
+    pub steps: Vec<[f64; 5]>,
+    /// How it came about, for people.
+    pub how: String,
+}
+
+/// Appends an arrival and counts it; false where it was there before.
+pub async fn arrival_insert(
+    connection: &mut SqliteConnection,
+    arrival: &Arrival,
+) -> Result<bool, StoreError> {
+    let class = arrival.class.to_string();
+    let new = sqlx::query(
+        "INSERT INTO arrivals (key, class, client, tier, wait_ms, at) VALUES ($1, $2, $3, $4, $5, $6)
+         ON CONFLICT (key, at) DO NOTHING",
+    )
+    .bind(&arrival.key)
+    .bind(&class)
+    .bind(&arrival.client)
+    .bind(arrival.tier.word())
+    .bind(arrival.wait_ms)
+    .bind(arrival.at.0)
+    .execute(&mut *connection)
+    .await?
+    .rows_affected();
+    if new == 0 {
+        return Ok(false);
+    }
+    let is = |tier: bool| i64::from(tier);
+    for step_s in STEPS_S {
+        let start_s = arrival.at.0.div_euclid(1_000_000).div_euclid(step_s) * step_s;
+        sqlx::query(
+            "INSERT INTO arrival_counts (class, client, step_s, start_s, hot, warm, cold, wait_ms)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+             ON CONFLICT (class, step_s, start_s, client) DO UPDATE SET hot = arrival_counts.hot + excluded.hot,
+                 warm = arrival_counts.warm + excluded.warm, cold = arrival_counts.cold + excluded.cold,
+                 wait_ms = arrival_counts.wait_ms + excluded.wait_ms",
+        )
+        .bind(&class)
+        .bind(&arrival.client)
+        .bind(step_s)
+        .bind(start_s)
+        .bind(is(arrival.tier == Tier::Hot))
+        .bind(is(arrival.tier == Tier::Warm))
+        .bind(is(arrival.tier > Tier::Warm))
+        .bind(arrival.wait_ms.filter(|ms| ms.is_finite()).unwrap_or(0.0))
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(true)
+}
+
+/// Arrivals of a class since, with the seconds that each was held where that is known: oldest first,
+/// the newest `limit` of them.
+pub async fn arrival_trace(
+    connection: &mut SqliteConnection,
+    class: &Class,
+    since: Timestamp,
+    limit: i64,
+) -> Result<Vec<(Timestamp, Option<f64>)>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT a.at AS at, MIN(c.released_at - c.made_at) AS held FROM
+             (SELECT key, at FROM arrivals WHERE class = $1 AND at >= $2 ORDER BY at DESC LIMIT $3) AS a
+         LEFT JOIN claims AS c ON c.key = a.key AND c.made_at >= a.at AND c.released_at IS NOT NULL
+         GROUP BY a.key, a.at ORDER BY a.at",
+    )
+    .bind(class.to_string())
+    .bind(since.0)
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let held: Option<i64> = row.try_get("held")?;
+            let at = Timestamp(row.try_get("at")?);
+            Ok((at, held.map(|micros| micros.max(0) as f64 / 1e6)))
+        })
+        .collect()
+}
+
+/// When the run whose first machine this is was submitted; none for other claims' keys.
+pub async fn run_of_first_machine(
+    connection: &mut SqliteConnection,
+    machine: &str,
+) -> Result<Option<Timestamp>, StoreError> {
+    let at: Option<i64> = sqlx::query_scalar(
+        "SELECT r.created_at FROM machines AS m JOIN runs AS r ON r.id = m.run
+         WHERE m.id = $1 AND NOT EXISTS
+             (SELECT 1 FROM machines AS o WHERE o.run = m.run AND o.made_at < m.made_at)",
+    )
+    .bind(machine)
+    .fetch_optional(connection)
+    .await?;
+    Ok(at.map(Timestamp))
+}
+
+/// Counts of a class since, in steps of `step_s`, oldest first; of one client or of all.
+pub async fn count_list(
+    connection: &mut SqliteConnection,
+    class: &Class,
+    client: Option<&str>,
+    step_s: i64,
+    since_s: i64,
+) -> Result<Vec<Count>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT start_s, SUM(hot) AS hot, SUM(warm) AS warm, SUM(cold) AS cold, SUM(wait_ms) AS wait_ms
+         FROM arrival_counts WHERE class = $1 AND step_s = $2 AND start_s >= $3 AND ($4 IS NULL OR client = $4)
+         GROUP BY start_s ORDER BY start_s",
+    )
+    .bind(class.to_string())
+    .bind(step_s)
+    .bind(since_s)
+    .bind(client)
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let count = |name: &str| -> Result<u64, StoreError> {
+                Ok(u64::try_from(row.try_get::<i64, _>(name)?).unwrap_or(0))
+            };
+            let (hot, warm, cold) = (count("hot")?, count("warm")?, count("cold")?);
+            Ok(Count {
+                start_s: row.try_get("start_s")?,
+                arrivals: hot + warm + cold,
+                hot,
+                warm,
+                cold,
+                wait_ms: row.try_get("wait_ms")?,
+            })
+        })
+        .collect()
+}
+
+/// Arrivals of each class and client since, by hours.
+pub async fn count_totals(
+    connection: &mut SqliteConnection,
+    since_s: i64,
+) -> Result<BTreeMap<(Class, String), u64>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT class, client, SUM(hot + warm + cold) AS n FROM arrival_counts
+         WHERE step_s = 3600 AND start_s >= $1 GROUP BY class, client",
+    )
+    .bind(since_s)
+    .fetch_all(connection)
+    .await?;
+    let mut totals = BTreeMap::new();
+    for row in rows {
+        let class: String = row.try_get("class")?;
+        // What a later version wrote otherwise is not worth failing for.
+        if let Ok(class) = class.parse() {
+            let n: i64 = row.try_get("n")?;
+            totals.insert(
+                (class, row.try_get("client")?),
+                u64::try_from(n).unwrap_or(0),
+            );
+        }
+    }
+    Ok(totals)
+}
+
+pub async fn watch_put(
+    connection: &mut SqliteConnection,
+    watched: Watched,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO arrival_watches (from_at, until_at) VALUES ($1, $2)
+         ON CONFLICT (from_at) DO UPDATE SET until_at = excluded.until_at
+         WHERE excluded.until_at > arrival_watches.until_at",
+    )
+    .bind(watched.from.0)
+    .bind(watched.until.0)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Spans that end after `since`, oldest first.
+pub async fn watch_list(
+    connection: &mut SqliteConnection,
+    since: Timestamp,
+) -> Result<Vec<Watched>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT from_at, until_at FROM arrival_watches WHERE until_at > $1 ORDER BY from_at",
+    )
+    .bind(since.0)
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(Watched {
+                from: Timestamp(row.try_get("from_at")?),
+                until: Timestamp(row.try_get("until_at")?),
+            })
+        })
+        .collect()
+}
+
+pub async fn forecast_put(
+    connection: &mut SqliteConnection,
+    class: &Class,
+    client: &str,
+    made_at: Timestamp,
+    model: &str,
+    told: &Told,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO forecasts (class, client, made_at, model, body) VALUES ($1, $2, $3, $4, $5)
+         ON CONFLICT (class, client, made_at) DO UPDATE SET model = excluded.model, body = excluded.body",
+    )
+    .bind(class.to_string())
+    .bind(client)
+    .bind(made_at.0)
+    .bind(model)
+    .bind(to_text(told)?)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Forecasts of a class that were made since, oldest first, each with when it was made.
+pub async fn forecast_list(
+    connection: &mut SqliteConnection,
+    class: &Class,
+    client: &str,
+    since: Timestamp,
+) -> Result<Vec<(Timestamp, Told)>, StoreError> {
+    sqlx::query(
+        "SELECT made_at, body FROM forecasts WHERE class = $1 AND client = $2 AND made_at >= $3 ORDER BY made_at",
+    )
+    .bind(class.to_string())
+    .bind(client)
+    .bind(since.0)
+    .fetch_all(connection)
+    .await?
+    .into_iter()
+    .map(|row| Ok((Timestamp(row.try_get("made_at")?), read(row)?)))
+    .collect()
+}
+
+pub async fn model_put(
+    connection: &mut SqliteConnection,
+    class: &Class,
+    model: &str,
+    body: &str,
+    made_at: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO forecast_models (class, model, body, made_at) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (class) DO UPDATE SET model = excluded.model, body = excluded.body, made_at = excluded.made_at",
+    )
+    .bind(class.to_string())
+    .bind(model)
+    .bind(body)
+    .bind(made_at.0)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// What was learned with this version of the model, by class as written.
+pub async fn model_list(
+    connection: &mut SqliteConnection,
+    model: &str,
+) -> Result<Vec<(String, String)>, StoreError> {
+    sqlx::query("SELECT class, body FROM forecast_models WHERE model = $1")
+        .bind(model)
+        .fetch_all(connection)
+        .await?
+        .into_iter()
+        .map(|row| Ok((row.try_get("class")?, row.try_get("body")?)))
+        .collect()
+}
+
+pub async fn event_put(
+    connection: &mut SqliteConnection,
+    event: &PlannedEvent,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO planned_events (name, body, from_at, until_at) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (name) DO UPDATE SET body = excluded.body, from_at = excluded.from_at, until_at = excluded.until_at",
+    )
+    .bind(&event.name)
+    .bind(to_text(event)?)
+    .bind(event.from.0)
+    .bind(event.until.0)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// False where there was none.
+pub async fn event_delete(
+    connection: &mut SqliteConnection,
+    name: &str,
+) -> Result<bool, StoreError> {
+    let gone = sqlx::query("DELETE FROM planned_events WHERE name = $1")
+        .bind(name)
+        .execute(connection)
+        .await?;
+    Ok(gone.rows_affected() > 0)
+}
+
+/// By when they begin.
+pub async fn event_list(
+    connection: &mut SqliteConnection,
+) -> Result<Vec<PlannedEvent>, StoreError> {
+    sqlx::query("SELECT body FROM planned_events ORDER BY from_at, name")
+        .fetch_all(connection)
+        .await?
+        .into_iter()
+        .map(read)
+        .collect()
+}
+
+pub async fn policy_put(
+    connection: &mut SqliteConnection,
+    policy: &Policy,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO pool_policies (class, body) VALUES ($1, $2)
+         ON CONFLICT (class) DO UPDATE SET body = excluded.body",
+    )
+    .bind(policy.class.to_string())
+    .bind(to_text(policy)?)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+pub async fn policy_list(connection: &mut SqliteConnection) -> Result<Vec<Policy>, StoreError> {
+    sqlx::query("SELECT body FROM pool_policies ORDER BY class")
+        .fetch_all(connection)
+        .await?
+        .into_iter()
+        .map(read)
+        .collect()
+}
+
+/// Forgets what is older than its use: single arrivals, short steps and forecasts after `before`,
+/// hours after `long_before`.
+pub async fn demand_forget(
+    connection: &mut SqliteConnection,
+    before: Timestamp,
+    long_before: Timestamp,
+) -> Result<(), StoreError> {
+    let seconds = |at: Timestamp| at.0.div_euclid(1_000_000);
+    sqlx::query("DELETE FROM arrivals WHERE at < $1")
+        .bind(before.0)
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query("DELETE FROM arrival_counts WHERE (step_s = $1 AND start_s < $2) OR start_s < $3")
+        .bind(BUCKET_S)
+        .bind(seconds(before))
+        .bind(seconds(long_before))
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query("DELETE FROM forecasts WHERE made_at < $1")
+        .bind(before.0)
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query("DELETE FROM arrival_watches WHERE until_at < $1")
+        .bind(long_before.0)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+fn read<T: serde::de::DeserializeOwned>(row: SqliteRow) -> Result<T, StoreError> {
+    from_text(row.try_get("body")?)
+}
