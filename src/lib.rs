@@ -33,8 +33,8 @@
 //! # Import rules
 //!
 //! `vocab` ← {`chain`, `clock`, `blocking`, `access`, `learn`} ← {`store`, `hypervisor`, `images`} ← {`engines`, `personas`} ←
-//! `pool` ← `runs` ← {`reconcile`, `netboot`, `outbound`} ← `web` ←
-//! `daemon`; `api` ← {`web`, `cli`}. An arrow means "is imported by"; nothing imports against it.
+//! `pool` ← `runs` ← {`reconcile`, `netboot`, `outbound`} ← `web` ← `pages` ←
+//! `daemon`; `api` ← {`web`, `pages`, `cli`}. An arrow means "is imported by"; nothing imports against it.
 //! `tests/layers.rs` holds this. One writer per row kind: `runs::drive` writes runs, attempts,
 //! machines and their journal; everyone else asks it.
 //!
@@ -54,7 +54,8 @@
 //! | phase of a device | [`vocab::boot::BootPhase`], [`netboot::life`] |
 //! | kind of host | [`hypervisor::Hypervisor`], then run `tests/hypervisor` on it |
 //! | base image | a folder in `images/` with `recipe.yaml`, `inputs` and `build` |
-//! | route or page | [`web::routes`] says how; its wire types in [`api`] |
+//! | route | [`web::routes`] says how; its wire types in [`api`] |
+//! | page | [`pages`]: a route, a typed template, its samples in `tests/pages` |
 //! | role, or rule of who may | [`access`] |
 //! | way of telling others | [`outbound`] |
 //! | key of personas | [`personas`]: the tables in `facets`, a field in [`vocab::persona::Document`], a check, a writer |
@@ -76,6 +77,7 @@ pub mod images;
 pub mod learn;
 pub mod netboot;
 pub mod outbound;
+pub mod pages;
 pub mod personas;
 pub mod pool;
 pub mod reconcile;

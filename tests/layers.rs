@@ -144,6 +144,14 @@ const MAY_IMPORT: &[(&str, &[&str], &str)] = &[
         "routes over the parts",
     ),
     (
+        "pages",
+        &[
+            "access", "api", "blocking", "chain", "netboot", "personas", "runs", "store", "vocab",
+            "web",
+        ],
+        "what people look at: asks the functions behind the routes, and draws",
+    ),
+    (
         "cli",
         &[
             "vocab",
@@ -179,6 +187,7 @@ const MAY_IMPORT: &[(&str, &[&str], &str)] = &[
             "reconcile",
             "netboot",
             "config",
+            "pages",
             "web",
             "clock",
             "blocking",

@@ -16,6 +16,7 @@ mod chain5;
 mod fork;
 mod idle;
 mod learn;
+mod pages;
 #[path = "../support/personas.rs"]
 mod personas;
 #[path = "../libvirt/raw.rs"]
@@ -77,6 +78,11 @@ const GROUPS: &[Group] = &[
         name: "api",
         about: "latency of reads over TLS at 1,000 requests per second",
         run: api::measure,
+    },
+    Group {
+        name: "pages",
+        about: "the web interface with 10,000 devices and 1,000 runs",
+        run: pages::measure,
     },
     Group {
         name: "chain",
