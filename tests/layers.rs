@@ -146,8 +146,7 @@ const MAY_IMPORT: &[(&str, &[&str], &str)] = &[
     (
         "pages",
         &[
-            "access", "api", "blocking", "chain", "netboot", "personas", "runs", "store", "vocab",
-            "web",
+            "access", "api", "chain", "personas", "runs", "store", "vocab", "web",
         ],
         "what people look at: asks the functions behind the routes, and draws",
     ),
