@@ -4,9 +4,9 @@ use super::marks::{Markup, escaped, mib};
 use crate::chain::model::{Chain, Output, Stage};
 
 /// Of a stage's box, and of the space between two. All in the picture's own units, pixels at full size.
-const WIDE: usize = 148;
+const WIDE: usize = 178;
 const HIGH: usize = 78;
-const GAP: usize = 74;
+const GAP: usize = 66;
 const TOP: usize = 30;
 const MARGIN: usize = 104;
 

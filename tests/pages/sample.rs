@@ -56,9 +56,8 @@ pub struct Sample {
     pub ground: Ground,
     /// Held at its second stage.
     pub run: i64,
-    /// Id of a token, and the class of a template.
-    pub token: String,
     pub assignment: i64,
+    /// The class of a template.
     pub template: String,
 }
 
@@ -109,14 +108,18 @@ impl Sample {
     async fn grown(ground: Ground) -> Self {
         let local = &ground.local;
         let template = ground.warm("lab").await;
-        ground.take("lab", HOSTILE_LINE).await;
+        let order = json!({ "image": "tiny", "client": "lab", "key": "claimed", "owner": HOSTILE_LINE });
+        local
+            .claim_take(&serde_json::from_value(order).unwrap())
+            .await
+            .unwrap();
         let order = json!({ "kind": "role", "name": HOSTILE_LINE, "persona": "plain", "reason": HOSTILE_LINE });
         let assigned = local
             .persona_assign(&serde_json::from_value(order).unwrap())
             .await
             .unwrap();
         let order = json!({ "name": HOSTILE_LINE, "role": "viewer", "client": "lab" });
-        let token = local
+        local
             .token_create(&serde_json::from_value(order).unwrap())
             .await
             .unwrap();
@@ -142,7 +145,6 @@ impl Sample {
         wait_for(&ground, run, "held").await;
         Self {
             run,
-            token: token.token.id,
             assignment: assigned.id,
             template,
             ground,

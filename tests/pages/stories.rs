@@ -19,7 +19,7 @@ stages:
     resources: { memory: 128 MiB }
     run: |
       echo looking around
-      sleep 2
+      sleep 6
       echo '{\"seen\": 3}' > $GREENROOM_OUTPUT
     output: { format: json, merge: /seen }
   - name: build
@@ -198,8 +198,8 @@ async fn a_run_is_started_watched_and_retried() {
     let address = browser.path().await;
     // From here on nobody touches the page: it follows.
     browser.script("window.untouched = true").await;
-    browser.read("#log", "looking around").await;
     browser.read("#stages .state", "working").await;
+    browser.read("#log", "looking around").await;
     browser.keep("run-working").await;
     browser.read("#stages .state", "succeeded").await;
     browser.read("#log", "building").await;

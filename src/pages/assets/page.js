@@ -88,7 +88,7 @@ if (events && window.EventSource) {
     refresh();
   });
   // What makes no event (a machine that comes up, a bar that grows past its scale) shows a little later.
-  const pulse = setInterval(refresh, 5000);
+  const pulse = setInterval(refresh, 2000);
   stop = () => { source.close(); clearInterval(pulse); live.hidden = true; };
   addEventListener("pagehide", () => source.close());
 }
