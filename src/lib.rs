@@ -16,9 +16,12 @@
 //!             │                                        runs::drive ◄─► runs::plan (pure)
 //!             │                                               │
 //!             ▼                                        runs::act: make, attach, start, watch,
-//!        hypervisor ◄──── engines (clone, copy) ◄─────        collect, detach, release
-//!        libvirt │ simulated                                  │
-//!                                                      store: rows, journal, artefacts
+//!        hypervisor ◄──── pool (shells: resume, fork) ◄──     collect, detach, release
+//!        libvirt │ simulated ◄── engines (clone, copy) ◄──    │
+//!             ▲                                        store: rows, journal, artefacts
+//!             │ a run for a device that appears               ▲
+//!        netboot: decide (pure) ◄── desk, listener ◄── dnsmasq, devices' agent
+//!        learn (pure): forecasts, sizes, personas from facts
 //! ```
 //!
 //! # Start reading here

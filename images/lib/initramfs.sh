@@ -9,7 +9,7 @@ one_of() {
   die "none of $* is in Debian's packages"
 }
 
-# copy_busybox ROOT PACKAGES: busybox with each applet at its usual place; the guest agent insists on /sbin/hwclock.
+# copy_busybox ROOT PACKAGES: busybox with each applet at its usual place.
 copy_busybox() {
   local root=$1 packages=$2 applet
   mkdir -p "$root/bin"

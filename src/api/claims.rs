@@ -117,6 +117,8 @@ pub struct ClaimView {
     pub released_at: Option<Time>,
     /// What the guest really has, where it was asked.
     pub achieved: Option<AchievedView>,
+    /// Where that is less than was wanted: how, in words.
+    pub shortfall: Option<String>,
     pub phases: Vec<PhaseView>,
 }
 
@@ -145,6 +147,7 @@ impl ClaimView {
                 vcpus: achieved.vcpus,
                 memory_mib: achieved.memory_mib,
             }),
+            shortfall: claim.shortfall.clone(),
             phases: PhaseView::list(&claim.phases),
         }
     }

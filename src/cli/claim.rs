@@ -225,6 +225,9 @@ fn show(claim: &ClaimView, taken: &TakenView) -> String {
         );
         field("has", &size);
     }
+    if let Some(shortfall) = &claim.shortfall {
+        field("short", shortfall);
+    }
     if let Some(until) = claim.until {
         field("until", &until.to_string());
     }

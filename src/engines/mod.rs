@@ -1,8 +1,8 @@
 //! Engines: the ways of obtaining a VM.
 //!
-//! [`resume`] and [`fork`] take a shell of the pool, [`clone`] and [`copy`] boot a machine of their
-//! own. To add one: a variant of [`EngineKind`], a file here, and its arm in [`disk_order`] or in the
-//! pool's claim.
+//! `resume` (a shell that waits) and `fork` (one made on demand) are the pool's, in [`crate::pool`]'s
+//! claim; [`clone`] and [`copy`] boot a machine of their own. To add one: a variant of [`EngineKind`],
+//! and a file here with its arm in [`disk_order`], or an origin in the pool's claim.
 
 use std::path::PathBuf;
 

@@ -210,6 +210,7 @@ fn describe(
         description: settings.description.clone(),
         os: settings.os.clone(),
         cmdline: settings.cmdline.clone(),
+        agent: settings.agent,
         min_memory_mib: settings.min_memory_mib,
         warm_up: settings.warm_up.clone(),
         disk_mib: settings.disk_mib,

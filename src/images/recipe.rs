@@ -13,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 use super::ImageError;
 use crate::vocab::Digest;
 use crate::vocab::device::is_plain_name;
+use crate::vocab::image::GuestAgent;
 
 #[derive(Debug, Clone)]
 pub struct Recipe {
@@ -38,7 +39,7 @@ pub struct Settings {
     pub warm_up: Vec<Vec<String>>,
     /// Virtual size of the base disk.
     pub disk_mib: u64,
-    pub agent: String,
+    pub agent: GuestAgent,
     pub os: String,
 }
 

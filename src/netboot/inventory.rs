@@ -53,22 +53,6 @@ fn refuse_controls(value: &Value) -> Result<(), String> {
     }
 }
 
-/// What identifies the device, from its inventory.
-pub fn claims(inventory: &Inventory) -> Claims {
-    Claims {
-        uuid: inventory.system.uuid.clone(),
-        serial: inventory.system.serial.clone(),
-        board_serial: inventory.system.board_serial.clone(),
-        macs: inventory.nics.iter().map(|nic| nic.mac.clone()).collect(),
-        disks: inventory
-            .disks
-            .iter()
-            .filter(|disk| !disk.removable)
-            .filter_map(|disk| disk.wwn.clone().or_else(|| disk.serial.clone()))
-            .collect(),
-    }
-}
-
 /// What is known of a device before it came, as people write it: `hardware` of its facts.
 pub fn declared(facts: &Map<String, Value>) -> Claims {
     let hardware = facts.get("hardware").unwrap_or(&Value::Null);

@@ -84,6 +84,24 @@ pub struct Inventory {
     pub tpm: Option<String>,
 }
 
+impl Inventory {
+    /// What of it identifies the device.
+    pub fn claims(&self) -> Claims {
+        Claims {
+            uuid: self.system.uuid.clone(),
+            serial: self.system.serial.clone(),
+            board_serial: self.system.board_serial.clone(),
+            macs: self.nics.iter().map(|nic| nic.mac.clone()).collect(),
+            disks: self
+                .disks
+                .iter()
+                .filter(|disk| !disk.removable)
+                .filter_map(|disk| disk.wwn.clone().or_else(|| disk.serial.clone()))
+                .collect(),
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FirmwareKind {

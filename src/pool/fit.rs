@@ -62,6 +62,9 @@ pub fn share(class: &Class, want: &Want) -> Share {
 
 /// Why no shell can ever serve this want, whatever the pool keeps; none where one can.
 pub fn never(want: &Want) -> Option<String> {
+    if let Some(why) = want.image.unfit_for_stages() {
+        return Some(why);
+    }
     if want.size.disk_mib > want.image.disk_mib {
         return Some(format!(
             "a shell's disk is as large as its image's, {} MiB, and {} MiB are wanted",
@@ -98,7 +101,7 @@ fn floor_mib(image: &Image, wanted_mib: u64, growth_mib: u64) -> u64 {
 mod tests {
     use super::*;
     use crate::vocab::Digest;
-    use crate::vocab::image::ImagePart;
+    use crate::vocab::image::{GuestAgent, ImagePart};
     use crate::vocab::machine::Size;
     use crate::vocab::pool::TrustDomain;
 
@@ -117,6 +120,7 @@ mod tests {
                 description: String::new(),
                 os: String::new(),
                 cmdline: String::new(),
+                agent: GuestAgent::default(),
                 min_memory_mib: 100,
                 warm_up: vec![],
                 disk_mib: 64,

@@ -108,27 +108,20 @@ pub async fn run(core: &Arc<Core>) -> Result<Verdict, String> {
     Ok(verdict)
 }
 
-/// The image that is tried first, as for the accelerator's probe.
-const PROBE: &str = "tiny";
-
 async fn smallest(core: &Core) -> Result<Image, String> {
     let images = core.services.images.clone();
     let all = crate::blocking::run(move || images.list())
         .await
         .map_err(|error| error.to_string())?;
     all.into_iter()
+        .filter(|image| image.unfit_for_stages().is_none())
         .min_by_key(|image| {
             let bytes = image.initrd.size_bytes + image.disk.size_bytes;
-            // An image for devices may be smaller and has no agent that could be asked.
-            (
-                image.name != PROBE,
-                bytes,
-                image.min_memory_mib,
-                image.name.clone(),
-            )
+            (bytes, image.min_memory_mib, image.name.clone())
         })
         .ok_or_else(|| {
-            "no image is built; `greenroom image build tiny` makes the smallest".to_owned()
+            "no image with a guest agent is built; `greenroom image build tiny` makes the smallest"
+                .to_owned()
         })
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::core::{Core, Phases, patiently};
-use super::identity::{self, begin_setting_clock, end_setting_clock, mac_of};
+use super::identity::{self, mac_of, set_clock};
 use super::template::{size_of, warm_up};
 use crate::fault::Window;
 use crate::hypervisor::{DiskOrder, HvError, MachineSpec, Nic, Share, Start};
@@ -199,10 +199,9 @@ pub async fn fill(core: &Arc<Core>, shell: &Shell, image: &Image) -> Result<(), 
     core.point("shell_warm", Window::Before).await;
     warm_up(core, shell.id, image).await?;
     // What a claim asks first, so that the agent's way to it is warm; its clock is new with that.
-    let pid = begin_setting_clock(core.hypervisor(), shell.id, core.now(), CLOCK_WITHIN)
+    set_clock(core.hypervisor(), shell.id, core.now(), CLOCK_WITHIN)
         .await
         .map_err(|error| format!("setting its clock: {error}"))?;
-    end_setting_clock(core.hypervisor(), shell.id, pid).await?;
     phases.end("warm_up");
     patiently(|| core.hypervisor().pause(shell.id))
         .await

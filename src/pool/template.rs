@@ -62,6 +62,9 @@ pub async fn build(
     image: &Image,
     before_capture: Option<&Job>,
 ) -> Result<(), String> {
+    if let Some(why) = image.unfit_for_stages() {
+        return Err(why);
+    }
     let mut phases = Phases::begin();
     core.point("template_build", Window::Before).await;
     boot(core, template, image, &mut phases).await?;

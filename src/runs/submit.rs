@@ -14,6 +14,7 @@ use crate::personas::library::{self, LibraryError};
 use crate::store::chains::AppliedChain;
 use crate::store::{StoreError, chains, devices, runs, times};
 use crate::vocab::envelope::Envelope;
+use crate::vocab::image::Image;
 use crate::vocab::machine::EngineKind;
 use crate::vocab::run::{Purpose, Replay, Run, RunState};
 use crate::vocab::{Device, RunId};
@@ -143,6 +144,17 @@ pub async fn prepare(
         return Err(SubmitError::Refused(format!(
             "chain {} needs images that are not built: {names}; build them with `greenroom image build {names}`",
             chain.name
+        )));
+    }
+    let unfit: Vec<String> = pinned
+        .values()
+        .filter_map(Image::unfit_for_stages)
+        .collect();
+    if !unfit.is_empty() {
+        return Err(SubmitError::Refused(format!(
+            "chain {} cannot run: {}",
+            chain.name,
+            unfit.join("; ")
         )));
     }
     let (persona, persona_document) = library::for_run(&mut connection, &device, services.now())

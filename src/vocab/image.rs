@@ -15,6 +15,8 @@ pub struct Image {
     pub key: Digest,
     pub description: String,
     pub os: String,
+    #[serde(default)]
+    pub agent: GuestAgent,
     /// Kernel command line, without the console settings of the machine.
     pub cmdline: String,
     /// Below this the guest does not boot.
@@ -31,6 +33,29 @@ pub struct Image {
     pub disk: ImagePart,
     pub built_at: Timestamp,
     pub build_seconds: f64,
+}
+
+/// What answers in a guest of the image.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GuestAgent {
+    /// Takes commands over its channel: stages and shells need it.
+    #[default]
+    QemuGuestAgent,
+    /// Speaks to the device listener only: an image for devices.
+    GreenroomDevice,
+}
+
+impl Image {
+    /// Why stages cannot run in it, and shells cannot be made of it; none where they can.
+    pub fn unfit_for_stages(&self) -> Option<String> {
+        (self.agent != GuestAgent::QemuGuestAgent).then(|| {
+            format!(
+                "image {} is for devices that boot from the network: it has no QEMU guest agent, which stages and shells need",
+                self.name
+            )
+        })
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

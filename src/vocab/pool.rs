@@ -320,6 +320,9 @@ pub struct Claim {
     pub released_at: Option<Timestamp>,
     /// What the guest really has, where that was asked.
     pub achieved: Option<Achieved>,
+    /// Where that is less than was wanted: how, in words.
+    #[serde(default)]
+    pub shortfall: Option<String>,
     /// Milliseconds by phase, in order.
     pub phases: Vec<(String, f64)>,
 }

@@ -171,6 +171,9 @@ pub async fn with_image(app: &App, named: Named) -> Result<(Class, Image), Refus
             trust,
         },
     };
+    if let Some(why) = image.unfit_for_stages() {
+        return Err(invalid(vec![fault("of", why, None)]));
+    }
     if let Some(fault) = too_little(&image, class.memory_mib) {
         return Err(invalid(vec![fault]));
     }

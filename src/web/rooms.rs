@@ -168,6 +168,7 @@ mod tests {
             until: until.map(Timestamp),
             released_at: None,
             achieved: None,
+            shortfall: None,
             phases: vec![],
         }
     }

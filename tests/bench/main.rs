@@ -40,6 +40,8 @@ pub struct Figure {
 }
 
 pub fn figure(name: &str, value: f64, unit: &'static str, goal: &str, n: usize) -> Figure {
+    // At once: a group that is cut short has told what it found.
+    eprintln!("  {name} {value:.3} {unit}");
     Figure {
         figure: name.to_owned(),
         value,

@@ -39,7 +39,7 @@ pub struct Fixture {
 pub struct Template {
     pub files: TemplateFiles,
     pub seal: Seal,
-    /// Runs in each fork until there is a file `/tmp/end`, and prints that.
+    /// Runs in each fork until there is something in a file `/tmp/end`, and prints that.
     pub waiting: AttemptId,
 }
 
@@ -175,7 +175,7 @@ impl Fixture {
         let guest = self.guest(spec.id);
         guest.wait_until_up(self.boot_deadline).await.unwrap();
         guest.write_file("/tmp/past", b"the past").await.unwrap();
-        let job = script("until [ -e /tmp/end ]; do sleep 0.1; done\ncat /tmp/end\n");
+        let job = script("until [ -s /tmp/end ]; do sleep 0.1; done\ncat /tmp/end\n");
         guest.start_job(&job).await.unwrap();
         // The launcher itself has begun, so that what is captured is the job.
         while guest.job_state(job.attempt).await.unwrap() != JobState::Running {

@@ -1,5 +1,6 @@
 //! Ground for a pool: a simulated host, a state folder, a clock that can be put forward.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -12,12 +13,13 @@ use greenroom::hypervisor::simulated::{SimSettings, Simulated, Snapshot, World};
 use greenroom::images::Images;
 use greenroom::pool::{Answer, Pool, PoolServices, PoolSettings, Want};
 use greenroom::store::Store;
+use greenroom::store::pool::shell_alive;
 use greenroom::vocab::image::Image;
 use greenroom::vocab::machine::Size;
 use greenroom::vocab::pool::{
     Claim, Class, Shell, ShellState, Target, Template, TemplateState, Tier, TrustDomain,
 };
-use greenroom::vocab::{Deployment, Timestamp};
+use greenroom::vocab::{Deployment, MachineId, Timestamp};
 
 use crate::support::house::build_images;
 
@@ -96,6 +98,29 @@ impl Ground {
             faults,
         };
         Pool::start(services).await.expect("a pool")
+    }
+
+    /// Waits until these shells are ready in the database too: what is known in memory is a moment
+    /// ahead of it, and a pool that is dropped meanwhile forgets the difference.
+    pub async fn until_stored(&self, shells: &BTreeSet<MachineId>) {
+        let store = Store::open(&self.state.path().join("greenroom.db"))
+            .await
+            .expect("a database");
+        for _ in 0..2000 {
+            let mut connection = store.read().await.expect("a connection");
+            let rows = shell_alive(&mut connection).await.expect("shells");
+            let stored: BTreeSet<_> = rows
+                .into_iter()
+                .filter(|(shell, _)| shell.state == ShellState::Ready)
+                .map(|(shell, _)| shell.id)
+                .collect();
+            if stored == *shells {
+                return;
+            }
+            drop(connection);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("never stored: {shells:?}");
     }
 
     pub fn image(&self, name: &str) -> Image {

@@ -369,6 +369,7 @@ async fn a_restart_keeps_what_waits_and_what_is_claimed() {
         .iter()
         .map(|shell| shell.id)
         .collect();
+    ground.until_stored(&shells).await;
     drop(pool);
     let pool = ground.pool(Faults::none()).await;
     let after: BTreeSet<_> = pool

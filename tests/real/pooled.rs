@@ -8,9 +8,9 @@ use greenroom::vocab::machine::EngineKind;
 use greenroom::vocab::pool::{ShellState, Target, Tier};
 use greenroom::vocab::run::RunState;
 
+use crate::support::three_stages;
 use crate::support::verbs::Verbs;
 use crate::support::yard::Yard;
-use crate::support::{StageExt, chain, says, stage};
 
 fn tiny(hot: u32) -> Vec<StartTarget> {
     vec![StartTarget {
@@ -37,25 +37,7 @@ async fn a_chain_runs_on_shells_without_being_told() {
         }
     }
     daemon.add_device("d1", "default").await;
-    daemon
-        .apply(&chain(
-            "three",
-            vec![
-                stage(
-                    "one",
-                    &format!(
-                        "echo working\nprintf %s ONE > $GREENROOM_HANDOFF_DISK\n{}",
-                        says("1")
-                    ),
-                )
-                .on_disk(),
-                stage("two", &says("2")),
-                stage("three", "head -c 3 $GREENROOM_HANDOFF_DISK")
-                    .on_disk()
-                    .without_output(),
-            ],
-        ))
-        .await;
+    daemon.apply(&three_stages()).await;
     let run = daemon.start("d1", "three").await;
     let view = daemon.finished_within(run.id, 180).await;
     assert_eq!(view.run.state, RunState::Succeeded, "{view:#?}");

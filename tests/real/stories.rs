@@ -3,9 +3,9 @@
 use greenroom::hypervisor::Hypervisor;
 use greenroom::vocab::run::RunState;
 
+use crate::support::three_stages;
 use crate::support::verbs::Verbs;
 use crate::support::yard::Yard;
-use crate::support::{StageExt, chain, says, stage};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_chain_of_real_machines_hands_its_disk_and_its_document_on() {
@@ -14,25 +14,7 @@ async fn a_chain_of_real_machines_hands_its_disk_and_its_document_on() {
     };
     let daemon = &yard.daemon;
     daemon.add_device("d1", "c1").await;
-    daemon
-        .apply(&chain(
-            "three",
-            vec![
-                stage(
-                    "one",
-                    &format!(
-                        "echo working\nprintf %s ONE > $GREENROOM_HANDOFF_DISK\n{}",
-                        says("1")
-                    ),
-                )
-                .on_disk(),
-                stage("two", &says("2")),
-                stage("three", "head -c 3 $GREENROOM_HANDOFF_DISK")
-                    .on_disk()
-                    .without_output(),
-            ],
-        ))
-        .await;
+    daemon.apply(&three_stages()).await;
     let run = daemon.start("d1", "three").await;
     let view = daemon.finished_within(run.id, 180).await;
     assert_eq!(view.run.state, RunState::Succeeded, "{view:#?}");

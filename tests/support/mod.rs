@@ -14,7 +14,7 @@ use std::sync::Arc;
 use greenroom::chain::model::*;
 use greenroom::runs::pinned::{Plan, StagePlan};
 use greenroom::runs::view::View;
-use greenroom::vocab::image::{Image, ImagePart};
+use greenroom::vocab::image::{GuestAgent, Image, ImagePart};
 use greenroom::vocab::machine::{EngineKind, Size};
 use greenroom::vocab::run::{Run, RunState};
 use greenroom::vocab::*;
@@ -144,6 +144,7 @@ pub fn image(name: &str) -> Image {
         description: String::new(),
         os: "none".into(),
         cmdline: "quiet".into(),
+        agent: GuestAgent::default(),
         min_memory_mib: 64,
         warm_up: Vec::new(),
         disk_mib: 64,
@@ -213,4 +214,26 @@ pub fn view(chain: Chain) -> View {
         machines: vec![],
         news: vec![],
     }
+}
+
+/// Three stages: the first and the last share the handoff disk, the first says `working` and the last
+/// logs what the first wrote, `ONE`.
+pub fn three_stages() -> Chain {
+    chain(
+        "three",
+        vec![
+            stage(
+                "one",
+                &format!(
+                    "echo working\nprintf %s ONE > $GREENROOM_HANDOFF_DISK\n{}",
+                    says("1")
+                ),
+            )
+            .on_disk(),
+            stage("two", &says("2")),
+            stage("three", "head -c 3 $GREENROOM_HANDOFF_DISK")
+                .on_disk()
+                .without_output(),
+        ],
+    )
 }

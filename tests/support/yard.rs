@@ -13,10 +13,19 @@ use greenroom::hypervisor::Hypervisor;
 use greenroom::hypervisor::libvirt::{AcceleratorChoice, Folders, Libvirt, LibvirtSettings};
 use greenroom::pool::{PoolSettings, PoolView};
 use greenroom::runs::services::RunSettings;
+use greenroom::vocab::Deployment;
 
 pub struct Yard {
-    _state: tempfile::TempDir,
+    state: tempfile::TempDir,
+    connect_as: LibvirtSettings,
     pub daemon: Running,
+    pub hypervisor: Arc<Libvirt>,
+}
+
+/// The host as another deployment has it.
+pub struct Beside {
+    pub deployment: Deployment,
+    pub disks: PathBuf,
     pub hypervisor: Arc<Libvirt>,
 }
 
@@ -66,6 +75,7 @@ impl Yard {
         let foundation = Foundation::lay(state.path()).await.expect("a database");
         let mut settings = LibvirtSettings::new(uri, foundation.deployment, folders);
         settings.accelerator = AcceleratorChoice::Tcg;
+        let connect_as = settings.clone();
         let hypervisor = Libvirt::connect(settings).await.expect("the lab's libvirt");
         let host = hypervisor.host().await.expect("the host");
         let settings = Settings {
@@ -106,10 +116,25 @@ impl Yard {
         .await
         .expect("a daemon");
         Some(Self {
-            _state: state,
+            state,
+            connect_as,
             daemon,
             hypervisor,
         })
+    }
+
+    /// The same host for machines beside the daemon's, which it takes for a stranger's and leaves alone.
+    /// Templates are the daemon's.
+    pub async fn beside(&self) -> Beside {
+        let mut settings = self.connect_as.clone();
+        settings.deployment = Deployment::fresh();
+        settings.folders.disks = self.state.path().join("beside");
+        passable(&settings.folders.disks);
+        Beside {
+            deployment: settings.deployment,
+            disks: settings.folders.disks.clone(),
+            hypervisor: Libvirt::connect(settings).await.expect("the lab's libvirt"),
+        }
     }
 
     /// Waits until each pool has the hot shells that it should have.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::sys::{kernel_argument, names, number, read, word};
-use crate::wire::{Claims, Cpu, Disk, DiskKind, FirmwareKind, Inventory, Nic, Pci, System};
+use crate::wire::{Cpu, Disk, DiskKind, FirmwareKind, Inventory, Nic, Pci, System};
 
 pub fn print() -> Result<(), String> {
     let text = serde_json::to_string_pretty(&take()).map_err(|error| error.to_string())?;
@@ -29,21 +29,6 @@ pub fn take() -> Inventory {
         nics: nics(),
         pci: pci(),
         tpm: tpm(),
-    }
-}
-
-pub fn claims(inventory: &Inventory) -> Claims {
-    Claims {
-        uuid: inventory.system.uuid.clone(),
-        serial: inventory.system.serial.clone(),
-        board_serial: inventory.system.board_serial.clone(),
-        macs: inventory.nics.iter().map(|nic| nic.mac.clone()).collect(),
-        disks: inventory
-            .disks
-            .iter()
-            .filter(|disk| !disk.removable)
-            .filter_map(|disk| disk.wwn.clone().or_else(|| disk.serial.clone()))
-            .collect(),
     }
 }
 

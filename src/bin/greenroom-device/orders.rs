@@ -39,7 +39,7 @@ fn register(server: &Server, found: &Inventory) -> Registered {
             protocol: PROTOCOL,
             boot_id: boot_id(),
             boot_mac: boot_mac.clone(),
-            claims: inventory::claims(found),
+            claims: found.claims(),
             uptime_ms: uptime_ms(),
         };
         match server.post("/device/v1/register", None, &order) {

@@ -207,6 +207,15 @@ impl SimGuest {
             "guest-ping" => Ok(json!({})),
             "guest-sync" | "guest-sync-delimited" => Ok(arguments["id"].clone()),
             "guest-info" => Ok(json!({ "version": "simulated", "supported_commands": [] })),
+            "guest-set-time" => {
+                let nanoseconds = arguments["time"]
+                    .as_u64()
+                    .ok_or_else(|| "no time is given".to_owned())?;
+                self.system
+                    .kernel
+                    .set_clock(nanoseconds / 1_000_000_000, now);
+                Ok(json!({}))
+            }
             "guest-exec" => self.exec(read(arguments)?, now, attached, disks),
             "guest-exec-status" => self.exec_status(&read(arguments)?),
             "guest-file-open" => self.handles.open(&read(arguments)?, &mut self.system),

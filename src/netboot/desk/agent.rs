@@ -223,7 +223,7 @@ impl Desk {
         let (_, row) = self.session(session).await?;
         let inventory = inventory::read(bytes)
             .map_err(|why| DeskError::Invalid(format!("the inventory: {why}")))?;
-        let told = identity::fingerprint(&inventory::claims(&inventory));
+        let told = identity::fingerprint(&inventory.claims());
         if told.uuid != row.fingerprint.uuid || told.serial != row.fingerprint.serial {
             let reason = "its inventory is another machine's than it registered as".to_owned();
             self.happen(row.device, Happening::Quarantined { reason })

@@ -12,8 +12,7 @@ use crate::pool::core::{Core, Phases};
 use crate::pool::shell::{self, Bearing};
 use crate::pool::template::{self, Unfit};
 use crate::pool::{Want, fit, identity};
-use crate::vocab::MachineId;
-use crate::vocab::pool::{Achieved, Claim, ShellState, Template};
+use crate::vocab::pool::{Achieved, Claim, Template};
 
 /// A shell that was paused answers within 0.1 s; one that does not in this time is broken.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
@@ -22,8 +21,12 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 /// told as achieved.
 const GROWS_WITHIN: Duration = Duration::from_secs(5);
 
-/// How long after a claim the end of setting its guest's clock is asked for: out of the claimant's way.
-const ASKED_LATER: Duration = Duration::from_secs(2);
+/// What came of adding memory.
+struct Grown {
+    achieved: Achieved,
+    /// What of it the guest does not have.
+    missing_mib: u64,
+}
 
 /// Makes the shell what is wanted; it runs and answers after. The error is in words.
 pub(super) async fn make_ready(
@@ -38,13 +41,16 @@ pub(super) async fn make_ready(
         .push(("claim".to_owned(), begun.elapsed().as_secs_f64() * 1000.0));
     core.point("shell_activate", Window::Before).await;
     let share = fit::share(&chosen.shell.class, want);
-    let achieved = match chosen.origin {
+    let grown = match chosen.origin {
         Origin::Hot | Origin::Again => activate(core, want, chosen, share, &mut phases).await?,
         Origin::Standby | Origin::Fork => bring_up(core, want, chosen, share, &mut phases).await?,
     };
     core.point("shell_activate", Window::After).await;
     let mut claim = chosen.claim.clone();
-    claim.achieved = achieved;
+    if let Some(grown) = grown {
+        claim.shortfall = shortfall(want, &grown);
+        claim.achieved = Some(grown.achieved);
+    }
     claim.phases = phases.done;
     Ok(claim)
 }
@@ -56,7 +62,7 @@ async fn activate(
     chosen: &Chosen,
     share: Share,
     phases: &mut Phases,
-) -> Result<Option<Achieved>, String> {
+) -> Result<Option<Grown>, String> {
     let id = chosen.shell.id;
     let (fit, seen) = tokio::join!(
         intact(core, &chosen.template),
@@ -91,11 +97,10 @@ async fn activate(
         .await
         .map_err(|error| format!("letting it go on: {error}"))?;
     phases.end("resume");
-    let pid = identity::begin_setting_clock(core.hypervisor(), id, core.now(), ANSWERS_WITHIN)
+    identity::set_clock(core.hypervisor(), id, core.now(), ANSWERS_WITHIN)
         .await
         .map_err(|error| format!("its agent: {error}"))?;
     phases.end("agent");
-    see_to_clock(core, id, pid);
     after_growth(core, chosen, share, late_card, phases).await
 }
 
@@ -106,7 +111,7 @@ async fn bring_up(
     chosen: &Chosen,
     share: Share,
     phases: &mut Phases,
-) -> Result<Option<Achieved>, String> {
+) -> Result<Option<Grown>, String> {
     intact(core, &chosen.template).await?;
     phases.end("check");
     let result = async {
@@ -140,7 +145,7 @@ async fn after_growth(
     share: Share,
     late_card: bool,
     phases: &mut Phases,
-) -> Result<Option<Achieved>, String> {
+) -> Result<Option<Grown>, String> {
     let guest = core.guest(chosen.shell.id);
     if late_card {
         identity::wait_for_card(&guest, &identity::mac_of(chosen.shell.id)).await?;
@@ -163,12 +168,35 @@ async fn after_growth(
         let achieved = identity::measure(&guest, ANSWERS_WITHIN)
             .await
             .map_err(|error| format!("looking at its size: {error}"))?;
-        if achieved.memory_mib >= base + share.added_memory_mib || Instant::now() >= end {
+        let missing_mib = (base + share.added_memory_mib).saturating_sub(achieved.memory_mib);
+        if missing_mib == 0 || Instant::now() >= end {
             phases.end("growth");
-            return Ok(Some(achieved));
+            return Ok(Some(Grown {
+                achieved,
+                missing_mib,
+            }));
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+fn shortfall(want: &Want, grown: &Grown) -> Option<String> {
+    let mut words = Vec::new();
+    if grown.achieved.vcpus < want.size.vcpus {
+        words.push(format!(
+            "{} of {} vCPUs",
+            grown.achieved.vcpus, want.size.vcpus
+        ));
+    }
+    if grown.missing_mib > 0 {
+        words.push(format!(
+            "{} MiB of {} did not arrive within {} s",
+            grown.missing_mib,
+            want.size.memory_mib,
+            GROWS_WITHIN.as_secs()
+        ));
+    }
+    (!words.is_empty()).then(|| words.join(" and "))
 }
 
 /// The template's files are as they were sealed; a damaged template is given up on the spot.
@@ -184,19 +212,4 @@ async fn intact(core: &Arc<Core>, template: &Template) -> Result<(), String> {
         }
         Err(Unfit::Unknown(error)) => Err(error.to_string()),
     }
-}
-
-fn see_to_clock(core: &Arc<Core>, id: MachineId, pid: i64) {
-    let core = core.clone();
-    tokio::spawn(async move {
-        tokio::time::sleep(ASKED_LATER).await;
-        let claimed = core.ledger.look(|rows| {
-            let shell = rows.shells.get(&id);
-            shell.is_some_and(|shell| shell.state == ShellState::Claimed)
-        });
-        if claimed && let Err(words) = identity::end_setting_clock(core.hypervisor(), id, pid).await
-        {
-            tracing::warn!(shell = %id, %words, "the clock of a claimed shell may be wrong");
-        }
-    });
 }

@@ -232,6 +232,7 @@ fn choose(
         until: want.ttl.map(|ttl| now.after(ttl)),
         released_at: None,
         achieved: None,
+        shortfall: None,
         phases: Vec::new(),
     };
     let shell = Shell {

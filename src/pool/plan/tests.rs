@@ -4,7 +4,7 @@ use super::*;
 use crate::hypervisor::HostFacts;
 use crate::pool::key;
 use crate::store::pool::Verdict;
-use crate::vocab::image::{Image, ImagePart};
+use crate::vocab::image::{GuestAgent, Image, ImagePart};
 use crate::vocab::machine::Accelerator;
 use crate::vocab::pool::{Claim, Target, Template, TemplateState};
 use crate::vocab::{Digest, pool};
@@ -36,6 +36,7 @@ fn key_of(class: &Class, version: &str) -> Key {
         description: String::new(),
         os: String::new(),
         cmdline: String::new(),
+        agent: GuestAgent::default(),
         min_memory_mib: 64,
         warm_up: vec![],
         disk_mib: 64,
@@ -284,6 +285,7 @@ fn claims_and_shells_have_their_time() {
         until: Some(NOW.after(Duration::from_secs(60))),
         released_at: None,
         achieved: None,
+        shortfall: None,
         phases: vec![],
     };
     table.rows.claims.insert("k".into(), claim);

@@ -61,7 +61,7 @@ pub async fn claim(
         () = cancel.cancelled() => return Ok(Pooled::Cancelled),
     };
     Ok(match answer {
-        Ok(Answer::Claimed(claim)) => match short_of(&claim, machine) {
+        Ok(Answer::Claimed(claim)) => match claim.shortfall.clone() {
             None => Pooled::Served {
                 phases: phases_of(&claim, elapsed_ms(begun)),
                 served: Served {
@@ -71,11 +71,13 @@ pub async fn claim(
                 },
             },
             // A machine that is smaller than its stage was promised is not used.
-            Some(why) => {
+            Some(short) => {
                 release(services, machine)
                     .await
                     .map_err(|error| super::failure_of(&error, "giving a shell back"))?;
-                Pooled::Nothing { reason: why }
+                Pooled::Nothing {
+                    reason: format!("{}: the shell came to {short}", EngineKind::Clone),
+                }
             }
         },
         Ok(Answer::Nothing { reason, .. }) => Pooled::Nothing {
@@ -87,26 +89,6 @@ pub async fn claim(
                 reason: format!("{}: the pool could not serve: {error}", EngineKind::Clone),
             }
         }
-    })
-}
-
-/// The share of its memory that a guest's kernel keeps for itself and does not report: 4 % of 512 MiB
-/// were measured, and more of less memory.
-const KEPT_BY_KERNEL: f64 = 0.15;
-
-fn short_of(claim: &Claim, machine: &Machine) -> Option<String> {
-    let achieved = claim.achieved?;
-    let least = machine.size.memory_mib as f64 * (1.0 - KEPT_BY_KERNEL) - 48.0;
-    let small = achieved.vcpus < machine.size.vcpus || (achieved.memory_mib as f64) < least;
-    small.then(|| {
-        format!(
-            "{}: the shell came to {} vCPUs and {} MiB of the {} and {} wanted",
-            EngineKind::Clone,
-            achieved.vcpus,
-            achieved.memory_mib,
-            machine.size.vcpus,
-            machine.size.memory_mib
-        )
     })
 }
 
