@@ -273,7 +273,9 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         power,
     };
     let doors = doors(&config).await?;
-    if doors.network.is_some() {
+    if let Some(network) = &doors.network {
+        let address = network.listener.local_addr()?;
+        eprintln!("The web interface is at https://{address}/");
         print_bootstrap_code(&state.services).await?;
     }
     let served = web::serve(state, doors, stop).await;
@@ -324,6 +326,7 @@ async fn doors(config: &Config) -> anyhow::Result<web::Doors> {
             idle: api.sessions.idle(),
             absolute: api.sessions.absolute(),
         },
+        pages: Some(crate::pages::pages()),
     })
 }
 
@@ -354,7 +357,7 @@ async fn print_bootstrap_code(services: &Services) -> anyhow::Result<()> {
     if let Some(code) = web::bootstrap_code(services).await? {
         eprintln!(
             "There are no users yet. Make the first admin within 24 hours: `greenroom user create NAME --role admin`\n\
-             on this host, or POST {}/bootstrap with the code\n\n    {}\n",
+             on this host, or in a browser at the web interface's /first-admin, or POST {}/bootstrap, with the code\n\n    {}\n",
             web::PREFIX,
             code.reveal()
         );

@@ -37,8 +37,8 @@
 //! # Import rules
 //!
 //! `vocab` ← {`chain`, `clock`, `blocking`, `access`, `learn`} ← {`store`, `hypervisor`, `images`} ← {`engines`, `foresight`, `personas`, `power`} ←
-//! `pool` ← {`demand`, `runs`} ← {`reconcile`, `netboot`, `outbound`} ← `web` ←
-//! `daemon`; `api` ← {`web`, `cli`}. An arrow means "is imported by"; nothing imports against it.
+//! `pool` ← {`demand`, `runs`} ← {`reconcile`, `netboot`, `outbound`} ← `web` ← `pages` ←
+//! `daemon`; `api` ← {`web`, `pages`, `cli`}. An arrow means "is imported by"; nothing imports against it.
 //! `tests/layers.rs` holds this. One writer per row kind: `runs::drive` writes runs, attempts,
 //! machines and their journal; everyone else asks it.
 //!
@@ -62,7 +62,8 @@
 //! | thing that a run waits for | [`chain::model::AfterEvent`], [`runs::view::View::waits_for_device`] |
 //! | kind of host | [`hypervisor::Hypervisor`], then run `tests/hypervisor` on it |
 //! | base image | a folder in `images/` with `recipe.yaml`, `inputs` and `build` |
-//! | route or page | [`web::routes`] says how; its wire types in [`api`] |
+//! | route | [`web::routes`] says how; its wire types in [`api`] |
+//! | page | [`pages`]: a route, a typed template, its samples in `tests/pages` |
 //! | role, or rule of who may | [`access`] |
 //! | way of telling others | [`outbound`] |
 //! | key of personas | [`personas`]: the tables in `facets`, a field in [`vocab::persona::Document`], a check, a writer |
@@ -86,6 +87,7 @@ pub mod images;
 pub mod learn;
 pub mod netboot;
 pub mod outbound;
+pub mod pages;
 pub mod personas;
 pub mod pool;
 pub mod power;

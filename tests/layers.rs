@@ -165,6 +165,13 @@ const MAY_IMPORT: &[(&str, &[&str], &str)] = &[
         "routes over the parts",
     ),
     (
+        "pages",
+        &[
+            "access", "api", "chain", "personas", "runs", "store", "vocab", "web",
+        ],
+        "what people look at: asks the functions behind the routes, and draws",
+    ),
+    (
         "cli",
         &[
             "vocab",
@@ -204,6 +211,7 @@ const MAY_IMPORT: &[(&str, &[&str], &str)] = &[
             "reconcile",
             "netboot",
             "config",
+            "pages",
             "web",
             "clock",
             "blocking",

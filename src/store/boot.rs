@@ -369,14 +369,30 @@ pub async fn event_list(
     .fetch_all(connection)
     .await?
     .into_iter()
-    .map(|row| {
-        Ok(BootEvent {
-            id: row.try_get("id")?,
-            subject: row.try_get("subject")?,
-            at: Timestamp(row.try_get("at")?),
-            kind: row.try_get("kind")?,
-            message: row.try_get("body")?,
-        })
-    })
+    .map(read_event)
     .collect()
+}
+
+/// The newest events, newest first.
+pub async fn event_latest(
+    connection: &mut SqliteConnection,
+    limit: i64,
+) -> Result<Vec<BootEvent>, StoreError> {
+    sqlx::query("SELECT id, subject, at, kind, body FROM boot_events ORDER BY id DESC LIMIT $1")
+        .bind(limit)
+        .fetch_all(connection)
+        .await?
+        .into_iter()
+        .map(read_event)
+        .collect()
+}
+
+fn read_event(row: SqliteRow) -> Result<BootEvent, StoreError> {
+    Ok(BootEvent {
+        id: row.try_get("id")?,
+        subject: row.try_get("subject")?,
+        at: Timestamp(row.try_get("at")?),
+        kind: row.try_get("kind")?,
+        message: row.try_get("body")?,
+    })
 }

@@ -70,6 +70,32 @@ pub async fn chain_get(
     .transpose()
 }
 
+/// The versions of a chain, newest first: number, digest, and when it was applied.
+pub async fn version_list(
+    connection: &mut SqliteConnection,
+    name: &str,
+) -> Result<Vec<(i64, Digest, Timestamp)>, StoreError> {
+    sqlx::query(
+        "SELECT version, digest, applied_at FROM chains WHERE name = $1 ORDER BY version DESC",
+    )
+    .bind(name)
+    .fetch_all(connection)
+    .await?
+    .into_iter()
+    .map(|row| {
+        let digest: String = row.try_get("digest")?;
+        let digest = digest
+            .parse()
+            .map_err(|error| StoreError::Failed(format!("{error}")))?;
+        Ok((
+            row.try_get("version")?,
+            digest,
+            Timestamp(row.try_get("applied_at")?),
+        ))
+    })
+    .collect()
+}
+
 /// The newest version of each chain, by name.
 pub async fn chain_list(
     connection: &mut SqliteConnection,

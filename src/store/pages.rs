@@ -10,22 +10,25 @@ use super::{StoreError, from_text};
 use crate::vocab::run::Run;
 use crate::vocab::{Device, RunId, Timestamp};
 
-/// Devices by name, after the name `after`; of one client where one is named.
+/// Devices by name, after the name `after`; of one client where one is named, and with `part` in their
+/// names where it is not empty.
 pub async fn device_page(
     connection: &mut SqliteConnection,
     client: Option<&str>,
+    part: &str,
     after: &str,
     limit: i64,
 ) -> Result<Vec<Device>, StoreError> {
     let sql = if client.is_some() {
-        "SELECT id, name, client, facts, added_at FROM devices WHERE name > $2 AND client = $1 ORDER BY name LIMIT $3"
+        "SELECT id, name, client, facts, added_at FROM devices WHERE name > $2 AND client = $1 AND ($4 = '' OR instr(name, $4) > 0) ORDER BY name LIMIT $3"
     } else {
-        "SELECT id, name, client, facts, added_at FROM devices WHERE name > $2 AND $1 = '' ORDER BY name LIMIT $3"
+        "SELECT id, name, client, facts, added_at FROM devices WHERE name > $2 AND $1 = '' AND ($4 = '' OR instr(name, $4) > 0) ORDER BY name LIMIT $3"
     };
     sqlx::query(sql)
         .bind(client.unwrap_or(""))
         .bind(after)
         .bind(limit)
+        .bind(part)
         .fetch_all(connection)
         .await?
         .into_iter()
@@ -108,6 +111,27 @@ pub async fn event_page(
          WHERE e.id > $1 AND ($2 = '' OR r.client = $2) AND ($3 = 0 OR e.run = $3) ORDER BY e.id LIMIT $4",
     )
     .bind(after)
+    .bind(&which.client)
+    .bind(which.run.map_or(0, |run| run.0))
+    .bind(limit)
+    .fetch_all(connection)
+    .await?
+    .into_iter()
+    .map(event)
+    .collect()
+}
+
+/// The newest events of all runs, newest first.
+pub async fn event_latest(
+    connection: &mut SqliteConnection,
+    which: &WhichEvents,
+    limit: i64,
+) -> Result<Vec<EventOfClient>, StoreError> {
+    sqlx::query(
+        "SELECT e.id, e.run, e.at, e.kind, e.body, r.client, r.chain, d.name AS device
+         FROM events AS e JOIN runs AS r ON r.id = e.run JOIN devices AS d ON d.id = r.device
+         WHERE ($1 = '' OR r.client = $1) AND ($2 = 0 OR e.run = $2) ORDER BY e.id DESC LIMIT $3",
+    )
     .bind(&which.client)
     .bind(which.run.map_or(0, |run| run.0))
     .bind(limit)

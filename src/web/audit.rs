@@ -48,20 +48,20 @@ pub fn routes() -> Routes {
     )
 }
 
-#[derive(Deserialize, JsonSchema)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Which {
+pub(crate) struct Which {
     /// Part of the caller's name, such as `user:ada`.
-    who: Option<String>,
+    pub(crate) who: Option<String>,
     /// The operation, such as `run_start`.
-    action: Option<String>,
+    pub(crate) action: Option<String>,
     /// 100 when not given, 1000 at most.
-    limit: Option<i64>,
+    pub(crate) limit: Option<i64>,
     /// The `next` of the last page.
-    cursor: Option<String>,
+    pub(crate) cursor: Option<String>,
 }
 
-async fn list(
+pub(crate) async fn list(
     State(app): Shared,
     Params(which): Params<Which>,
 ) -> Result<Json<Page<AuditView>>, Refusal> {
@@ -79,12 +79,12 @@ async fn list(
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Kept {
+pub(crate) struct Kept {
     /// `SEQ:HASH` of a record that was noted elsewhere, which has to be in the log.
-    head: Option<String>,
+    pub(crate) head: Option<String>,
 }
 
-async fn verify(
+pub(crate) async fn verify(
     State(app): Shared,
     Params(kept): Params<Kept>,
 ) -> Result<Json<AuditVerdict>, Refusal> {

@@ -122,7 +122,7 @@ pub(super) fn desk(app: &App) -> Result<&Arc<Desk>, Refusal> {
     })
 }
 
-async fn list(
+pub(crate) async fn list(
     State(app): Shared,
     caller: Caller,
     Params(part): Params<Part>,
@@ -142,16 +142,19 @@ async fn list(
 }
 
 /// Names of the devices of a caller who is bound to one client; none: all devices.
-async fn own_names(app: &App, caller: &Caller) -> Result<Option<BTreeSet<String>>, Refusal> {
+pub(crate) async fn own_names(
+    app: &App,
+    caller: &Caller,
+) -> Result<Option<BTreeSet<String>>, Refusal> {
     let Some(client) = caller.scope.client() else {
         return Ok(None);
     };
     let mut connection = app.state.services.store.read().await?;
-    let own = pages::device_page(&mut connection, Some(client), "", i64::MAX).await?;
+    let own = pages::device_page(&mut connection, Some(client), "", "", i64::MAX).await?;
     Ok(Some(own.into_iter().map(|device| device.name).collect()))
 }
 
-async fn show(
+pub(crate) async fn show(
     State(app): Shared,
     caller: Caller,
     InPath(name): InPath<String>,
@@ -171,7 +174,7 @@ async fn show(
     Ok(Json(shown))
 }
 
-async fn change(
+pub(crate) async fn change(
     State(app): Shared,
     caller: Caller,
     InPath(name): InPath<String>,
@@ -188,7 +191,7 @@ async fn change(
     Ok(Json(view(&after, &desk.network_orders().await?)))
 }
 
-async fn forget(
+pub(crate) async fn forget(
     State(app): Shared,
     caller: Caller,
     InPath(name): InPath<String>,
@@ -198,21 +201,21 @@ async fn forget(
     Ok(StatusCode::NO_CONTENT)
 }
 
-#[derive(Deserialize, JsonSchema)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Which {
+pub(crate) struct Which {
     /// Only those with a larger number.
     #[serde(default)]
-    after: i64,
+    pub(crate) after: i64,
     /// Only of this device; its name, or an address.
-    device: Option<String>,
+    pub(crate) device: Option<String>,
     /// 100 when not given, 1000 at most.
-    limit: Option<i64>,
+    pub(crate) limit: Option<i64>,
     /// The `next` of the last page.
-    cursor: Option<String>,
+    pub(crate) cursor: Option<String>,
 }
 
-async fn events(
+pub(crate) async fn events(
     State(app): Shared,
     caller: Caller,
     Params(which): Params<Which>,
@@ -250,7 +253,7 @@ async fn code_create(
     Ok((StatusCode::CREATED, Json(created)))
 }
 
-async fn explain(
+pub(crate) async fn explain(
     State(app): Shared,
     InPath(mac): InPath<String>,
     Body(order): Body<ExplainBoot>,
@@ -287,7 +290,7 @@ async fn explain(
     Ok(Json(explained))
 }
 
-fn stranger(client: &BootClient) -> BootView {
+pub(crate) fn stranger(client: &BootClient) -> BootView {
     BootView {
         device: client.mac.to_string(),
         state: "seen".to_owned(),

@@ -11,11 +11,11 @@ use super::etag::{Conditions, Tag};
 use super::extract::{Body, InPath, Params};
 use super::refusal::{Refusal, Why};
 use super::routes::{Op, Routes};
-use super::{Shared, cursor, present};
+use super::{App, Shared, cursor, present};
 use crate::access::Access;
 use crate::api::{AppliedChainView, ApplyChain, ChainSummary, ChainView, PREFIX, Page};
-use crate::chain::check;
 use crate::chain::files::FilesInMemory;
+use crate::chain::{Chain, Faults, check};
 use crate::store::chains::{self, AppliedChain};
 use crate::vocab::access::Role;
 
@@ -44,13 +44,13 @@ pub fn routes() -> Routes {
         )
 }
 
-#[derive(Deserialize, JsonSchema)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Which {
+pub(crate) struct Which {
     /// 100 when not given, 1000 at most.
-    limit: Option<i64>,
+    pub(crate) limit: Option<i64>,
     /// The `next` of the last page.
-    cursor: Option<String>,
+    pub(crate) cursor: Option<String>,
 }
 
 /// Names a version of a chain by what it means.
@@ -58,7 +58,7 @@ fn tag(applied: &AppliedChain) -> Tag {
     Tag::of_digest(applied.digest)
 }
 
-async fn list(
+pub(crate) async fn list(
     State(app): Shared,
     Params(which): Params<Which>,
 ) -> Result<Json<Page<ChainSummary>>, Refusal> {
@@ -76,26 +76,18 @@ async fn list(
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct OfVersion {
+pub(crate) struct OfVersion {
     /// The newest when not given.
-    version: Option<i64>,
+    pub(crate) version: Option<i64>,
 }
 
-async fn show(
+pub(crate) async fn show(
     State(app): Shared,
     InPath(name): InPath<String>,
     Params(OfVersion { version }): Params<OfVersion>,
     conditions: Conditions,
 ) -> Result<Response, Refusal> {
-    let mut connection = app.state.services.store.read().await?;
-    let applied = chains::chain_get(&mut connection, &name, version)
-        .await?
-        .ok_or_else(|| {
-            let which = version.map_or(String::new(), |version| format!(" in version {version}"));
-            Refusal::not_found(format!(
-                "there is no chain {name:?}{which}; see `greenroom chain list`"
-            ))
-        })?;
+    let applied = find(&app, &name, version).await?;
     let chain = serde_json::to_value(&applied.chain)
         .map_err(|error| Refusal::new(Why::Internal, error.to_string()))?;
     let tag = tag(&applied);
@@ -107,21 +99,62 @@ async fn show(
     Ok(conditions.answer_tagged(view, &tag))
 }
 
-async fn apply(
+/// One version of a chain, or the newest.
+pub(crate) async fn find(
+    app: &App,
+    name: &str,
+    version: Option<i64>,
+) -> Result<AppliedChain, Refusal> {
+    let mut connection = app.state.services.store.read().await?;
+    chains::chain_get(&mut connection, name, version)
+        .await?
+        .ok_or_else(|| {
+            let which = version.map_or(String::new(), |version| format!(" in version {version}"));
+            Refusal::not_found(format!(
+                "there is no chain {name:?}{which}; see `greenroom chain list`"
+            ))
+        })
+}
+
+pub(crate) async fn apply(
     State(app): Shared,
     conditions: Conditions,
     Body(order): Body<ApplyChain>,
 ) -> Result<Response, Refusal> {
+    let (applied, is_new) = store(&app, conditions, order).await?;
+    let status = if is_new {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    };
+    let tag = tag(&applied);
+    let chain = present::chain_summary(&applied);
+    let location = [(header::LOCATION, format!("{PREFIX}/chains/{}", chain.name))];
+    let view = Json(AppliedChainView { chain, is_new });
+    Ok((status, [tag.header()], location, view).into_response())
+}
+
+/// What a chain file means, or all its faults.
+pub(crate) async fn checked(order: ApplyChain) -> (String, Result<Chain, Faults>) {
     let ApplyChain { source, files } = order;
     let files = files
         .into_iter()
         .map(|(path, text)| (path, text.into_bytes()));
     let files = FilesInMemory(files.collect());
-    let (source, checked) = crate::blocking::run(move || {
+    crate::blocking::run(move || {
         let checked = check::check(&source, &files);
         (source, checked)
     })
-    .await;
+    .await
+}
+
+/// Checks a chain file and stores it as its name's next version. True: it meant something new.
+pub(crate) async fn store(
+    app: &App,
+    conditions: Conditions,
+    order: ApplyChain,
+) -> Result<(AppliedChain, bool), Refusal> {
+    let (source, checked) = checked(order).await;
     let chain = checked.map_err(|faults| Refusal::of_faults(&faults))?;
     let now = app.state.services.now();
     let write = app.state.services.store.write(move |connection| {
@@ -139,14 +172,5 @@ async fn apply(
     if is_new {
         tracing::info!(chain = %applied.chain.name, version = applied.version, "chain applied");
     }
-    let status = if is_new {
-        StatusCode::CREATED
-    } else {
-        StatusCode::OK
-    };
-    let tag = tag(&applied);
-    let chain = present::chain_summary(&applied);
-    let location = [(header::LOCATION, format!("{PREFIX}/chains/{}", chain.name))];
-    let view = Json(AppliedChainView { chain, is_new });
-    Ok((status, [tag.header()], location, view).into_response())
+    Ok((applied, is_new))
 }

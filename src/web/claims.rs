@@ -73,7 +73,7 @@ pub fn routes() -> Routes {
 }
 
 /// With their machines' names.
-async fn list(
+pub(crate) async fn list(
     State(app): Shared,
     caller: Caller,
     Params(part): Params<Part>,
@@ -91,7 +91,7 @@ async fn list(
     cursor::cut("claims", claims, limit, cursor, key, view).map(Json)
 }
 
-async fn take(
+pub(crate) async fn take(
     State(app): Shared,
     caller: Caller,
     Body(order): Body<TakeClaim>,
@@ -114,7 +114,7 @@ async fn take(
     }
 }
 
-async fn taken(
+pub(crate) async fn taken(
     app: &Arc<App>,
     caller: &Caller,
     order: TakeClaim,
@@ -226,7 +226,7 @@ fn foreign(claim: &Claim) -> Refusal {
 }
 
 /// What the pool is asked for, and what follows; all faults at once.
-async fn wanted(
+pub(crate) async fn wanted(
     app: &App,
     caller: &Caller,
     client: String,
@@ -327,7 +327,7 @@ fn made_up() -> String {
     format!("api-{}", &digits[20..])
 }
 
-async fn run(app: &App, machine: MachineId, exec: &ExecOrder) -> ExecView {
+pub(crate) async fn run(app: &App, machine: MachineId, exec: &ExecOrder) -> ExecView {
     let guest = Guest {
         hypervisor: app.state.services.hypervisor.as_ref(),
         machine,
@@ -368,14 +368,14 @@ fn text_of(bytes: Vec<u8>) -> (String, Option<String>) {
     }
 }
 
-async fn name_of(app: &App, machine: MachineId) -> Option<String> {
+pub(crate) async fn name_of(app: &App, machine: MachineId) -> Option<String> {
     let shells = app.state.pool.shells().await.ok()?;
     let shell = shells.into_iter().find(|shell| shell.id == machine)?;
     Some(shell.name)
 }
 
 /// After a command. What fails here ends with the claim's time.
-async fn let_go(app: &App, key: &str) {
+pub(crate) async fn let_go(app: &App, key: &str) {
     match app.state.pool.release(key).await {
         Ok(()) => app.rooms.give_back(key),
         Err(error) => {
@@ -385,7 +385,7 @@ async fn let_go(app: &App, key: &str) {
 }
 
 /// Returns when the machine is gone. What is released already is a success.
-async fn release(
+pub(crate) async fn release(
     State(app): Shared,
     caller: Caller,
     InPath(key): InPath<String>,
@@ -425,7 +425,7 @@ fn absent(key: &str) -> Refusal {
     ))
 }
 
-async fn was_released(app: &App, caller: &Caller, key: &str) -> bool {
+pub(crate) async fn was_released(app: &App, caller: &Caller, key: &str) -> bool {
     let status = app.state.pool.status().await;
     status.is_ok_and(|status| {
         let mut recent = status.recent.iter();

@@ -53,18 +53,20 @@ pub fn routes() -> Routes {
         )
 }
 
-#[derive(Deserialize, JsonSchema)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Which {
+pub(crate) struct Which {
+    /// Only those whose names have this in them.
+    pub(crate) name: Option<String>,
     /// Only of this client.
-    client: Option<String>,
+    pub(crate) client: Option<String>,
     /// 100 when not given, 1000 at most.
-    limit: Option<i64>,
+    pub(crate) limit: Option<i64>,
     /// The `next` of the last page.
-    cursor: Option<String>,
+    pub(crate) cursor: Option<String>,
 }
 
-async fn list(
+pub(crate) async fn list(
     State(app): Shared,
     caller: Caller,
     Params(which): Params<Which>,
@@ -72,11 +74,12 @@ async fn list(
     let limit = cursor::limit(which.limit);
     let after = cursor::read("devices", which.cursor.as_deref(), "")?;
     let client = which.client.as_deref().or(caller.scope.client());
+    let name = which.name.as_deref().unwrap_or("");
     let found = match client {
         Some(client) if !caller.scope.covers(client) => Vec::new(),
         client => {
             let mut connection = app.state.services.store.read().await?;
-            pages::device_page(&mut connection, client, &after, limit + 1).await?
+            pages::device_page(&mut connection, client, name, &after, limit + 1).await?
         }
     };
     let key = |device: &Device| device.name.clone();
@@ -89,7 +92,7 @@ async fn list(
     )))
 }
 
-async fn show(
+pub(crate) async fn show(
     State(app): Shared,
     caller: Caller,
     InPath(name): InPath<String>,
@@ -114,16 +117,20 @@ fn absent(name: &str) -> Refusal {
     ))
 }
 
-async fn put(
+pub(crate) async fn put(
     State(app): Shared,
     caller: Caller,
     conditions: Conditions,
     Body(order): Body<PutDevice>,
 ) -> Result<Response, Refusal> {
-    store(&app, &caller, conditions, order).await
+    store(&app, &caller, conditions, order).await.map(tagged)
 }
 
-async fn replace(
+fn tagged(view: DeviceView) -> Response {
+    ([Tag::of(&view).header()], Json(view)).into_response()
+}
+
+pub(crate) async fn replace(
     State(app): Shared,
     caller: Caller,
     InPath(name): InPath<String>,
@@ -136,15 +143,16 @@ async fn replace(
         client,
         facts,
     };
-    store(&app, &caller, conditions, order).await
+    store(&app, &caller, conditions, order).await.map(tagged)
 }
 
-async fn store(
+/// Adds a device, or replaces client and facts of the one of that name.
+pub(crate) async fn store(
     app: &App,
     caller: &Caller,
     conditions: Conditions,
     order: PutDevice,
-) -> Result<Response, Refusal> {
+) -> Result<DeviceView, Refusal> {
     let own = caller.scope.client().unwrap_or(DEFAULT_CLIENT);
     let client = order.client.unwrap_or_else(|| own.to_owned());
     let faults = check(&order.name, &client);
@@ -180,8 +188,7 @@ async fn store(
             Ok(Ok(devices::device_put(connection, &device).await?))
         })
     });
-    let view = present::device(&write.await??);
-    Ok(([Tag::of(&view).header()], Json(view)).into_response())
+    Ok(present::device(&write.await??))
 }
 
 fn check(name: &str, client: &str) -> Vec<ProblemFault> {

@@ -17,9 +17,9 @@ use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
 use tracing::Instrument;
 
-use super::refusal::{Refusal, Why};
+use super::refusal::{Refusal, Refused, Why};
 use super::routes::Declared;
-use super::{App, changes, identity};
+use super::{App, Asked, changes, forms, identity};
 use crate::access::pace::Rate;
 use crate::access::{Caller, Origin, Verdict, Who, decide};
 
@@ -33,6 +33,10 @@ pub struct RequestId(pub String);
 /// Which operation answered: for measuring.
 #[derive(Debug, Clone, Copy)]
 struct Answered(&'static str);
+
+/// Who was answered, where it is known.
+#[derive(Debug, Clone)]
+struct To(Option<Caller>);
 
 /// A route's declaration, and what is needed to hold it.
 #[derive(Clone)]
@@ -56,6 +60,12 @@ pub async fn surround(State(app): State<Arc<App>>, mut request: Request, next: N
     let began = Instant::now();
     let id = uuid::Uuid::now_v7().to_string();
     request.extensions_mut().insert(RequestId(id.clone()));
+    let asked = for_people(&request).then(|| Asked {
+        method: request.method().clone(),
+        uri: request.uri().clone(),
+        headers: request.headers().clone(),
+        caller: None,
+    });
     let span = tracing::debug_span!("request", %id, method = %request.method(), path = request.uri().path());
     // The routes share no memory that a panic could leave half-changed: runs are changed by their
     // drivers, rows in transactions.
@@ -75,6 +85,15 @@ pub async fn surround(State(app): State<Arc<App>>, mut request: Request, next: N
         .extensions()
         .get::<Answered>()
         .map_or("none", |op| op.0);
+    if let (Some(mut asked), Some(pages)) = (asked, &app.pages)
+        && let Some(Refused(refusal)) = response.extensions().get::<Refused>().cloned()
+    {
+        asked.caller = response
+            .extensions()
+            .get::<To>()
+            .and_then(|To(who)| who.clone());
+        response = (pages.refuse)(&asked, &refusal);
+    }
     app.meter
         .note(op, response.status().as_u16(), began.elapsed());
     let headers = response.headers_mut();
@@ -98,16 +117,35 @@ pub async fn surround(State(app): State<Arc<App>>, mut request: Request, next: N
     response
 }
 
+/// Whether it is a person who looks at the answer: a browser that asks for a page. What is below the
+/// API's prefix speaks JSON to everyone.
+fn for_people(request: &Request) -> bool {
+    let accept = request.headers().get(header::ACCEPT);
+    let takes_pages = accept.is_some_and(|accept| {
+        let accept = accept.to_str().unwrap_or_default();
+        accept.contains("text/html")
+    });
+    takes_pages && !request.uri().path().starts_with("/api/")
+}
+
 pub async fn admit(State(gate): State<Gate>, request: Request, next: Next) -> Response {
-    let mut response = match enter(&gate, request, next).await {
+    let mut who = None;
+    let mut response = match enter(&gate, request, next, &mut who).await {
         Ok(response) => response,
         Err(refusal) => refusal.into_response(),
     };
     response.extensions_mut().insert(Answered(gate.op.id));
+    response.extensions_mut().insert(To(who));
     response
 }
 
-async fn enter(gate: &Gate, mut request: Request, next: Next) -> Result<Response, Refusal> {
+/// `who` becomes who asks, also where they are refused.
+async fn enter(
+    gate: &Gate,
+    mut request: Request,
+    next: Next,
+    who: &mut Option<Caller>,
+) -> Result<Response, Refusal> {
     let (app, op) = (&gate.app, &gate.op);
     let origin = *request
         .extensions()
@@ -119,6 +157,7 @@ async fn enter(gate: &Gate, mut request: Request, next: Next) -> Result<Response
     } else {
         known(app, request.headers(), origin).await?
     };
+    who.clone_from(&caller);
     if let Some(refusal) = refused(decide(op.access, caller.as_ref())) {
         if op.mutates()
             && let Some(caller) = &caller
@@ -127,6 +166,11 @@ async fn enter(gate: &Gate, mut request: Request, next: Next) -> Result<Response
             changes::audit_refused(app, asked, &refusal).await?;
         }
         return Err(refusal);
+    }
+    if op.form {
+        request = tokio::time::timeout(op.patience, forms::open(request))
+            .await
+            .map_err(|_| Refusal::new(Why::Unavailable, "the form was too slow"))??;
     }
     if let Some(caller) = caller.clone() {
         if op.mutates() {
@@ -198,10 +242,11 @@ fn not_from_elsewhere(caller: &Caller, request: &Request) -> Result<(), Refusal>
         return Ok(());
     }
     let expected = identity::cookie(request.headers()).map(|secret| secret.csrf());
-    let given = request
-        .headers()
-        .get(crate::access::session::CSRF_HEADER)
-        .and_then(|value| value.to_str().ok());
+    let header = request.headers().get(crate::access::session::CSRF_HEADER);
+    let brought = request.extensions().get::<forms::Brought>();
+    let given = header
+        .and_then(|value| value.to_str().ok())
+        .or_else(|| brought.map(|forms::Brought(token)| token.as_str()));
     // Digests of both are compared, so that the time says nothing of the token.
     let fits = match (&expected, given) {
         (Some(expected), Some(given)) => {

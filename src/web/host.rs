@@ -55,7 +55,7 @@ pub fn routes() -> Routes {
         )
 }
 
-async fn version(State(app): Shared) -> Json<VersionView> {
+pub(crate) async fn version(State(app): Shared) -> Json<VersionView> {
     Json(VersionView {
         version: env!("CARGO_PKG_VERSION").into(),
         deployment: app.state.services.deployment.to_string(),
@@ -64,13 +64,13 @@ async fn version(State(app): Shared) -> Json<VersionView> {
     })
 }
 
-async fn images(State(app): Shared) -> Result<Json<Vec<ImageView>>, Refusal> {
+pub(crate) async fn images(State(app): Shared) -> Result<Json<Vec<ImageView>>, Refusal> {
     let images = app.state.images.clone();
     let all = crate::blocking::run(move || images.list()).await?;
     Ok(Json(all.iter().map(ImageView::of).collect()))
 }
 
-async fn status(State(app): Shared) -> Result<Json<StatusView>, Refusal> {
+pub(crate) async fn status(State(app): Shared) -> Result<Json<StatusView>, Refusal> {
     let services = &app.state.services;
     let host = tokio::time::timeout(HOST_PATIENCE, services.hypervisor.host());
     let (host, host_error) = match host.await {
@@ -107,7 +107,10 @@ async fn status(State(app): Shared) -> Result<Json<StatusView>, Refusal> {
     }))
 }
 
-async fn stuck(app: &App, held: impl Iterator<Item = RunId>) -> Result<Vec<StuckRun>, Refusal> {
+pub(crate) async fn stuck(
+    app: &App,
+    held: impl Iterator<Item = RunId>,
+) -> Result<Vec<StuckRun>, Refusal> {
     let services = &app.state.services;
     let mut ids: Vec<RunId> = held.chain(app.state.dispatch.driven()).collect();
     ids.sort();

@@ -93,6 +93,38 @@ async fn logs(
     })
 }
 
+/// What the stages of a run have printed so far: the newest `most_bytes` or so, and whether there was more.
+pub(crate) async fn printed(
+    app: &App,
+    id: RunId,
+    most_bytes: usize,
+) -> Result<(Vec<LogPiece>, bool), Refusal> {
+    let mut reader = Reader {
+        id,
+        stage: None,
+        attempts: HashMap::new(),
+        skip: 0,
+        sent: HashMap::new(),
+    };
+    let (mut all, mut bytes, mut is_cut) = (std::collections::VecDeque::new(), 0, false);
+    loop {
+        let page = reader.page(app).await.map_err(|cut| match cut {
+            Cut::Store(error) => Refusal::from(error),
+            Cut::Gone => Refusal::new(super::refusal::Why::Internal, "nobody listens"),
+        })?;
+        let Some(page) = page else { break };
+        for piece in page {
+            bytes += piece.text.len();
+            all.push_back(piece);
+        }
+        while bytes > most_bytes && all.len() > 1 {
+            bytes -= all.pop_front().map_or(0, |piece| piece.text.len());
+            is_cut = true;
+        }
+    }
+    Ok((all.into(), is_cut))
+}
+
 async fn send(
     app: Arc<App>,
     mut reader: Reader,

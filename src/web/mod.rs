@@ -24,6 +24,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::access::Caller;
 use crate::access::pace::{Paces, Rate};
 use crate::access::secret::Secret;
 use crate::access::session;
@@ -41,47 +42,48 @@ use crate::runs::services::Services;
 use crate::store::StoreError;
 use crate::vocab::Timestamp;
 
-mod audit;
-mod boot;
-mod chains;
-mod changes;
-mod claims;
+pub(crate) mod audit;
+pub(crate) mod boot;
+pub(crate) mod chains;
+pub(crate) mod changes;
+pub(crate) mod claims;
 mod class;
-mod cursor;
+pub(crate) mod cursor;
 mod demand;
 mod describe;
-mod devices;
+pub(crate) mod devices;
 mod door;
-mod etag;
+pub(crate) mod etag;
 mod events;
-mod extract;
+pub(crate) mod extract;
+pub(crate) mod forms;
 mod guard;
 mod health;
-mod host;
-mod identity;
+pub(crate) mod host;
+pub(crate) mod identity;
 mod listen;
-mod logs;
+pub(crate) mod logs;
 mod meter;
 mod models;
 mod openapi;
-mod output;
-mod personas;
-mod pool;
+pub(crate) mod output;
+pub(crate) mod personas;
+pub(crate) mod pool;
 mod power;
-mod present;
-mod refusal;
+pub(crate) mod present;
+pub(crate) mod refusal;
 mod rooms;
 pub mod routes;
-mod runs;
-mod sessions;
+pub(crate) mod runs;
+pub(crate) mod sessions;
 mod stream;
 mod telemetry;
-mod templates;
+pub(crate) mod templates;
 pub mod tls;
-mod tokens;
-mod users;
+pub(crate) mod tokens;
+pub(crate) mod users;
 mod watch;
-mod webhooks;
+pub(crate) mod webhooks;
 
 use refusal::Refusal;
 use rooms::Rooms;
@@ -143,6 +145,24 @@ pub struct Doors {
     pub network: Option<NetworkDoor>,
     pub limits: Limits,
     pub sessions: session::Limits,
+    /// None: the API alone.
+    pub pages: Option<Pages>,
+}
+
+/// Pages for people, which are made elsewhere and served here, behind the same gate.
+#[derive(Clone, Copy)]
+pub struct Pages {
+    pub(crate) routes: fn() -> Vec<Routes>,
+    /// Shows a refusal to a person.
+    pub(crate) refuse: fn(&Asked, &Refusal) -> axum::response::Response,
+}
+
+/// A request that was refused.
+pub(crate) struct Asked {
+    pub method: axum::http::Method,
+    pub uri: axum::http::Uri,
+    pub headers: axum::http::HeaderMap,
+    pub caller: Option<Caller>,
 }
 
 impl Doors {
@@ -154,6 +174,7 @@ impl Doors {
             network: None,
             limits: Limits::default(),
             sessions: session::Limits::default(),
+            pages: None,
         }
     }
 }
@@ -209,9 +230,10 @@ pub struct App {
     meter: meter::Meter,
     last_look: health::LastLook,
     description: describe::Description,
+    pages: Option<Pages>,
 }
 
-type Shared = axum::extract::State<Arc<App>>;
+pub(crate) type Shared = axum::extract::State<Arc<App>>;
 
 /// How long a request that is under way may still take once the server is told to stop.
 const GRACE: Duration = Duration::from_secs(10);
@@ -240,6 +262,7 @@ impl App {
             meter: meter::Meter::default(),
             last_look: health::LastLook::default(),
             description: describe::Description::new(&all_routes()),
+            pages: doors.pages,
         })
     }
 
@@ -310,7 +333,11 @@ pub async fn serve(state: State, doors: Doors, stopping: CancellationToken) -> a
 }
 
 fn router(app: Arc<App>) -> Router {
-    routes::router(&app, all_routes())
+    let mut all = all_routes();
+    if let Some(pages) = &app.pages {
+        all.extend((pages.routes)());
+    }
+    routes::router(&app, all)
         .fallback(guard::no_such_path)
         .method_not_allowed_fallback(guard::no_such_method)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))

@@ -47,7 +47,7 @@ pub fn routes() -> Routes {
 }
 
 /// The newest envelope of a run: after its last stage, the result.
-async fn newest(app: &App, view: &View) -> Result<Envelope, Refusal> {
+pub(crate) async fn newest(app: &App, view: &View) -> Result<Envelope, Refusal> {
     let bytes = app.state.services.artefacts.get(view.run.head).await;
     let bytes = bytes.map_err(|error| Refusal::not_found(error.to_string()))?;
     serde_json::from_slice(&bytes).map_err(|error| {
@@ -55,7 +55,7 @@ async fn newest(app: &App, view: &View) -> Result<Envelope, Refusal> {
     })
 }
 
-async fn output(
+pub(crate) async fn output(
     State(app): Shared,
     caller: Caller,
     OfRun(id): OfRun,
@@ -84,7 +84,7 @@ async fn output(
     }))
 }
 
-async fn artefact(
+pub(crate) async fn artefact(
     State(app): Shared,
     caller: Caller,
     InPath((id, stage)): InPath<(String, String)>,
@@ -118,7 +118,7 @@ async fn artefact(
     Ok(([(CONTENT_TYPE, "application/octet-stream")], bytes).into_response())
 }
 
-async fn discard(
+pub(crate) async fn discard(
     State(app): Shared,
     caller: Caller,
     OfRun(id): OfRun,

@@ -1,7 +1,7 @@
 //! `/personas`: compile, store, compare, promote, preview, assign, explain.
 
-mod giving;
-mod views;
+pub(crate) mod giving;
+pub(crate) mod views;
 
 pub use views::of_run;
 use views::{applied_view, refuse_faults, view};
@@ -129,7 +129,7 @@ fn act(app: &App, caller: &Caller, by: String, reason: String) -> Result<Act, Re
     })
 }
 
-async fn list(
+pub(crate) async fn list(
     State(app): Shared,
     Params(part): Params<Part>,
 ) -> Result<Json<Page<PersonaSummary>>, Refusal> {
@@ -162,7 +162,7 @@ async fn list(
     cursor::cut("personas", heads, limit, cursor, key, view).map(Json)
 }
 
-async fn apply(
+pub(crate) async fn apply(
     State(app): Shared,
     caller: Caller,
     Body(order): Body<ApplyPersonas>,
@@ -214,12 +214,12 @@ async fn apply(
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct OfVersion {
+pub(crate) struct OfVersion {
     /// The newest when not given.
-    version: Option<i64>,
+    pub(crate) version: Option<i64>,
 }
 
-async fn show(
+pub(crate) async fn show(
     State(app): Shared,
     InPath(name): InPath<String>,
     Params(OfVersion { version }): Params<OfVersion>,
@@ -230,7 +230,7 @@ async fn show(
     Ok(Json(view(found, current)?))
 }
 
-async fn history(
+pub(crate) async fn history(
     State(app): Shared,
     InPath(name): InPath<String>,
 ) -> Result<Json<PersonaHistory>, Refusal> {
@@ -284,15 +284,15 @@ async fn history(
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Between {
+pub(crate) struct Between {
     /// The one before `to` when not given.
-    from: Option<i64>,
+    pub(crate) from: Option<i64>,
     /// The newest when not given.
-    to: Option<i64>,
+    pub(crate) to: Option<i64>,
 }
 
 /// Without numbers: from the version before the newest to the newest.
-async fn difference(
+pub(crate) async fn difference(
     State(app): Shared,
     InPath(name): InPath<String>,
     Params(Between { from, to }): Params<Between>,
@@ -312,7 +312,7 @@ async fn difference(
     }))
 }
 
-async fn promote(
+pub(crate) async fn promote(
     State(app): Shared,
     caller: Caller,
     InPath(name): InPath<String>,
@@ -325,7 +325,7 @@ async fn promote(
     Ok(Json(view(found, Some(number))?))
 }
 
-async fn roll_back(
+pub(crate) async fn roll_back(
     State(app): Shared,
     caller: Caller,
     InPath(name): InPath<String>,
@@ -338,7 +338,7 @@ async fn roll_back(
     Ok(Json(view(found, Some(number))?))
 }
 
-async fn preview(
+pub(crate) async fn preview(
     State(app): Shared,
     caller: Caller,
     Body(order): Body<PreviewPersona>,
@@ -407,6 +407,6 @@ async fn preview(
 }
 
 /// What there is to choose from: variants and applications with what they need.
-async fn catalogue() -> Json<&'static Catalogue> {
+pub(crate) async fn catalogue() -> Json<&'static Catalogue> {
     Json(Catalogue::shipped())
 }

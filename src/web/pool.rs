@@ -60,7 +60,7 @@ pub fn working(app: &App) -> Result<&Pool, Refusal> {
     Ok(pool)
 }
 
-async fn status(State(app): Shared) -> Result<Json<PoolStatusView>, Refusal> {
+pub(crate) async fn status(State(app): Shared) -> Result<Json<PoolStatusView>, Refusal> {
     let status = app.state.pool.status().await?;
     Ok(Json(PoolStatusView {
         now: present::time(app.state.services.now()),
@@ -98,7 +98,7 @@ pub async fn brief(app: &App) -> Option<PoolBrief> {
     })
 }
 
-async fn list(
+pub(crate) async fn list(
     State(app): Shared,
     Params(part): Params<Part>,
 ) -> Result<Json<Page<PoolView>>, Refusal> {
@@ -108,14 +108,17 @@ async fn list(
     cursor::cut("pools", status.pools, limit, cursor, key, view).map(Json)
 }
 
-async fn show(
+pub(crate) async fn show(
     State(app): Shared,
     InPath(which): InPath<String>,
 ) -> Result<Json<PoolDetail>, Refusal> {
     detail(&app, &which).await.map(Json)
 }
 
-async fn set(State(app): Shared, Body(order): Body<SetPool>) -> Result<Json<PoolDetail>, Refusal> {
+pub(crate) async fn set(
+    State(app): Shared,
+    Body(order): Body<SetPool>,
+) -> Result<Json<PoolDetail>, Refusal> {
     let pool = working(&app)?;
     let target = target(order.target.as_ref());
     let named = class::read(&order.class);
@@ -165,7 +168,7 @@ fn target(wanted: Option<&TargetView>) -> Result<Option<Target>, Vec<ProblemFaul
     }))
 }
 
-async fn detail(app: &App, which: &str) -> Result<PoolDetail, Refusal> {
+pub(crate) async fn detail(app: &App, which: &str) -> Result<PoolDetail, Refusal> {
     let pool = &app.state.pool;
     let status = pool.status().await?;
     let found = pick(&status.pools, which)?;

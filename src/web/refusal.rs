@@ -29,6 +29,10 @@ pub struct Refusal {
 #[derive(Debug, Clone)]
 pub struct Detail(pub String);
 
+/// The refusal itself, in the extensions of its answer: for who shows it in another form.
+#[derive(Debug, Clone)]
+pub struct Refused(pub Refusal);
+
 /// Whose fault it is, and what a caller can do about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {
@@ -182,6 +186,11 @@ impl Refusal {
         &self.detail
     }
 
+    /// Every fault of the document that was refused.
+    pub fn errors(&self) -> &[ProblemFault] {
+        &self.errors
+    }
+
     pub fn not_found(detail: impl Into<String>) -> Self {
         Self::new(Why::NotFound, detail)
     }
@@ -277,6 +286,7 @@ impl IntoResponse for Refusal {
             tracing::error!(detail = %self.detail, "a request could not be answered");
         }
         let detail = Detail(self.detail.clone());
+        let refused = Refused(self.clone());
         let problem = Problem {
             kind: format!("/problems/{word}"),
             title: title.to_owned(),
@@ -299,6 +309,7 @@ impl IntoResponse for Refusal {
             headers.insert(header::RETRY_AFTER, seconds);
         }
         response.extensions_mut().insert(detail);
+        response.extensions_mut().insert(refused);
         response
     }
 }

@@ -82,6 +82,10 @@ pub struct Declared {
     pub patience: Duration,
     /// The answer holds a secret, which is shown once and stored nowhere.
     pub secret: bool,
+    /// What it takes is a form of one of our pages.
+    pub form: bool,
+    /// It changes nothing, though it is a POST because of what it takes.
+    pub harmless: bool,
 }
 
 pub struct Answer {
@@ -93,7 +97,7 @@ pub struct Answer {
 
 impl Declared {
     pub fn mutates(&self) -> bool {
-        self.method != Method::GET
+        self.method != Method::GET && !self.harmless
     }
 }
 
@@ -148,6 +152,8 @@ impl Op {
                 access,
                 patience: PATIENCE,
                 secret: false,
+                form: false,
+                harmless: false,
             },
             path,
             summary: "",
@@ -209,6 +215,18 @@ impl Op {
     /// The answer is not stored for an Idempotency-Key.
     pub fn secret(mut self) -> Self {
         self.declared.secret = true;
+        self
+    }
+
+    /// It takes a form of one of our pages, which may have the session's token in a field.
+    pub fn form(mut self) -> Self {
+        self.declared.form = true;
+        self
+    }
+
+    /// It changes nothing, though it is a POST because of what it takes: it is not in the audit log.
+    pub fn harmless(mut self) -> Self {
+        self.declared.harmless = true;
         self
     }
 

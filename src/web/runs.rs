@@ -28,7 +28,7 @@ use crate::vocab::access::Role;
 use crate::vocab::run::Run;
 
 /// Every word that a run's state may have.
-const STATES: [&str; 8] = [
+pub(crate) const STATES: [&str; 8] = [
     "queued",
     "running",
     "waiting",
@@ -84,26 +84,26 @@ pub fn routes() -> Routes {
         )
 }
 
-#[derive(Deserialize, JsonSchema)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Which {
+pub(crate) struct Which {
     /// Only in this state.
-    state: Option<String>,
+    pub(crate) state: Option<String>,
     /// Only of this device: name or id.
-    device: Option<String>,
+    pub(crate) device: Option<String>,
     /// Only of this chain.
-    chain: Option<String>,
+    pub(crate) chain: Option<String>,
     /// Only of this client.
-    client: Option<String>,
+    pub(crate) client: Option<String>,
     /// 100 when not given, 1000 at most.
-    limit: Option<i64>,
+    pub(crate) limit: Option<i64>,
     /// Only runs with a smaller number.
-    below: Option<i64>,
+    pub(crate) below: Option<i64>,
     /// The `next` of the last page.
-    cursor: Option<String>,
+    pub(crate) cursor: Option<String>,
 }
 
-async fn list(
+pub(crate) async fn list(
     State(app): Shared,
     caller: Caller,
     Params(which): Params<Which>,
@@ -141,12 +141,25 @@ async fn list(
     Ok(Json(cursor::page("runs", found, limit, key, present::run)))
 }
 
-async fn start(
+pub(crate) async fn start(
     State(app): Shared,
     caller: Caller,
     Body(order): Body<StartRun>,
 ) -> Result<Response, Refusal> {
-    let device = devices::find(&app, &caller, &order.device).await?;
+    let started = begin(&app, &caller, order).await?;
+    Ok(match &started.run {
+        None => Json(started).into_response(),
+        Some(run) => accepted(RunId(run.id), &started),
+    })
+}
+
+/// Starts a run, or says what would be done.
+pub(crate) async fn begin(
+    app: &App,
+    caller: &Caller,
+    order: StartRun,
+) -> Result<StartedRun, Refusal> {
+    let device = devices::find(app, caller, &order.device).await?;
     let (services, dry_run) = (&app.state.services, order.dry_run);
     let order = RunOrder {
         device: device.id.to_string(),
@@ -159,39 +172,43 @@ async fn start(
     let prepared = submit::prepare(services, &app.state.images, &order).await?;
     let plan = present::planned_run(&prepared);
     if dry_run {
-        return Ok(Json(StartedRun { run: None, plan }).into_response());
+        return Ok(StartedRun { run: None, plan });
     }
     let run = submit::submit(services, prepared).await?;
     app.state.dispatch.nudge();
     tracing::info!(run = %run.id, device = %run.device_name, chain = %run.chain, "run queued");
-    let id = run.id;
     let run = Some(present::run(&run));
-    Ok(accepted(id, StartedRun { run, plan }))
+    Ok(StartedRun { run, plan })
 }
 
 /// 202, and where to see how far it has come.
-fn accepted<T: Serialize>(id: RunId, view: T) -> Response {
+fn accepted<T: Serialize>(id: RunId, view: &T) -> Response {
     let location = [(header::LOCATION, format!("{PREFIX}/runs/{id}"))];
     (StatusCode::ACCEPTED, location, Json(view)).into_response()
 }
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct WithJournal {
+pub(crate) struct WithJournal {
     /// With each side effect and what came of it.
     #[serde(default, deserialize_with = "flag")]
     #[schemars(with = "bool")]
-    journal: bool,
+    pub(crate) journal: bool,
 }
 
-async fn show(
+pub(crate) async fn show(
     State(app): Shared,
     caller: Caller,
     OfRun(id): OfRun,
     Params(with): Params<WithJournal>,
 ) -> Result<Json<RunView>, Refusal> {
     let view = load(&app, &caller, id).await?;
-    let now = app.state.services.now();
+    shown(&app, &view, with.journal).await.map(Json)
+}
+
+/// Everything about a run that was loaded.
+pub(crate) async fn shown(app: &App, view: &View, with_journal: bool) -> Result<RunView, Refusal> {
+    let (now, id) = (app.state.services.now(), view.run.id);
     let mut connection = app.state.services.store.read().await?;
     let events = events::event_list(&mut connection, id, 0).await?;
     let used: HashMap<_, _> = observations::observations_of_run(&mut connection, id)
@@ -199,16 +216,16 @@ async fn show(
         .into_iter()
         .map(|one| (one.attempt, one.used))
         .collect();
-    let journal = if with.journal {
+    let journal = if with_journal {
         let entries = journal::journal_list(&mut connection, id).await?;
         Some(entries.into_iter().map(present::journal_entry).collect())
     } else {
         None
     };
-    Ok(Json(RunView {
+    Ok(RunView {
         run: present::run(&view.run),
-        why: present::why(explain(&view, now)),
-        stages: stages(&view, now).into_iter().map(present::stage).collect(),
+        why: present::why(explain(view, now)),
+        stages: stages(view, now).into_iter().map(present::stage).collect(),
         attempts: view
             .attempts
             .iter()
@@ -219,10 +236,10 @@ async fn show(
         plan: present::planned_stages(&view.plan),
         persona: view.plan.persona.as_ref().map(super::personas::of_run),
         journal,
-    }))
+    })
 }
 
-async fn abort(
+pub(crate) async fn abort(
     State(app): Shared,
     caller: Caller,
     OfRun(id): OfRun,
@@ -232,7 +249,7 @@ async fn abort(
     request(&app, &caller, id, Request::Abort { reason }).await
 }
 
-async fn retry(
+pub(crate) async fn retry(
     State(app): Shared,
     caller: Caller,
     OfRun(id): OfRun,
@@ -248,22 +265,44 @@ pub async fn request(
     id: RunId,
     request: Request,
 ) -> Result<Response, Refusal> {
+    let run = demand(app, caller, id, request).await?;
+    Ok(accepted(id, &run))
+}
+
+/// Asks something of a run; what it is then.
+pub(crate) async fn demand(
+    app: &App,
+    caller: &Caller,
+    id: RunId,
+    request: Request,
+) -> Result<RunSummary, Refusal> {
     load(app, caller, id).await?;
     app.state.dispatch.request(id, request).await?;
     let view = load(app, caller, id).await?;
-    Ok(accepted(id, present::run(&view.run)))
+    Ok(present::run(&view.run))
 }
 
-async fn replay(
+pub(crate) async fn replay(
     State(app): Shared,
     caller: Caller,
     OfRun(id): OfRun,
     Body(order): Body<ReplayRun>,
 ) -> Result<Response, Refusal> {
-    load(&app, &caller, id).await?;
-    let run = submit::replay(&app.state.services, id, &order.stage).await?;
+    let run = replayed(&app, &caller, id, &order.stage).await?;
+    Ok(accepted(RunId(run.id), &run))
+}
+
+/// The new run that replays a stage of a run.
+pub(crate) async fn replayed(
+    app: &App,
+    caller: &Caller,
+    id: RunId,
+    stage: &str,
+) -> Result<RunSummary, Refusal> {
+    load(app, caller, id).await?;
+    let run = submit::replay(&app.state.services, id, stage).await?;
     app.state.dispatch.nudge();
-    Ok(accepted(run.id, present::run(&run)))
+    Ok(present::run(&run))
 }
 
 /// A run within the caller's reach, with everything about it.

@@ -54,7 +54,7 @@ pub fn routes() -> Routes {
         )
 }
 
-async fn show(caller: Caller, headers: HeaderMap) -> Json<SessionView> {
+pub(crate) async fn show(caller: Caller, headers: HeaderMap) -> Json<SessionView> {
     let csrf = match caller.who {
         Who::User { .. } => identity::cookie(&headers).map(|secret| Shown(secret.csrf())),
         _ => None,
@@ -67,7 +67,7 @@ async fn show(caller: Caller, headers: HeaderMap) -> Json<SessionView> {
     })
 }
 
-async fn login(
+pub(crate) async fn login(
     State(app): Shared,
     headers: HeaderMap,
     Body(order): Body<Login>,
@@ -118,7 +118,7 @@ async fn login(
     Ok(response)
 }
 
-async fn logout(State(app): Shared, caller: Caller) -> Result<Response, Refusal> {
+pub(crate) async fn logout(State(app): Shared, caller: Caller) -> Result<Response, Refusal> {
     if let Who::User { session, .. } = caller.who {
         let write = app
             .state
@@ -138,7 +138,10 @@ fn set(response: &mut Response, cookie: &str) {
     }
 }
 
-async fn bootstrap(State(app): Shared, Body(order): Body<Bootstrap>) -> Result<Response, Refusal> {
+pub(crate) async fn bootstrap(
+    State(app): Shared,
+    Body(order): Body<Bootstrap>,
+) -> Result<Response, Refusal> {
     let secret = Secret::of(order.password.0);
     check(&order.name, &secret)?;
     let now = app.state.services.now();

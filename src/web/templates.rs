@@ -64,20 +64,20 @@ pub fn routes() -> Routes {
         )
 }
 
-#[derive(Deserialize, JsonSchema)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Which {
+pub(crate) struct Which {
     /// Those that are gone, too.
     #[serde(default, deserialize_with = "flag")]
     #[schemars(with = "bool")]
-    all: bool,
+    pub(crate) all: bool,
     /// 100 when not given, 1000 at most.
-    limit: Option<i64>,
+    pub(crate) limit: Option<i64>,
     /// The `next` of the last page.
-    cursor: Option<String>,
+    pub(crate) cursor: Option<String>,
 }
 
-async fn list(
+pub(crate) async fn list(
     State(app): Shared,
     Params(which): Params<Which>,
 ) -> Result<Json<Page<TemplateView>>, Refusal> {
@@ -91,7 +91,7 @@ async fn list(
     cursor::cut("templates", all, limit, cursor, key, TemplateView::of).map(Json)
 }
 
-async fn show(
+pub(crate) async fn show(
     State(app): Shared,
     InPath(which): InPath<String>,
 ) -> Result<Json<TemplateDetail>, Refusal> {
@@ -109,7 +109,7 @@ async fn show(
     }))
 }
 
-async fn build(
+pub(crate) async fn build(
     State(app): Shared,
     Body(order): Body<BuildTemplate>,
 ) -> Result<(StatusCode, Json<TemplateView>), Refusal> {
@@ -127,7 +127,7 @@ async fn build(
     Ok((status, Json(TemplateView::of(&template))))
 }
 
-async fn verify(
+pub(crate) async fn verify(
     State(app): Shared,
     InPath(which): InPath<String>,
 ) -> Result<Json<TemplateView>, Refusal> {
@@ -137,7 +137,7 @@ async fn verify(
     Ok(Json(TemplateView::of(&template)))
 }
 
-async fn retire(
+pub(crate) async fn retire(
     State(app): Shared,
     InPath(which): InPath<String>,
 ) -> Result<Json<TemplateView>, Refusal> {
@@ -147,7 +147,7 @@ async fn retire(
     Ok(Json(TemplateView::of(&template)))
 }
 
-async fn by_id(app: &App, id: MachineId) -> Result<Template, Refusal> {
+pub(crate) async fn by_id(app: &App, id: MachineId) -> Result<Template, Refusal> {
     let all = app.state.pool.templates(true).await?;
     all.into_iter()
         .find(|template| template.id == id)

@@ -58,7 +58,10 @@ pub fn routes() -> Routes {
         )
 }
 
-async fn list(State(app): Shared, caller: Caller) -> Result<Json<Vec<TokenView>>, Refusal> {
+pub(crate) async fn list(
+    State(app): Shared,
+    caller: Caller,
+) -> Result<Json<Vec<TokenView>>, Refusal> {
     let services = &app.state.services;
     let mut connection = services.store.read().await?;
     let all = rows::token_list(&mut connection, caller.scope.client()).await?;
@@ -66,7 +69,7 @@ async fn list(State(app): Shared, caller: Caller) -> Result<Json<Vec<TokenView>>
     Ok(Json(all.iter().map(|token| view(token, now)).collect()))
 }
 
-async fn create(
+pub(crate) async fn create(
     State(app): Shared,
     caller: Caller,
     Body(order): Body<CreateToken>,
@@ -118,7 +121,7 @@ async fn create(
     Ok((StatusCode::CREATED, Json(created)))
 }
 
-async fn revoke(
+pub(crate) async fn revoke(
     State(app): Shared,
     caller: Caller,
     InPath(text): InPath<String>,

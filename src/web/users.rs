@@ -59,13 +59,16 @@ pub fn routes() -> Routes {
         )
 }
 
-async fn list(State(app): Shared, caller: Caller) -> Result<Json<Vec<UserView>>, Refusal> {
+pub(crate) async fn list(
+    State(app): Shared,
+    caller: Caller,
+) -> Result<Json<Vec<UserView>>, Refusal> {
     let mut connection = app.state.services.store.read().await?;
     let all = rows::user_list(&mut connection, caller.scope.client()).await?;
     Ok(Json(all.iter().map(view).collect()))
 }
 
-async fn create(
+pub(crate) async fn create(
     State(app): Shared,
     caller: Caller,
     Body(order): Body<CreateUser>,
@@ -91,7 +94,7 @@ async fn create(
     Ok((StatusCode::CREATED, Json(view(&user))))
 }
 
-async fn remove(
+pub(crate) async fn remove(
     State(app): Shared,
     caller: Caller,
     InPath(name): InPath<String>,
@@ -104,7 +107,7 @@ async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn set_password(
+pub(crate) async fn set_password(
     State(app): Shared,
     caller: Caller,
     InPath(name): InPath<String>,
@@ -147,7 +150,7 @@ async fn set_password(
 }
 
 /// A user within the caller's reach.
-async fn find(app: &App, caller: &Caller, name: &str) -> Result<User, Refusal> {
+pub(crate) async fn find(app: &App, caller: &Caller, name: &str) -> Result<User, Refusal> {
     let mut connection = app.state.services.store.read().await?;
     let found = rows::user_get(&mut connection, name).await?;
     found

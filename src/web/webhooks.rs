@@ -57,7 +57,10 @@ pub fn routes() -> Routes {
         )
 }
 
-async fn list(State(app): Shared, caller: Caller) -> Result<Json<Vec<WebhookView>>, Refusal> {
+pub(crate) async fn list(
+    State(app): Shared,
+    caller: Caller,
+) -> Result<Json<Vec<WebhookView>>, Refusal> {
     let mut connection = app.state.services.store.read().await?;
     let all = rows::webhook_list(&mut connection).await?;
     let own = all
@@ -66,7 +69,7 @@ async fn list(State(app): Shared, caller: Caller) -> Result<Json<Vec<WebhookView
     Ok(Json(own.map(view).collect()))
 }
 
-async fn add(
+pub(crate) async fn add(
     State(app): Shared,
     caller: Caller,
     Body(order): Body<AddWebhook>,
@@ -118,7 +121,7 @@ async fn add(
     Ok((StatusCode::CREATED, Json(added)))
 }
 
-async fn remove(
+pub(crate) async fn remove(
     State(app): Shared,
     caller: Caller,
     InPath(name): InPath<String>,
@@ -133,7 +136,7 @@ async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn test(
+pub(crate) async fn test(
     State(app): Shared,
     caller: Caller,
     InPath(name): InPath<String>,
@@ -149,7 +152,7 @@ async fn test(
     }))
 }
 
-async fn deliveries(
+pub(crate) async fn deliveries(
     State(app): Shared,
     caller: Caller,
     InPath(name): InPath<String>,
@@ -160,7 +163,7 @@ async fn deliveries(
     Ok(Json(found.into_iter().map(delivery).collect()))
 }
 
-async fn find(app: &App, caller: &Caller, name: &str) -> Result<Webhook, Refusal> {
+pub(crate) async fn find(app: &App, caller: &Caller, name: &str) -> Result<Webhook, Refusal> {
     let mut connection = app.state.services.store.read().await?;
     let found = rows::webhook_get(&mut connection, name).await?;
     found

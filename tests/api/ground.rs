@@ -146,6 +146,8 @@ impl Ground {
             per_s: 1e5,
             burst: 1000,
         };
+        // As in the real daemon: nothing of the API may depend on there being no pages.
+        doors.pages = Some(greenroom::pages::pages());
         change(&mut doors);
         tokio::spawn(web::serve(api, doors, stop.clone()));
         let local = Client::new(&socket).expect("a client");

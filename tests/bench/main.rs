@@ -21,6 +21,7 @@ mod fork;
 mod idle;
 mod learn;
 mod onboard;
+mod pages;
 #[path = "../support/personas.rs"]
 mod personas;
 #[path = "../libvirt/raw.rs"]
@@ -92,6 +93,11 @@ const GROUPS: &[Group] = &[
         name: "boot",
         about: "what devices are to boot, at 1,000 requests per second, beside a bare handler",
         run: boot::measure,
+    },
+    Group {
+        name: "pages",
+        about: "the web interface with 10,000 devices and 1,000 runs",
+        run: pages::measure,
     },
     Group {
         name: "chain",

@@ -11,6 +11,8 @@ vm_packages=(libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients libvirt-d
 vm_packages_where_split=(libvirt-daemon-common libvirt-daemon-log libvirt-daemon-driver-network libvirt-common)
 tool_packages=(busybox-static mmdebstrap e2fsprogs cpio jq iproute2 util-linux tini gcc libc6-dev pkg-config dnsmasq-base ipxe ovmf
   sqlite3 zstd xz-utils debian-archive-keyring ca-certificates)
+# The browser in which the tests look at the pages. Its fonts: without one, pictures of pages have no letters.
+browser_packages=(chromium chromium-driver fonts-dejavu-core)
 
 # missing_packages: names, one per line, that are absent or too old.
 missing_packages() {
@@ -19,8 +21,8 @@ missing_packages() {
   while IFS=$'\t' read -r name version status; do
     [[ $status == ii* ]] && have[$name]=$version
   done < <(dpkg-query -W -f='${binary:Package}\t${Version}\t${db:Status-Abbrev}\n' \
-    "${vm_packages[@]}" "${tool_packages[@]}" 2>/dev/null | sed 's/^\([^\t:]*\):[a-z0-9]*\t/\1\t/')
-  for name in "${vm_packages[@]}" "${tool_packages[@]}"; do
+    "${vm_packages[@]}" "${tool_packages[@]}" "${browser_packages[@]}" 2>/dev/null | sed 's/^\([^\t:]*\):[a-z0-9]*\t/\1\t/')
+  for name in "${vm_packages[@]}" "${tool_packages[@]}" "${browser_packages[@]}"; do
     if [[ -z ${have[$name]:-} ]]; then
       # Debian and Ubuntu name the pkg-config implementation differently.
       [[ $name == pkg-config && -x /usr/bin/pkg-config ]] && continue

@@ -69,7 +69,7 @@ pub(super) fn routes(routes: Routes) -> Routes {
         )
 }
 
-async fn assignments(
+pub(crate) async fn assignments(
     State(app): Shared,
     Params(part): Params<Part>,
 ) -> Result<Json<Page<AssignmentView>>, Refusal> {
@@ -97,7 +97,7 @@ fn assignment(one: Assignment, now: Timestamp) -> AssignmentView {
     }
 }
 
-async fn assign(
+pub(crate) async fn assign(
     State(app): Shared,
     caller: Caller,
     Body(order): Body<AssignPersona>,
@@ -133,7 +133,7 @@ async fn assign(
     Ok((StatusCode::CREATED, Json(assignment(made, now))))
 }
 
-async fn unassign(
+pub(crate) async fn unassign(
     State(app): Shared,
     caller: Caller,
     InPath(id): InPath<i64>,
@@ -145,7 +145,7 @@ async fn unassign(
     Ok(Json(assignment(ended, now)))
 }
 
-async fn why(
+pub(crate) async fn why(
     State(app): Shared,
     caller: Caller,
     InPath(name): InPath<String>,
@@ -178,7 +178,7 @@ async fn why(
     }))
 }
 
-async fn rules(
+pub(crate) async fn rules(
     State(app): Shared,
     Params(OfVersion { version }): Params<OfVersion>,
 ) -> Result<Json<RulesView>, Refusal> {
@@ -216,7 +216,7 @@ fn rules_view(applied: AppliedRules, is_new: bool) -> RulesView {
     }
 }
 
-async fn apply_rules(
+pub(crate) async fn apply_rules(
     State(app): Shared,
     caller: Caller,
     Body(order): Body<ApplyRules>,

@@ -58,7 +58,7 @@ pub(super) fn applied_view(one: &Applied, current: Option<i64>) -> AppliedPerson
     }
 }
 
-pub(super) fn fault(fault: &Fault) -> PersonaFault {
+pub(crate) fn fault(fault: &Fault) -> PersonaFault {
     PersonaFault {
         line: fault.line,
         column: fault.column,

@@ -1,0 +1,135 @@
+//! Lines over time, with axes and units: the one place that knows the library which draws them.
+//!
+//! The library writes colours into its SVG; the ones here are stand-ins that the style sheet replaces
+//! (`.plot [fill="#010101"]`), so that one drawing is right in the dark and in the light.
+
+use plotters::prelude::*;
+
+use super::marks::{Markup, escaped};
+
+const SIZE: (u32, u32) = (480, 200);
+/// Of axes and words.
+const INK: RGBColor = RGBColor(1, 1, 1);
+/// Of the grid.
+const GRID: RGBColor = RGBColor(2, 2, 2);
+/// Of the series.
+const LINES: [RGBColor; 3] = [RGBColor(3, 3, 3), RGBColor(4, 4, 4), RGBColor(5, 5, 5)];
+
+pub struct Plot {
+    /// For those who do not see it.
+    pub label: String,
+    pub x: &'static str,
+    pub y: &'static str,
+    pub series: Vec<Series>,
+}
+
+pub struct Series {
+    pub name: &'static str,
+    pub points: Vec<(f64, f64)>,
+}
+
+/// Nothing where there is nothing to draw.
+pub fn draw(plot: &Plot) -> Markup {
+    let mut svg = String::new();
+    if fill(plot, &mut svg).is_err() {
+        return Markup::default();
+    }
+    // The library's head has fixed sizes; ours fits the page and says what it is.
+    let Some(body) = svg.find('>').map(|end| &svg[end + 1..]) else {
+        return Markup::default();
+    };
+    let legend = plot
+        .series
+        .iter()
+        .enumerate()
+        .map(|(n, series)| format!("<li class=\"line-{n}\">{}</li>", escaped(series.name)));
+    let legend = match plot.series.len() {
+        0 | 1 => String::new(),
+        _ => format!("<ul class=\"legend\">{}</ul>", legend.collect::<String>()),
+    };
+    Markup(format!(
+        "<svg class=\"plot\" viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{}\">{body}{legend}",
+        SIZE.0,
+        SIZE.1,
+        escaped(&plot.label)
+    ))
+}
+
+type Failed = Box<dyn std::error::Error>;
+
+fn fill(plot: &Plot, svg: &mut String) -> Result<(), Failed> {
+    let points = || plot.series.iter().flat_map(|series| &series.points);
+    let is_finite = points().all(|(x, y)| x.is_finite() && y.is_finite());
+    if points().count() < 2 || !is_finite {
+        return Err("nothing to draw".into());
+    }
+    let least = points().map(|(x, _)| *x).fold(f64::INFINITY, f64::min);
+    let most = points().map(|(x, _)| *x).fold(f64::NEG_INFINITY, f64::max);
+    let high = points().map(|(_, y)| *y).fold(0.0, f64::max);
+    // A line at zero has some air above it too.
+    let high = if high > 0.0 { high * 1.15 } else { 1.0 };
+    let area = SVGBackend::with_string(svg, SIZE).into_drawing_area();
+    let words = ("sans-serif", 12).into_font().color(&INK);
+    let mut chart = ChartBuilder::on(&area)
+        .margin(6)
+        .margin_right(14)
+        .x_label_area_size(34)
+        .y_label_area_size(48)
+        .build_cartesian_2d(least..most.max(least + 0.1), 0.0..high)?;
+    chart
+        .configure_mesh()
+        .disable_x_mesh()
+        .bold_line_style(GRID)
+        .light_line_style(TRANSPARENT)
+        .axis_style(INK)
+        .label_style(words.clone())
+        .axis_desc_style(words)
+        .x_labels(6)
+        .y_labels(5)
+        .x_desc(plot.x)
+        .y_desc(plot.y)
+        .draw()?;
+    for (n, series) in plot.series.iter().enumerate() {
+        let colour = LINES[n % LINES.len()];
+        chart.draw_series(LineSeries::new(
+            series.points.iter().copied(),
+            colour.stroke_width(2),
+        ))?;
+    }
+    area.present()?;
+    drop(chart);
+    drop(area);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plot_has_axes_units_and_no_style_of_its_own() {
+        let plot = Plot {
+            label: "Memory <b>".into(),
+            x: "minutes",
+            y: "MiB",
+            series: vec![Series {
+                name: "used",
+                points: vec![(0.0, 1.0), (1.0, 3.0)],
+            }],
+        };
+        let drawn = draw(&plot).0;
+        assert!(
+            drawn.contains("MiB") && drawn.contains("minutes"),
+            "{drawn}"
+        );
+        assert!(
+            !drawn.contains("style=") && !drawn.contains("<b>"),
+            "{drawn}"
+        );
+        let nothing = Plot {
+            series: vec![],
+            ..plot
+        };
+        assert!(draw(&nothing).0.is_empty());
+    }
+}
