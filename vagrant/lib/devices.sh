@@ -145,10 +145,10 @@ Y
 
 # Network first, disk second: a machine with a system on its disk still asks the network whether it should go there.
 device_xml() {
-  local name=$1 memory=$2 cpus=$3 mac=$4 uuid=$5 folder=$6 firmware=$7 rom=$8 nics=$9 disks=${10} vendor=${11} product=${12} code=${13}
+  local name=$1 memory=$2 cpus=$3 mac=$4 uuid=$5 folder=$6 firmware=$7 rom=$8 nics=$9 disk_count=${10} vendor=${11} product=${12} code=${13}
   local loader='' number more=''
   # Only the first card and the first disk are booted from.
-  for ((number = 1; number < disks; number++)); do
+  for ((number = 1; number < disk_count; number++)); do
     more+="    <disk type='file' device='disk'><driver name='qemu' type='qcow2' cache='unsafe' discard='unmap'/><source file='$(device_disk "$folder" "$name" "$number")'/>
       <target dev='vd$(printf '%b' "\\x$(printf %x $((97 + number)))")' bus='virtio'/><serial>disk$number-$(device_digest "$name" | cut -c1-8)</serial></disk>
 "
