@@ -275,7 +275,8 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let doors = doors(&config).await?;
     if let Some(network) = &doors.network {
         let address = network.listener.local_addr()?;
-        eprintln!("The web interface is at https://{address}/");
+        let reached = web::tls::reached_at(address, &config.api.names);
+        eprintln!("The web interface is at {reached}");
         print_bootstrap_code(&state.services).await?;
     }
     let served = web::serve(state, doors, stop).await;

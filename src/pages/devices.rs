@@ -366,6 +366,8 @@ async fn decide(
     InPath(name): InPath<String>,
     fields: Fields,
 ) -> Result<Response, Refusal> {
+    // Before the form is read: what somebody may not see is not there, whatever they ask of it.
+    let name = devices::find(&app, &caller, &name).await?.name;
     let (order, word) = match fields.get("verb") {
         "approve" => (ChangeBoot::Approve, "approved"),
         "quarantine" => {

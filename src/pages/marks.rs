@@ -314,6 +314,14 @@ impl Bar<'_> {
     }
 }
 
+/// What happened: its message, else its kind in words.
+pub fn told<'a>(kind: &str, message: &'a str) -> std::borrow::Cow<'a, str> {
+    match message {
+        "" => kind.replace('_', " ").into(),
+        message => message.into(),
+    }
+}
+
 /// A unified difference, line by line.
 pub fn difference(text: &str) -> Markup {
     let mut marked = String::new();

@@ -76,8 +76,11 @@ fn fill(plot: &Plot, svg: &mut String) -> Result<(), Failed> {
         .x_label_area_size(34)
         .y_label_area_size(48)
         .build_cartesian_2d(least..most.max(least + 0.1), 0.0..high)?;
+    let (across, up) = (decimals(most - least), decimals(high));
     chart
         .configure_mesh()
+        .x_label_formatter(&|x| tick(*x, across))
+        .y_label_formatter(&|y| tick(*y, up))
         .disable_x_mesh()
         .bold_line_style(GRID)
         .light_line_style(TRANSPARENT)
@@ -102,9 +105,38 @@ fn fill(plot: &Plot, svg: &mut String) -> Result<(), Failed> {
     Ok(())
 }
 
+/// Decimals that tell some five marks of an axis apart.
+fn decimals(span: f64) -> usize {
+    match span {
+        span if span >= 5.0 => 0,
+        span if span >= 0.5 => 1,
+        span if span >= 0.05 => 2,
+        _ => 3,
+    }
+}
+
+fn tick(value: f64, decimals: usize) -> String {
+    let text = format!("{value:.decimals$}");
+    // A zero that is a little less than zero has no sign.
+    match text.strip_prefix('-') {
+        Some(rest) if rest.bytes().all(|byte| matches!(byte, b'0' | b'.')) => rest.to_owned(),
+        _ => text,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn marks_of_an_axis_have_as_many_decimals_as_tell_them_apart() {
+        let shown = |value, span| tick(value, decimals(span));
+        assert_eq!(shown(-50.0, 60.0), "-50");
+        assert_eq!(shown(-1e-15, 60.0), "0");
+        assert_eq!(shown(1500.0, 1700.0), "1500");
+        assert_eq!(shown(0.4, 0.6), "0.4");
+        assert_eq!(shown(-0.02, 0.06), "-0.02");
+    }
 
     #[test]
     fn a_plot_has_axes_units_and_no_style_of_its_own() {

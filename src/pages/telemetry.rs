@@ -74,7 +74,7 @@ fn draw(samples: &[(Timestamp, Value)]) -> Vec<Reading> {
     let plots = [
         (
             "Processor",
-            "busy, %",
+            "%",
             vec![(
                 "busy",
                 line(&|body| Some(number(body, "cpu_busy")? * 100.0)),

@@ -1,7 +1,7 @@
 //! The network listener's certificate: the owner's files, or one that is made at the first start.
 
 use std::io::Write;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -47,17 +47,35 @@ pub fn acceptor(certificate: &Certificate) -> anyhow::Result<TlsAcceptor> {
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
+fn host_name() -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    let name = name.trim();
+    (!name.is_empty()).then(|| name.to_owned())
+}
+
+/// Where a browser gets to a listener, `https://…/`. One that listens on all addresses is called by the
+/// first of the `configured` names, else by the host's own.
+pub fn reached_at(listens_at: SocketAddr, configured: &[String]) -> String {
+    let port = listens_at.port();
+    if !listens_at.ip().is_unspecified() {
+        return format!("https://{listens_at}/");
+    }
+    let name = configured.first().cloned().or_else(host_name);
+    let name = name.unwrap_or_else(|| "localhost".into());
+    match name.parse::<IpAddr>() {
+        Ok(ip) => format!("https://{}/", SocketAddr::new(ip, port)),
+        Err(_) => format!("https://{name}:{port}/"),
+    }
+}
+
 /// Names of this host, under which a certificate of our own is valid in any case.
 pub fn names(listens_at: IpAddr, configured: &[String]) -> Vec<String> {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let mut names = vec![
         "localhost".to_owned(),
         "127.0.0.1".to_owned(),
         "::1".to_owned(),
     ];
-    if !host.trim().is_empty() {
-        names.push(host.trim().to_owned());
-    }
+    names.extend(host_name());
     if !listens_at.is_unspecified() {
         names.push(listens_at.to_string());
     }
@@ -130,6 +148,26 @@ mod tests {
         let key = folder.path().join("tls/self-signed.key");
         let mode = std::fs::metadata(key).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_browser_is_sent_where_it_can_go() {
+        let reached = |listens_at: &str, names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            reached_at(listens_at.parse().unwrap(), &names)
+        };
+        let of = "green.example.com";
+        assert_eq!(reached("192.0.2.7:8443", &[of]), "https://192.0.2.7:8443/");
+        assert_eq!(
+            reached("0.0.0.0:8443", &[of]),
+            "https://green.example.com:8443/"
+        );
+        assert_eq!(
+            reached("[::]:8443", &["2001:db8::7"]),
+            "https://[2001:db8::7]:8443/"
+        );
+        let own = reached("0.0.0.0:8443", &[]);
+        assert!(!own.contains("0.0.0.0") && own.ends_with(":8443/"), "{own}");
     }
 
     #[test]

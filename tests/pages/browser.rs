@@ -76,6 +76,7 @@ impl Browser {
             "--disable-gpu",
             "--disable-quic",
             "--disable-dev-shm-usage",
+            "--hide-scrollbars",
             "--no-first-run",
             "--disable-background-networking",
             "--disable-component-update",

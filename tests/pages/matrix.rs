@@ -139,11 +139,11 @@ fn check(shown: &str, reply: &Reply) {
         text.matches("<script src=\"/assets/page-").count(),
         "{shown}: {text}"
     );
-    for markup in ["<img", "<iframe", "<style", "javascript:", " style=", "{{7"] {
+    for markup in ["<img", "<iframe", "<style", "javascript:", " style="] {
         let found = text
             .find(markup)
             .map(|at| &text[at.saturating_sub(60)..(at + 80).min(text.len())]);
-        assert!(found.is_none() || markup == "{{7", "{shown}: {found:?}");
+        assert!(found.is_none(), "{shown}: {found:?}");
     }
     for tag in text
         .split('<')

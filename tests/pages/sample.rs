@@ -110,7 +110,8 @@ impl Sample {
     async fn grown(ground: Ground) -> Self {
         let local = &ground.local;
         let template = ground.warm("lab").await;
-        let order = json!({ "image": "tiny", "client": "lab", "key": "claimed", "owner": HOSTILE_LINE });
+        let order =
+            json!({ "image": "tiny", "client": "lab", "key": "claimed", "owner": HOSTILE_LINE });
         local
             .claim_take(&serde_json::from_value(order).unwrap())
             .await

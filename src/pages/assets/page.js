@@ -19,6 +19,7 @@ const nameTheme = () => {
 if (theme) {
   theme.hidden = false;
   nameTheme();
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", nameTheme);
   theme.addEventListener("click", () => {
     const next = isDark() ? "light" : "dark";
     document.documentElement.dataset.theme = next;
