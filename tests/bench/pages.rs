@@ -111,6 +111,7 @@ fn came_from_the_network(device: &Device, now: greenroom::vocab::Timestamp) -> B
         tries: 0,
         boots_since_delivery: 0,
         sent_at: now,
+        awaited: None,
     }
 }
 
