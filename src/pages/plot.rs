@@ -7,7 +7,7 @@ use plotters::prelude::*;
 
 use super::marks::{Markup, escaped};
 
-const SIZE: (u32, u32) = (480, 200);
+const SIZE: (u32, u32) = (480, 212);
 /// Of axes and words.
 const INK: RGBColor = RGBColor(1, 1, 1);
 /// Of the grid.
@@ -73,8 +73,9 @@ fn fill(plot: &Plot, svg: &mut String) -> Result<(), Failed> {
     let mut chart = ChartBuilder::on(&area)
         .margin(6)
         .margin_right(14)
-        .x_label_area_size(34)
-        .y_label_area_size(48)
+        // Room for the larger words of small screens: an axis' name stands beyond its marks.
+        .x_label_area_size(46)
+        .y_label_area_size(66)
         .build_cartesian_2d(least..most.max(least + 0.1), 0.0..high)?;
     let (across, up) = (decimals(most - least), decimals(high));
     chart
