@@ -13,7 +13,7 @@ root: initramfs
 cmdline: quiet
 min_memory_mib: 64
 disk_mib: 64
-agent: none
+agent: qemu-guest-agent
 ";
 
 /// A recipe whose build is this script.
