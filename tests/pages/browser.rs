@@ -6,16 +6,15 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use serde_json::json;
-use thirtyfour::prelude::*;
-
+use crate::driver::{Driver, Element};
 use crate::ground::Ground;
+use serde_json::json;
 
 const DRIVER: &str = "/usr/bin/chromedriver";
 const CHROMIUM: &str = "/usr/bin/chromium";
 
 pub struct Browser {
-    pub driver: WebDriver,
+    pub driver: Driver,
     process: Child,
     _profile: tempfile::TempDir,
     base: String,
@@ -66,11 +65,8 @@ impl Browser {
             .recv_timeout(Duration::from_secs(30))
             .expect("chromedriver says its port");
         let profile = tempfile::tempdir().expect("a folder");
-        let mut wanted = DesiredCapabilities::chrome();
-        wanted.accept_insecure_certs(true).expect("a capability");
-        wanted.set_binary(CHROMIUM).expect("a capability");
         let folder = format!("--user-data-dir={}", profile.path().display());
-        for argument in [
+        let arguments = [
             "--headless",
             "--no-sandbox",
             "--disable-gpu",
@@ -83,12 +79,13 @@ impl Browser {
             "--disable-sync",
             "--force-prefers-reduced-motion",
             &folder,
-        ] {
-            wanted.add_arg(argument).expect("an argument");
-        }
-        let driver = WebDriver::new(format!("http://127.0.0.1:{port}"), wanted)
-            .await
-            .expect("a session");
+        ];
+        let wanted = json!({
+            "browserName": "chrome",
+            "acceptInsecureCerts": true,
+            "goog:chromeOptions": { "binary": CHROMIUM, "args": arguments },
+        });
+        let driver = Driver::open(&format!("http://127.0.0.1:{port}"), wanted).await;
         let browser = Self {
             driver,
             process,
@@ -100,7 +97,7 @@ impl Browser {
     }
 
     pub async fn close(mut self) {
-        let ended = self.driver.clone().quit().await;
+        let ended = self.driver.quit().await;
         let _ = self.process.kill();
         let _ = self.process.wait();
         ended.expect("the browser ends");
@@ -108,20 +105,19 @@ impl Browser {
 
     pub async fn go(&self, path: &str) {
         self.driver
-            .goto(format!("{}{path}", self.base))
+            .goto(&format!("{}{path}", self.base))
             .await
             .expect("a page");
     }
 
     pub async fn path(&self) -> String {
-        let url = self.driver.current_url().await.expect("an address");
-        url.as_str().trim_start_matches(&self.base).to_owned()
+        let url = self.driver.url().await.expect("an address");
+        url.trim_start_matches(&self.base).to_owned()
     }
 
     async fn tell(&self, method: &str, parameters: serde_json::Value) {
         self.driver
-            .cdp()
-            .send_raw(method, parameters)
+            .devtools(method, parameters)
             .await
             .expect(method);
     }
@@ -145,7 +141,7 @@ impl Browser {
                     .await;
                 self.looks(theme, width, height.as_u64().unwrap_or(900) as u32)
                     .await;
-                let picture = self.driver.screenshot_as_png().await.expect("a picture");
+                let picture = self.driver.picture().await.expect("a picture");
                 let path = folder().join(format!("{name}-{theme}-{width}.png"));
                 std::fs::write(path, picture).expect("a file");
                 let wide = self
@@ -161,29 +157,22 @@ impl Browser {
     }
 
     pub async fn script(&self, text: &str) -> serde_json::Value {
-        let answer = self
-            .driver
-            .execute(text, Vec::<serde_json::Value>::new())
-            .await
-            .expect("a script");
-        answer.json().clone()
+        self.driver.script(text).await.expect("a script")
     }
 
     /// Waits until there is such a thing.
-    pub async fn see(&self, css: &str) -> WebElement {
-        let query = self.driver.query(By::Css(css));
-        let found = query
-            .wait(Duration::from_secs(30), Duration::from_millis(50))
-            .first()
-            .await;
-        match found {
-            Ok(found) => found,
-            Err(error) => panic!(
-                "there is no {css} at {}: {error}\n{}",
-                self.path().await,
-                self.text().await
-            ),
+    pub async fn see(&self, css: &str) -> Element<'_> {
+        for _ in 0..600 {
+            if let Ok(found) = self.driver.find(css).await {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
+        panic!(
+            "there is no {css} at {}:\n{}",
+            self.path().await,
+            self.text().await
+        );
     }
 
     /// Waits until the thing says this.
@@ -225,7 +214,12 @@ impl Browser {
 
     pub async fn press(&self, css: &str) {
         let button = self.see(css).await;
-        button.scroll_into_view().await.expect("a place");
+        // Into the middle: a browser's own scrolling leaves it under what stays at the edge.
+        let script = format!(
+            "document.querySelector({}).scrollIntoView({{ block: 'center' }})",
+            json!(css)
+        );
+        self.script(&script).await;
         button.click().await.expect("a button");
     }
 

@@ -9,6 +9,7 @@ mod support;
 mod ground;
 
 mod browser;
+mod driver;
 mod forms;
 mod matrix;
 mod sample;

@@ -108,8 +108,11 @@ struct Facet {
     controls: Vec<Control>,
 }
 
-/// Label, place and hint of each control, by facet.
-const FORM: &[(&str, &[(&str, &str, &str)])] = &[
+/// Place, label and hint of a control.
+type Entry = (&'static str, &'static str, &'static str);
+
+/// The controls, by facet.
+const FORM: &[(&str, &[Entry])] = &[
     (
         "Persona",
         &[
