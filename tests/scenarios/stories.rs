@@ -303,10 +303,11 @@ async fn clients_take_turns_and_places_are_bounded() {
     let mut house = House::new();
     house.settings.max_active = 2;
     let daemon = house.daemon(Faults::none()).await;
+    // Long enough that all nine are submitted before four of the first have ended, on a busy machine too.
     daemon
         .apply(&chain(
             "one",
-            vec![stage("s", "sleep 0.02").without_output()],
+            vec![stage("s", "sleep 0.3").without_output()],
         ))
         .await;
     let mut ids = Vec::new();
