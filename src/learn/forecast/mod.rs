@@ -13,8 +13,6 @@ pub mod level;
 pub mod linear;
 #[cfg(feature = "forecast-lstm")]
 pub mod lstm;
-#[cfg(feature = "forecast-mstl")]
-pub mod mstl;
 pub mod naive;
 pub mod prior;
 pub mod seasonal;

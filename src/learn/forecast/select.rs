@@ -41,8 +41,6 @@ pub fn roster() -> Vec<&'static dyn Forecaster> {
 #[allow(unused_mut, reason = "without features there are none")]
 fn further() -> Vec<&'static dyn Forecaster> {
     let mut further: Vec<&'static dyn Forecaster> = Vec::new();
-    #[cfg(feature = "forecast-mstl")]
-    further.push(&super::mstl::Mstl);
     #[cfg(feature = "forecast-lstm")]
     further.push(&super::lstm::Lstm { epochs: 20 });
     further
