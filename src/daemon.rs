@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -448,6 +448,17 @@ fn claim_state(config: &Config) -> anyhow::Result<Flock<File>> {
     })
 }
 
+/// The folder as it is named and as it is: it may be a link to where there is more room.
+fn image_roots(folder: &Path) -> Vec<PathBuf> {
+    let mut roots = vec![folder.to_owned()];
+    if let Ok(real) = folder.canonicalize()
+        && real != folder
+    {
+        roots.push(real);
+    }
+    roots
+}
+
 async fn connect(config: &Config, deployment: Deployment) -> anyhow::Result<Arc<dyn Hypervisor>> {
     if config.hypervisor.kind == HypervisorKind::Simulated {
         tracing::warn!("the host is simulated: nothing that runs here is real");
@@ -460,7 +471,7 @@ async fn connect(config: &Config, deployment: Deployment) -> anyhow::Result<Arc<
         templates: config.templates(),
         consoles: config.consoles(),
         scratch: config.scratch(),
-        images: vec![images.folder().to_owned()],
+        images: image_roots(images.folder()),
     };
     let mut settings = LibvirtSettings::new(&config.hypervisor.uri, deployment, folders);
     settings.accelerator = match config.hypervisor.accelerator {

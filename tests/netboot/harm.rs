@@ -37,6 +37,7 @@ fn check_disk(field: &Field, machine: &Machine, run: i64) {
 /// is cut during its run, then in mid-stream, then the daemon is killed in mid-stream.
 #[test]
 fn a_machine_that_is_harmed_on_its_way_still_gets_the_whole_image() {
+    let _alone = crate::field::alone();
     let Some(mut field) = Field::open("network") else {
         return;
     };
@@ -85,6 +86,7 @@ fn a_machine_that_is_harmed_on_its_way_still_gets_the_whole_image() {
 /// Another machine with the old card's address gets nothing of it.
 #[test]
 fn a_machine_that_comes_back_with_another_card_is_known_again() {
+    let _alone = crate::field::alone();
     let Some(mut field) = Field::open("operator") else {
         return;
     };

@@ -169,13 +169,6 @@ impl Drop for Bench {
     }
 }
 
-/// There is one dnsmasq on the lab's device network, and one machine of this name.
-fn alone() -> std::sync::MutexGuard<'static, ()> {
-    static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
-    ONE.lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
 fn greenroom(state: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_greenroom"));
     command
@@ -198,7 +191,7 @@ fn run(command: &mut Command) {
 
 #[test]
 fn a_bios_machine_with_an_empty_disk_becomes_known() {
-    let _alone = alone();
+    let _alone = crate::field::alone();
     let Some(bench) = Bench::open("operator", &[]) else {
         return;
     };
@@ -243,7 +236,7 @@ fn a_bios_machine_with_an_empty_disk_becomes_known() {
 /// is the report on what the device itself says.
 #[test]
 fn a_bios_machine_with_an_empty_disk_becomes_its_persona_and_is_judged_by_what_it_reports() {
-    let _alone = alone();
+    let _alone = crate::field::alone();
     let Some(bench) = Bench::open("network", &["tiny", "toolbox"]) else {
         return;
     };

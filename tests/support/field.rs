@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use greenroom::api::Client;
@@ -18,6 +19,12 @@ use serde_json::Value;
 /// The lab's address on that network; the daemon's port there is not that of the lab's own daemon.
 pub const HOST: &str = "192.168.91.1";
 const PORT: u16 = 8481;
+
+/// There is one dnsmasq on the lab's device network: who opens a daemon there holds this meanwhile.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 pub struct Field {
     pub folder: tempfile::TempDir,
