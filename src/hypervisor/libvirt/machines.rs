@@ -17,7 +17,7 @@ use crate::vocab::machine::Tag;
 use crate::vocab::{Deployment, MachineId};
 
 /// libvirt sends SIGTERM, then SIGKILL, and gives up after 40 s; this is for what comes after.
-const GONE_PATIENCE: Duration = Duration::from_secs(10);
+const GONE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// A domain and what its live XML says; none when the host has no such domain (any more).
 pub fn find(connect: &Connect, id: MachineId) -> Result<Option<(Domain, DomainFacts)>, HvError> {
