@@ -98,7 +98,7 @@ async fn sizes_come_from_a_model_trained_on_earlier_runs() {
             runs.push(daemon.start(name, "learning").await);
         }
         for run in runs {
-            let view = daemon.finished_within(run.id, 120).await;
+            let view = daemon.finished_within(run.id, 300).await;
             assert_eq!(view.run.state, RunState::Succeeded, "{view:#?}");
         }
     }
@@ -157,7 +157,7 @@ async fn sizes_come_from_a_model_trained_on_earlier_runs() {
     assert!(small_mib < large_mib);
     for name in ["small-1", "large-1"] {
         let run = daemon.start(name, "learning").await;
-        let view = daemon.finished_within(run.id, 120).await;
+        let view = daemon.finished_within(run.id, 300).await;
         assert_eq!(view.run.state, RunState::Succeeded, "{view:#?}");
         for attempt in &view.attempts {
             let expected = &attempt.expected.as_ref().expect("an expectation").memory;
