@@ -235,6 +235,7 @@ fn a_bios_machine_with_an_empty_disk_becomes_known() {
 /// The shipped chain, with the shipped web server persona that a rule on hardware gives: to the end, which
 /// is the report on what the device itself says.
 #[test]
+#[ignore = "takes many minutes: `vagrant/lab test --test netboot -- --ignored machine`"]
 fn a_bios_machine_with_an_empty_disk_becomes_its_persona_and_is_judged_by_what_it_reports() {
     let _alone = crate::field::alone();
     let Some(bench) = Bench::open("network", &["tiny", "toolbox"]) else {
