@@ -21,7 +21,9 @@
 //!             ▲                                        store: rows, journal, artefacts
 //!             │ a run for a device that appears               ▲
 //!        netboot: decide (pure) ◄── desk, listener ◄── dnsmasq, devices' agent
-//!        learn (pure): forecasts, sizes, personas from facts
+//!        learn (pure) ◄── foresight: sizes, personas, models ◄── runs
+//!                     ◄── demand: arrivals, forecasts ──► how many shells the pool keeps
+//!        pages: web's functions as a web interface     power: BMCs, for devices that netboot wants anew
 //! ```
 //!
 //! # Start reading here

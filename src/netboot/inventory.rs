@@ -4,56 +4,19 @@ use std::sync::LazyLock;
 
 use serde_json::{Map, Value, json};
 
+use super::untrusted;
 use super::wire::{Claims, Disk, DiskKind, Inventory};
 
 /// Largest inventory, bytes: 64 disks, 64 cards and 512 PCI devices fit four times.
 pub const MAX_BYTES: usize = 256 << 10;
 
-static SCHEMA: LazyLock<jsonschema::Validator> = LazyLock::new(|| {
-    let schema: Value = serde_json::from_str(include_str!("inventory.schema.json"))
-        .unwrap_or_else(|error| panic!("the schema in the program is no JSON: {error}"));
-    jsonschema::validator_for(&schema)
-        .unwrap_or_else(|error| panic!("the schema in the program is none: {error}"))
-});
+static SCHEMA: LazyLock<jsonschema::Validator> =
+    LazyLock::new(|| untrusted::schema(include_str!("inventory.schema.json")));
 
 /// Reads and checks. The error says what is wrong without repeating what was sent.
 pub fn read(bytes: &[u8]) -> Result<Inventory, String> {
-    if bytes.len() > MAX_BYTES {
-        return Err(format!(
-            "an inventory has at most {MAX_BYTES} bytes, not {}",
-            bytes.len()
-        ));
-    }
-    let value: Value = serde_json::from_slice(bytes).map_err(|error| {
-        format!(
-            "it is no JSON: line {}, column {}",
-            error.line(),
-            error.column()
-        )
-    })?;
-    if let Some(error) = SCHEMA.iter_errors(&value).next() {
-        return Err(format!(
-            "it does not fit the schema at {:?}",
-            error.instance_path().to_string()
-        ));
-    }
-    refuse_controls(&value)?;
+    let value = untrusted::read(bytes, MAX_BYTES, "an inventory", &SCHEMA)?;
     serde_json::from_value(value).map_err(|_| "it does not fit the schema".to_owned())
-}
-
-/// Control characters have no place in what ends up on terminals, in logs and in documents.
-pub(super) fn refuse_controls(value: &Value) -> Result<(), String> {
-    match value {
-        Value::String(text) if text.chars().any(char::is_control) => {
-            Err("a text in it has control characters".to_owned())
-        }
-        Value::Array(items) => items.iter().try_for_each(refuse_controls),
-        Value::Object(members) if members.keys().any(|key| key.chars().any(char::is_control)) => {
-            Err("a name in it has control characters".to_owned())
-        }
-        Value::Object(members) => members.values().try_for_each(refuse_controls),
-        _ => Ok(()),
-    }
 }
 
 /// What is known of a device before it came, as people write it: `hardware` of its facts.

@@ -30,4 +30,5 @@ pub mod script;
 pub mod settings;
 pub mod telemetry;
 pub mod trust;
+mod untrusted;
 pub mod wire;

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use serde_json::{Value, json};
 
-use super::inventory::refuse_controls;
+use super::untrusted;
 use super::wire::{Details, Telemetry};
 use crate::vocab::Timestamp;
 use crate::vocab::telemetry::{Measures, Metric};
@@ -12,33 +12,12 @@ use crate::vocab::telemetry::{Measures, Metric};
 /// Largest report, bytes: the largest that the schema lets through has a quarter of it.
 pub const MAX_BYTES: usize = 256 << 10;
 
-static SCHEMA: LazyLock<jsonschema::Validator> = LazyLock::new(|| {
-    let schema: Value = serde_json::from_str(include_str!("telemetry.schema.json"))
-        .unwrap_or_else(|error| panic!("the schema in the program is no JSON: {error}"));
-    jsonschema::validator_for(&schema)
-        .unwrap_or_else(|error| panic!("the schema in the program is none: {error}"))
-});
+static SCHEMA: LazyLock<jsonschema::Validator> =
+    LazyLock::new(|| untrusted::schema(include_str!("telemetry.schema.json")));
 
 /// Reads and checks. The error says what is wrong without repeating what was sent.
 pub fn read(bytes: &[u8]) -> Result<Telemetry, String> {
-    if bytes.len() > MAX_BYTES {
-        return Err(format!("a report has at most {MAX_BYTES} bytes"));
-    }
-    let value: Value = serde_json::from_slice(bytes).map_err(|error| {
-        format!(
-            "it is no JSON: line {}, column {}",
-            error.line(),
-            error.column()
-        )
-    })?;
-    if let Some(error) = SCHEMA.iter_errors(&value).next() {
-        // Names of members are the sender's: only our own places are said.
-        return Err(format!(
-            "it does not fit the schema at {:?}",
-            error.schema_path().to_string()
-        ));
-    }
-    refuse_controls(&value)?;
+    let value = untrusted::read(bytes, MAX_BYTES, "a report", &SCHEMA)?;
     let telemetry: Telemetry =
         serde_json::from_value(value).map_err(|_| "it does not fit the schema".to_owned())?;
     if telemetry.memory_available_mib > telemetry.memory_mib

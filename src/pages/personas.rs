@@ -276,6 +276,14 @@ fn order(fields: &Fields) -> Result<MovePersona, Refusal> {
     })
 }
 
+/// The page of the version that is in use now.
+fn at_version(name: &str, version: i64, word: &'static str) -> Response {
+    done(
+        &format!("/personas/{}?version={version}", part_of_path(name)),
+        word,
+    )
+}
+
 async fn promote(
     State(app): Shared,
     caller: Caller,
@@ -289,12 +297,7 @@ async fn promote(
         Body(order(&fields)?),
     )
     .await?;
-    let path = format!(
-        "/personas/{}?version={}",
-        part_of_path(&name),
-        moved.0.version
-    );
-    Ok(done(&path, "promoted"))
+    Ok(at_version(&name, moved.0.version, "promoted"))
 }
 
 async fn roll_back(
@@ -310,10 +313,5 @@ async fn roll_back(
         Body(order(&fields)?),
     )
     .await?;
-    let path = format!(
-        "/personas/{}?version={}",
-        part_of_path(&name),
-        moved.0.version
-    );
-    Ok(done(&path, "rolled-back"))
+    Ok(at_version(&name, moved.0.version, "rolled-back"))
 }

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use crate::driver::{Driver, Element};
 use crate::ground::Ground;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::json;
 
 const DRIVER: &str = "/usr/bin/chromedriver";
@@ -16,6 +18,7 @@ const CHROMIUM: &str = "/usr/bin/chromium";
 pub struct Browser {
     pub driver: Driver,
     process: Child,
+    is_closed: bool,
     _profile: tempfile::TempDir,
     base: String,
 }
@@ -89,6 +92,7 @@ impl Browser {
         let browser = Self {
             driver,
             process,
+            is_closed: false,
             _profile: profile,
             base: format!("https://{}", ground.address),
         };
@@ -98,6 +102,7 @@ impl Browser {
 
     pub async fn close(mut self) {
         let ended = self.driver.quit().await;
+        self.is_closed = ended.is_ok();
         let _ = self.process.kill();
         let _ = self.process.wait();
         ended.expect("the browser ends");
@@ -239,7 +244,10 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // After a test that failed: the driver takes its browser with it.
+        // After a test that failed; a driver that is killed leaves its browser behind.
+        if let Some(browser) = self.driver.process.filter(|_| !self.is_closed) {
+            let _ = kill(Pid::from_raw(browser), Signal::SIGKILL);
+        }
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

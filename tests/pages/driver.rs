@@ -14,6 +14,8 @@ const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 pub struct Driver {
     client: reqwest::Client,
     session: String,
+    /// Of the browser itself, which outlives a driver that is killed.
+    pub process: Option<i32>,
 }
 
 /// Something on the page as it was when it was found.
@@ -36,6 +38,9 @@ impl Driver {
         let id = answer["sessionId"].as_str().expect("a session's id");
         Self {
             session: format!("{server}/session/{id}"),
+            process: answer["capabilities"]["goog:processID"]
+                .as_i64()
+                .and_then(|id| i32::try_from(id).ok()),
             client,
         }
     }
