@@ -35,7 +35,7 @@ pub fn measure() -> Vec<Figure> {
     on_runtime(async {
         let mut figures = Vec::new();
         // Warming a shell of the toolbox takes 25 s under emulation: fewer of them wait.
-        for (image, goal, hot) in [("tiny", "≤ 0.05", 8), ("toolbox", "≤ 0.01", 4)] {
+        for (image, goal, hot) in [("tiny", "≤ 0.05", 16), ("toolbox", "≤ 0.01", 4)] {
             let Some(bench) = Bench::open(image, hot).await else {
                 return figures;
             };
@@ -61,7 +61,8 @@ pub fn measure() -> Vec<Figure> {
 /// As many hot shells as the host has room for, up to `SHELLS` (300).
 pub fn measure_alive() -> Vec<Figure> {
     on_runtime(async {
-        let Some(bench) = Bench::open("tiny", 0).await else {
+        // One waits in the pool, or the template would be let go of.
+        let Some(bench) = Bench::open("tiny", 1).await else {
             return Vec::new();
         };
         let figures = bench.alive().await;
@@ -278,6 +279,8 @@ impl Bench {
                 .expect("loaded");
             series.add("load", at);
             if round < MEMORY_ROUNDS {
+                // QEMU gives the buffers of its loading back a moment later.
+                tokio::time::sleep(Duration::from_millis(500)).await;
                 let used = hypervisor.memory_of(&[spec.id]).await.expect("memory");
                 pss.0.push(used[&spec.id].pss_mib);
             }

@@ -55,6 +55,10 @@ impl JobPaths {
         }
     }
 
+    /// Everything of the job is in it.
+    pub fn folder(&self) -> &str {
+        &self.folder
+    }
     pub fn work(&self) -> String {
         format!("{}/work", self.folder)
     }

@@ -103,6 +103,10 @@ pub fn run(
                 let path = absolute(path, folder);
                 if name.ends_with("rm") {
                     view.files.remove(&path);
+                    if arguments[0].contains('r') && arguments[0].starts_with('-') {
+                        let below = format!("{path}/");
+                        view.files.retain(|name, _| !name.starts_with(&below));
+                    }
                 } else {
                     view.files.entry(path).or_default();
                 }
