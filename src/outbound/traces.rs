@@ -122,7 +122,10 @@ impl std::fmt::Debug for Sender {
 impl HttpClient for Sender {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let exchange = reach(self.trust.clone(), request);
-        let task = self.runtime.spawn(tokio::time::timeout(PATIENCE, exchange));
+        // The clock of a timeout is the runtime's too, so it is made in there.
+        let task = self
+            .runtime
+            .spawn(async move { tokio::time::timeout(PATIENCE, exchange).await });
         task.await??
     }
 }
