@@ -93,6 +93,7 @@ async fn load() -> (Vec<f64>, Vec<f64>) {
                     .header("authorization", format!("Bearer {token}"))
                     .body(Empty::<Bytes>::new())
                     .expect("a request");
+                http.ready().await.expect("a connection");
                 let answer = http.send_request(request).await.expect("an answer");
                 assert_eq!(answer.status(), 200);
                 answer.into_body().collect().await.expect("a body");

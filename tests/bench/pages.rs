@@ -158,6 +158,8 @@ async fn render(ground: &Ground) -> Vec<Figure> {
                 .header("authorization", format!("Bearer {token}"))
                 .body(Empty::<Bytes>::new())
                 .expect("a request");
+            // The last answer was read, and the connection may still be at its end.
+            http.ready().await.expect("a connection");
             let began = Instant::now();
             let answer = http.send_request(request).await.expect("an answer");
             assert_eq!(answer.status(), 200, "{path}");
