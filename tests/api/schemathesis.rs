@@ -78,9 +78,10 @@ async fn what_the_document_says_is_so_whatever_is_asked() {
                 "--suppress-health-check",
                 "all",
             ])
+            // One worker: with two, its generator of inputs met a KeyError of its own now and then.
             .args([
                 "--workers",
-                "2",
+                "1",
                 "--request-timeout",
                 "20",
                 "--continue-on-failure",
