@@ -28,6 +28,8 @@ use crate::images::Images;
 use crate::netboot::desk::Desk;
 use crate::netboot::{listener, plane};
 use crate::outbound::syslog::{Collector, Transport};
+use crate::outbound::traces;
+pub use crate::outbound::traces::Traces;
 use crate::outbound::{self, Outbound};
 use crate::pool::{Pool, PoolServices, PoolSettings};
 use crate::power::Limits;
@@ -209,6 +211,22 @@ impl Running {
     pub fn stop(&self) {
         self.stop.cancel();
     }
+}
+
+/// What tells a collector of traces, where one is configured. Within the runtime.
+pub fn traces(config: &Config) -> anyhow::Result<Option<Traces>> {
+    let telemetry = &config.telemetry;
+    let Some(endpoint) = telemetry.otlp.clone() else {
+        return Ok(None);
+    };
+    let collector = traces::Collector {
+        endpoint,
+        sample: telemetry.sample,
+    };
+    let traces = Traces::to(&collector, telemetry.authorities.as_deref());
+    traces
+        .context("traces cannot be told (telemetry.otlp)")
+        .map(Some)
 }
 
 /// The daemon as `greenroom serve` runs it: host, runs, API, until a signal says stop.

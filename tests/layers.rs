@@ -124,7 +124,7 @@ const MAY_IMPORT: &[(&str, &[&str], &str)] = &[
     ),
     (
         "outbound",
-        &["vocab", "access", "store", "clock", "runs"],
+        &["vocab", "access", "store", "clock", "runs", "blocking"],
         "tells others what was written; hears from the runs that there is something",
     ),
     (

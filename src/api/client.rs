@@ -20,9 +20,10 @@ use super::personas::{
 use super::telemetry::TelemetryView;
 use super::{
     AbortRun, AppliedChainView, ApplyChain, BuildTemplate, ChainSummary, ChainView, ClaimView,
-    DeviceView, ImageView, LogPiece, PREFIX, Page, PoolDetail, PoolStatusView, PoolView, Problem,
-    PutDevice, ReplayRun, RetryRun, RunOutput, RunSummary, RunView, SetPool, StartRun, StartedRun,
-    StatusView, TakeClaim, TakenView, TemplateDetail, TemplateView, VersionView, WatchUpdate,
+    ConsoleView, DeviceView, HoldRun, ImageView, LogPiece, PREFIX, Page, PoolDetail,
+    PoolStatusView, PoolView, Problem, PutDevice, ReplayRun, RetryRun, RunOutput, RunSummary,
+    RunView, SetPool, StartRun, StartedRun, StatusView, TakeClaim, TakenView, TemplateDetail,
+    TemplateView, VersionView, WatchUpdate,
 };
 use crate::vocab::telemetry::Metric;
 
@@ -345,8 +346,21 @@ impl Client {
         self.post(&format!("/runs/{id}/abort"), order).await
     }
 
+    pub async fn run_hold(&self, id: i64, order: &HoldRun) -> Result<RunSummary, ClientError> {
+        self.post(&format!("/runs/{id}/hold"), order).await
+    }
+
+    pub async fn run_resume(&self, id: i64) -> Result<RunSummary, ClientError> {
+        self.post(&format!("/runs/{id}/resume"), &serde_json::json!({}))
+            .await
+    }
+
     pub async fn run_retry(&self, id: i64, order: &RetryRun) -> Result<RunSummary, ClientError> {
         self.post(&format!("/runs/{id}/retry"), order).await
+    }
+
+    pub async fn run_console(&self, id: i64) -> Result<Vec<ConsoleView>, ClientError> {
+        self.get(&format!("/runs/{id}/console"), &[]).await
     }
 
     pub async fn run_output(&self, id: i64) -> Result<RunOutput, ClientError> {

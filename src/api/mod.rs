@@ -46,9 +46,9 @@ pub use pool::{
 };
 pub use problem::{Problem, ProblemFault};
 pub use runs::{
-    AbortRun, ArtefactView, AttemptView, EventView, JournalEntryView, LogPiece, MachineView,
-    PlannedRun, PlannedStage, ReplayOf, ReplayRun, RetryRun, RunOutput, RunSummary, RunView,
-    StageView, StartRun, StartedRun, WatchUpdate, WhyView,
+    AbortRun, ArtefactView, AttemptView, ConsoleView, EventView, HoldRun, JournalEntryView,
+    LogPiece, MachineView, PlannedRun, PlannedStage, ReplayOf, ReplayRun, RetryRun, RunOutput,
+    RunSummary, RunView, StageView, StartRun, StartedRun, WatchUpdate, WhyView,
 };
 pub use time::Time;
 pub use webhooks::{AddWebhook, AddedWebhook, DeliveryView, TestedWebhook, WebhookView};

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::personas::PersonaOfRun;
 use super::{DeviceView, Time};
 use crate::vocab::machine::{EngineKind, MachinePhases, Size};
+use crate::vocab::persona::PersonaRef;
 use crate::vocab::prediction::{StageExpectation, Used};
 use crate::vocab::run::AttemptPhases;
 use crate::vocab::{Digest, Failure};
@@ -16,11 +17,15 @@ use crate::vocab::{Digest, Failure};
 pub struct StartRun {
     /// Name or id of the device.
     pub device: String,
-    /// None: the one chain whose trigger holds for the device.
+    /// None: the one that the persona names by its label `chain`, else the one whose trigger holds for the
+    /// device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chain: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<i64>,
+    /// What the device is to become: NAME or NAME@VERSION. None: what assignments and rules say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persona: Option<PersonaRef>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine: Option<EngineKind>,
     /// Seconds for which a failure is held, instead of the chain's own.
@@ -37,6 +42,16 @@ pub struct StartRun {
 #[serde(deny_unknown_fields)]
 pub struct AbortRun {
     pub reason: String,
+}
+
+/// A pause before the next stage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HoldRun {
+    pub reason: String,
+    /// Seconds after which the run is undone when nobody resumed it; a day when not given, 30 days at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within_s: Option<u64>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -101,15 +116,18 @@ pub struct RunSummary {
     pub client: String,
     pub chain: String,
     pub chain_version: i64,
-    /// `queued`, `running`, `undoing`, `held`, `succeeded`, `failed`, `aborted`.
+    /// `queued`, `running`, `waiting`, `paused`, `undoing`, `held`, `succeeded`, `failed`, `aborted`.
     pub state: String,
     pub state_since: Time,
     /// Why it failed, is held, or is being undone.
     pub failure: Option<Failure>,
     /// Why it was aborted.
     pub abort_reason: Option<String>,
-    /// Until when it is held.
+    /// Until when it is held, or paused.
     pub held_until: Option<Time>,
+    /// Why somebody has it paused; before it is, why it pauses before its next stage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold_reason: Option<String>,
     /// Stages that have succeeded.
     pub stages_done: usize,
     pub generation: i64,
@@ -235,6 +253,18 @@ pub struct JournalEntryView {
     pub result_at: Option<Time>,
     /// `ok`, or what went wrong.
     pub outcome: Option<String>,
+}
+
+/// The end of a machine's serial console.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ConsoleView {
+    pub stage: String,
+    /// Name of the libvirt domain.
+    pub machine: String,
+    /// The machine's state.
+    pub state: String,
+    /// Without a terminal's control sequences.
+    pub lines: Vec<String>,
 }
 
 /// Everything about one run.

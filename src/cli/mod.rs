@@ -216,7 +216,10 @@ pub fn main() -> ExitCode {
         }
     };
     let is_daemon = matches!(cli.command, Command::Serve(_));
-    output::install_log(&cli.global, is_daemon);
+    // The daemon's configuration says where else than into the log it tells what it does.
+    if !is_daemon {
+        output::install_log(&cli.global);
+    }
     let context = Context::new(cli.global.clone());
     let mut builder = if is_daemon {
         tokio::runtime::Builder::new_multi_thread()

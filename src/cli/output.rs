@@ -4,11 +4,14 @@ use std::env::var_os;
 
 use clap::ValueEnum;
 use serde::Serialize;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 
 use super::Global;
 use super::exit::Failure;
 use super::text;
+use crate::daemon::Traces;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
@@ -72,7 +75,9 @@ impl Paint {
         match word {
             "succeeded" | "up" | "ok" => self.green(word),
             "failed" | "bad" => self.red(word),
-            "held" | "undoing" | "undone" | "aborted" | "kept" | "note" => self.yellow(word),
+            "held" | "paused" | "undoing" | "undone" | "aborted" | "kept" | "note" => {
+                self.yellow(word)
+            }
             "running" | "working" | "preparing" | "finishing" | "making" => self.with("36", word),
             _ => word.to_owned(),
         }
@@ -134,8 +139,17 @@ pub fn install_panic_hook() {
     }));
 }
 
-/// Logs go to standard error. The daemon says what it does, commands only what goes wrong.
-pub fn install_log(global: &Global, is_daemon: bool) {
+/// Logs go to standard error. Commands say only what goes wrong.
+pub fn install_log(global: &Global) {
+    install(global, false, None);
+}
+
+/// The daemon says what it does, and traces it where that is wanted.
+pub fn install_daemon_log(global: &Global, traces: Option<&Traces>) {
+    install(global, true, traces);
+}
+
+fn install(global: &Global, is_daemon: bool, traces: Option<&Traces>) {
     let base = match (is_daemon, global.quiet, global.verbose) {
         (_, true, _) => "error",
         (true, _, 0) => "info",
@@ -150,9 +164,12 @@ pub fn install_log(global: &Global, is_daemon: bool) {
         std::io::IsTerminal::is_terminal(&std::io::stderr()),
     ) == Paint::Ansi;
     // A second subscriber (in tests) is not worth a complaint.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let log = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(painted)
+        .with_filter(filter);
+    let _ = tracing_subscriber::registry()
+        .with(traces.map(Traces::layer))
+        .with(log)
         .try_init();
 }

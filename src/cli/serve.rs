@@ -5,6 +5,7 @@ use clap::Args;
 use super::StateOption;
 use super::context::Context;
 use super::exit::{Exit, Failure};
+use super::output;
 use crate::config::{Flags, HypervisorKind};
 use crate::hypervisor::HvError;
 
@@ -35,7 +36,13 @@ impl Serve {
             no_pool: self.no_pool,
             ..Flags::default()
         })?;
-        match crate::daemon::serve(config).await {
+        let traces = crate::daemon::traces(&config).map_err(|error| of_daemon(&error))?;
+        output::install_daemon_log(&context.global, traces.as_ref());
+        let served = crate::daemon::serve(config).await;
+        if let Some(traces) = traces {
+            traces.end().await;
+        }
+        match served {
             Ok(()) => Ok(Exit::Ok),
             Err(error) => Err(of_daemon(&error)),
         }

@@ -63,7 +63,9 @@ fn colour(cell: &str) -> Option<Color> {
     match cell {
         "succeeded" | "ok" | "up" => Some(Color::DarkGreen),
         "failed" | "bad" => Some(Color::Red),
-        "held" | "undoing" | "undone" | "aborted" | "kept" | "note" => Some(Color::DarkYellow),
+        "held" | "paused" | "undoing" | "undone" | "aborted" | "kept" | "note" => {
+            Some(Color::DarkYellow)
+        }
         "running" | "working" | "preparing" | "finishing" | "making" => Some(Color::DarkCyan),
         _ => None,
     }

@@ -22,6 +22,7 @@ pub mod pool;
 pub mod reconcile;
 pub mod runs;
 pub mod telemetry;
+pub mod traces;
 
 pub use api::ApiConfig;
 pub use boot::BootConfig;
@@ -32,6 +33,7 @@ pub use pool::{PoolConfig, StartTarget, TargetOf};
 pub use reconcile::ReconcileConfig;
 pub use runs::RunsConfig;
 pub use telemetry::TelemetryConfig;
+pub use traces::TracesConfig;
 
 /// Read when no file is named; need not be there.
 pub const DEFAULT_FILE: &str = "/etc/greenroom/greenroom.yaml";
@@ -61,6 +63,8 @@ pub struct Config {
     pub api: ApiConfig,
     /// The network boot of devices.
     pub boot: BootConfig,
+    /// Where traces of the daemon's own work go.
+    pub telemetry: TracesConfig,
 }
 
 impl Default for Config {
@@ -77,6 +81,7 @@ impl Default for Config {
             reconcile: ReconcileConfig::default(),
             api: ApiConfig::default(),
             boot: BootConfig::default(),
+            telemetry: TracesConfig::default(),
         }
     }
 }
@@ -239,6 +244,7 @@ impl Config {
         faults.extend(self.reconcile.check());
         faults.extend(self.api.check());
         faults.extend(self.boot.check());
+        faults.extend(self.telemetry.check());
         faults
     }
 

@@ -45,8 +45,8 @@ fn read_end(path: &Path) -> std::io::Result<Vec<u8>> {
 }
 
 /// What a person would have read: without a terminal's control sequences (ECMA-48, 5.4) and other
-/// control characters. A carriage return begins a line.
-fn lines(bytes: &[u8]) -> Vec<String> {
+/// control characters. A carriage return begins a line. The last lines only.
+pub fn lines(bytes: &[u8]) -> Vec<String> {
     let text = String::from_utf8_lossy(bytes);
     let mut lines = vec![String::new()];
     let mut all = text.chars().peekable();

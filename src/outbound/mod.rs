@@ -1,6 +1,7 @@
-//! What others are told: webhooks ([`webhooks`]) and a syslog collector ([`syslog`]).
+//! What others are told: webhooks ([`webhooks`]), a syslog collector ([`syslog`]), and how the work goes
+//! ([`traces`]).
 //!
-//! Both read tables that are written anyway (events, audit) from a stored place on, so nothing is lost
+//! The first two read tables that are written anyway (events, audit) from a stored place on, so nothing is lost
 //! when the daemon or the other side is away. A target is somebody's text: [`target`] decides where
 //! the daemon may connect to, and [`send`] connects to the very address that was decided about.
 
@@ -20,6 +21,7 @@ pub mod message;
 pub mod send;
 pub mod syslog;
 pub mod target;
+pub mod traces;
 pub mod webhooks;
 
 pub use send::Trust;

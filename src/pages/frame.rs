@@ -46,6 +46,8 @@ const DONE: &[(&str, &str)] = &[
     ),
     ("started", "The run is queued; this page follows it."),
     ("aborted", "The run is being ended, and what it did undone."),
+    ("hold", "The run pauses before its next stage."),
+    ("resumed", "The run goes on by itself."),
     ("retried", "The run goes on."),
     (
         "replayed",

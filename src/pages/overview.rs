@@ -12,9 +12,9 @@ use crate::runs::drive;
 use crate::runs::explain::{explain, stages};
 use crate::store::boot;
 use crate::store::pages::{self, EventOfClient, WhichEvents};
-use crate::vocab::RunId;
 use crate::vocab::access::{Role, Scope};
 use crate::vocab::boot::BootEvent;
+use crate::vocab::{RunId, Timestamp};
 use crate::web::extract::Params;
 use crate::web::refusal::Refusal;
 use crate::web::routes::{Op, Routes};
@@ -23,6 +23,8 @@ use crate::web::{App, Shared, host, pool, present, runs};
 /// Runs under way that are shown with their stages.
 const ACTIVE: usize = 8;
 const NEWS: i64 = 12;
+/// Things out of the ordinary.
+const UNUSUAL: i64 = 8;
 
 pub fn routes() -> Routes {
     Routes::of("pages", "The web interface.").at_root().with(
@@ -42,6 +44,7 @@ struct Overview {
     last: Vec<RunSummary>,
     news: Vec<EventOfClient>,
     boot_news: Vec<BootEvent>,
+    unusual: Vec<Unusual>,
     /// None for who is bound to one client.
     site: Option<Site>,
     has_devices: bool,
@@ -51,6 +54,46 @@ struct Overview {
 struct Site {
     status: StatusView,
     pool: PoolStatusView,
+}
+
+/// Something that is not as it should be: a try that failed, a device that is silent.
+struct Unusual {
+    at: Timestamp,
+    kind: String,
+    message: String,
+    /// Name of a device, or an address.
+    subject: String,
+    /// None: it is of the network boot.
+    run: Option<i64>,
+}
+
+/// The latest of runs and of the network boot, newest first.
+async fn unusual(app: &App, scope: &Scope) -> Result<Vec<Unusual>, Refusal> {
+    let mut connection = app.state.services.store.read().await?;
+    let client = scope.client().unwrap_or("");
+    let of_runs = pages::event_unusual(&mut connection, client, UNUSUAL).await?;
+    let of_boot = match scope {
+        Scope::Everyone => boot::event_unusual(&mut connection, UNUSUAL).await?,
+        Scope::Client(_) => Vec::new(),
+    };
+    let of_runs = of_runs.into_iter().map(|told| Unusual {
+        at: told.event.at,
+        kind: told.event.kind,
+        message: told.event.message,
+        subject: told.device,
+        run: Some(told.event.run.0),
+    });
+    let of_boot = of_boot.into_iter().map(|told| Unusual {
+        at: told.at,
+        kind: told.kind,
+        message: told.message,
+        subject: told.subject,
+        run: None,
+    });
+    let mut all: Vec<Unusual> = of_runs.chain(of_boot).collect();
+    all.sort_by_key(|one| std::cmp::Reverse(one.at));
+    all.truncate(UNUSUAL as usize);
+    Ok(all)
 }
 
 /// A run under way.
@@ -103,6 +146,7 @@ async fn show(State(app): Shared, visitor: Visitor) -> Result<Response, Refusal>
         None => held(&app, &caller, now).await?,
     };
     let client = caller.scope.client().unwrap_or("").to_owned();
+    let unusual = unusual(&app, &caller.scope).await?;
     let mut connection = app.state.services.store.read().await?;
     let which = WhichEvents {
         client: client.clone(),
@@ -131,6 +175,7 @@ async fn show(State(app): Shared, visitor: Visitor) -> Result<Response, Refusal>
         last,
         news,
         boot_news,
+        unusual,
         site,
         has_devices,
         has_chains,
@@ -159,7 +204,9 @@ async fn under_way(
     caller: &Caller,
 ) -> Result<(Vec<RunSummary>, usize), Refusal> {
     let mut all = listed(app, caller, Some("running"), 50).await?;
-    all.extend(listed(app, caller, Some("undoing"), 50).await?);
+    for state in ["undoing", "waiting", "paused"] {
+        all.extend(listed(app, caller, Some(state), 50).await?);
+    }
     all.sort_by_key(|run| std::cmp::Reverse(run.id));
     let queued = listed(app, caller, Some("queued"), 1000).await?.len();
     Ok((all, queued))

@@ -9,7 +9,10 @@ use super::handoffs::{self, Handoff};
 use super::marks::{self, Bar, Markup};
 use super::overview::scale_of;
 use crate::access::{Access, Caller};
-use crate::api::{AttemptView, LogPiece, MachineView, PlannedStage, RunView, StageView, Time};
+use crate::api::{
+    AttemptView, ConsoleView, HoldRun, LogPiece, MachineView, PlannedStage, RunView, StageView,
+    Time,
+};
 use crate::runs::plan::Request;
 use crate::vocab::access::Role;
 use crate::vocab::run::AttemptPhases;
@@ -17,7 +20,7 @@ use crate::web::extract::OfRun;
 use crate::web::forms::Fields;
 use crate::web::refusal::Refusal;
 use crate::web::routes::{Op, Routes};
-use crate::web::{Shared, logs, present, runs};
+use crate::web::{Shared, consoles, logs, present, runs};
 
 /// Of the log, without the script that shows all of it. Bytes; hostile ones are five times as long when
 /// they are escaped, and a page has 150 kB.
@@ -38,6 +41,16 @@ pub fn routes() -> Routes {
         .with(
             Op::post("page_run_abort", "/runs/{id}/abort", change, abort)
                 .says("Ends a run; what it did is undone")
+                .form(),
+        )
+        .with(
+            Op::post("page_run_hold", "/runs/{id}/hold", change, hold)
+                .says("Pauses a run before its next stage")
+                .form(),
+        )
+        .with(
+            Op::post("page_run_resume", "/runs/{id}/resume", change, resume)
+                .says("Lets a paused run go on")
                 .form(),
         )
         .with(
@@ -68,6 +81,7 @@ struct Run {
     left_out_attempts: usize,
     log: Vec<LogPiece>,
     log_is_cut: bool,
+    consoles: Vec<ConsoleView>,
     handoffs: Vec<Handoff>,
     keeps_disk: bool,
 }
@@ -98,6 +112,25 @@ impl Run {
 
     fn can_retry(&self) -> bool {
         matches!(self.view.run.state.as_str(), "held" | "failed" | "aborted")
+    }
+
+    fn is_paused(&self) -> bool {
+        self.view.run.state == "paused"
+    }
+
+    /// A pause is wanted and has not begun.
+    fn pauses_soon(&self) -> bool {
+        self.view.run.hold_reason.is_some() && !self.is_paused()
+    }
+
+    /// There is a stage that it can be paused before.
+    fn can_be_held(&self) -> bool {
+        let next = match self.view.run.state.as_str() {
+            "queued" | "waiting" => self.view.run.stages_done,
+            "running" => self.view.run.stages_done + 1,
+            _ => return false,
+        };
+        next < self.view.stages.len() && !self.pauses_soon()
     }
 
     fn can_abort(&self) -> bool {
@@ -187,6 +220,7 @@ async fn show(State(app): Shared, visitor: Visitor, OfRun(id): OfRun) -> Result<
         left_out_attempts,
         log,
         log_is_cut,
+        consoles: consoles::of(&app, &loaded).await,
         handoffs,
         keeps_disk: loaded.plan.keeps_disk(&loaded.run),
         view,
@@ -220,6 +254,31 @@ async fn abort(
         .unwrap_or_else(|| format!("asked for by {}", caller.name()));
     runs::demand(&app, &caller, id, Request::Abort { reason }).await?;
     Ok(done(&format!("/runs/{id}"), "aborted"))
+}
+
+async fn hold(
+    State(app): Shared,
+    caller: Caller,
+    OfRun(id): OfRun,
+    fields: Fields,
+) -> Result<Response, Refusal> {
+    // Before the form is read: what somebody may not see is not there, whatever they ask of it.
+    runs::load(&app, &caller, id).await?;
+    let order = HoldRun {
+        reason: fields
+            .word("reason")
+            .unwrap_or_else(|| format!("asked for by {}", caller.name())),
+        within_s: fields
+            .number::<u64>("hours")?
+            .map(|h| h.saturating_mul(3600)),
+    };
+    runs::demand(&app, &caller, id, runs::hold_of(order)?).await?;
+    Ok(done(&format!("/runs/{id}"), "hold"))
+}
+
+async fn resume(State(app): Shared, caller: Caller, OfRun(id): OfRun) -> Result<Response, Refusal> {
+    runs::demand(&app, &caller, id, Request::Resume).await?;
+    Ok(done(&format!("/runs/{id}"), "resumed"))
 }
 
 async fn retry(

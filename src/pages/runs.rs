@@ -11,6 +11,7 @@ use super::marks;
 use crate::access::{Access, Caller};
 use crate::api::{ChainSummary, RunSummary, StartRun, StartedRun, Time};
 use crate::vocab::access::Role;
+use crate::vocab::persona::PersonaRef;
 use crate::web::extract::Params;
 use crate::web::forms::Fields;
 use crate::web::refusal::Refusal;
@@ -115,6 +116,7 @@ async fn list(
 struct For {
     device: Option<String>,
     chain: Option<String>,
+    persona: Option<String>,
 }
 
 #[derive(Template)]
@@ -123,6 +125,7 @@ struct New {
     frame: Frame,
     order: StartRun,
     chains: Vec<ChainSummary>,
+    personas: Vec<String>,
     /// What would be done, after it was asked.
     planned: Option<StartedRun>,
     problem: String,
@@ -131,6 +134,11 @@ struct New {
 impl New {
     fn is_chosen(&self, chain: &ChainSummary) -> bool {
         self.order.chain.as_deref() == Some(chain.name.as_str())
+    }
+
+    fn becomes(&self, persona: &str) -> bool {
+        let asked = self.order.persona.as_ref();
+        asked.is_some_and(|asked| asked.to_string() == persona)
     }
 
     fn keeps(&self) -> bool {
@@ -155,6 +163,23 @@ async fn known_chains(app: &std::sync::Arc<crate::web::App>) -> Result<Vec<Chain
         .items)
 }
 
+/// Names of those that a device can get.
+async fn known_personas(app: &std::sync::Arc<crate::web::App>) -> Result<Vec<String>, Refusal> {
+    let mut connection = app.state.services.store.read().await?;
+    let all = crate::store::personas::persona_list(&mut connection).await?;
+    let promoted = all.into_iter().filter(|head| head.current.is_some());
+    Ok(promoted.map(|head| head.newest.name().to_owned()).collect())
+}
+
+fn asked_persona(fields: &Fields) -> Result<Option<PersonaRef>, Refusal> {
+    let asked = fields
+        .word("persona")
+        .map(|name| name.parse::<PersonaRef>());
+    asked
+        .transpose()
+        .map_err(|error| Refusal::mistake(error.to_string()))
+}
+
 async fn form(
     State(app): Shared,
     visitor: Visitor,
@@ -165,9 +190,11 @@ async fn form(
         order: StartRun {
             device: wanted.device.unwrap_or_default(),
             chain: said(wanted.chain),
+            persona: said(wanted.persona).and_then(|name| name.parse().ok()),
             ..StartRun::default()
         },
         chains: known_chains(&app).await?,
+        personas: known_personas(&app).await?,
         planned: None,
         problem: String::new(),
     })
@@ -188,6 +215,7 @@ async fn start(
         device: fields.get("device").trim().to_owned(),
         chain: fields.word("chain"),
         version: None,
+        persona: asked_persona(&fields)?,
         engine: engine.transpose()?,
         hold_s: fields.number::<u64>("hold")?.map(|minutes| minutes * 60),
         keep_machine: fields.has("keep_machine").then_some(true),
@@ -204,6 +232,7 @@ async fn start(
                 frame: visitor.frame(Part::Runs, "Start a run"),
                 order,
                 chains: known_chains(&app).await?,
+                personas: known_personas(&app).await?,
                 planned,
                 problem,
             };

@@ -8,7 +8,7 @@ mod run;
 mod versions;
 
 pub use giving::{Chosen, Wanted, apply_rules, assign, choose_for, unassign};
-pub use run::{ForRun, Preview, for_run, preview};
+pub use run::{ForRun, Preview, for_run, for_run_asked, preview};
 pub use versions::{Applied, apply, promote, roll_back};
 
 use sqlx::sqlite::SqliteConnection;

@@ -46,7 +46,22 @@ pub fn explain(view: &View, now: Timestamp) -> Explanation {
                 "waits for its turn".into(),
                 None,
                 "starts when one of the host's places for active runs is free".into(),
-                vec![format!("greenroom run abort {id}")],
+                vec![
+                    format!("greenroom run hold {id}"),
+                    format!("greenroom run abort {id}"),
+                ],
+            ),
+            RunState::Paused { reason, until } => (
+                format!(
+                    "is paused before stage {}: {reason}; no machine is held",
+                    view.stage(run.stage_index).name
+                ),
+                Some(*until),
+                "is undone and held when nobody resumes it by then".into(),
+                vec![
+                    format!("greenroom run resume {id}"),
+                    format!("greenroom run abort {id}"),
+                ],
             ),
             RunState::Waiting { until } => (
                 format!(
@@ -65,16 +80,17 @@ pub fn explain(view: &View, now: Timestamp) -> Explanation {
                 ],
             ),
             RunState::Running | RunState::Undoing { .. } => {
-                let (doing, deadline, next) = explain_active(view, now);
-                (
-                    doing,
-                    deadline,
-                    next,
-                    vec![
-                        format!("greenroom run logs {id} --follow"),
-                        format!("greenroom run abort {id}"),
-                    ],
-                )
+                let (doing, deadline, mut next) = explain_active(view, now);
+                let mut you_can = vec![format!("greenroom run logs {id} --follow")];
+                if let Some(pause) = &run.pause {
+                    next = format!(
+                        "pauses before the next stage ({}); until then: {next}",
+                        pause.reason
+                    );
+                    you_can.push(format!("greenroom run resume {id}"));
+                }
+                you_can.push(format!("greenroom run abort {id}"));
+                (doing, deadline, next, you_can)
             }
             RunState::Held { failure, until } => (
                 format!("is held: {failure}"),

@@ -21,7 +21,7 @@ use crate::vocab::boot::{BootDevice, BootPhase};
 use crate::vocab::envelope::Envelope;
 use crate::vocab::image::Image;
 use crate::vocab::machine::EngineKind;
-use crate::vocab::persona::PinnedPersona;
+use crate::vocab::persona::{PersonaRef, PinnedPersona};
 use crate::vocab::run::{Purpose, Replay, Run, RunState};
 use crate::vocab::{Device, RunId, Timestamp};
 
@@ -31,11 +31,14 @@ use crate::vocab::{Device, RunId, Timestamp};
 pub struct RunOrder {
     /// Name or id.
     pub device: String,
-    /// None: the one chain whose trigger holds for the device.
+    /// None: the one that the persona names, else the one chain whose trigger holds for the device.
     #[serde(default)]
     pub chain: Option<String>,
     #[serde(default)]
     pub version: Option<i64>,
+    /// What the device is to become, whatever rules and assignments say; None: what they say.
+    #[serde(default)]
+    pub persona: Option<PersonaRef>,
     #[serde(default)]
     pub engine: Option<EngineKind>,
     /// Overrides the chain's own.
@@ -101,6 +104,17 @@ pub async fn prepare(
                 order.device
             ))
         })?;
+    let persona = match &order.persona {
+        Some(asked) => Some(library::for_run_asked(&mut connection, &device, asked).await?),
+        None => {
+            let proposal = services.foresight.propose(&device.client, &device.facts);
+            library::for_run(&mut connection, &device, proposal, services.now()).await?
+        }
+    };
+    let named = persona.as_ref().and_then(|persona| {
+        let chain = persona.chain.as_deref()?;
+        Some((persona.pinned.name.as_str(), chain))
+    });
     let (applied, mut chain_reason) = match &order.chain {
         Some(name) => {
             let applied = chains::chain_get(&mut connection, name, order.version).await?.ok_or_else(|| {
@@ -111,7 +125,13 @@ pub async fn prepare(
             })?;
             (applied, "it was asked for".to_owned())
         }
-        None => pick(chains::chain_list(&mut connection).await?, &device)?,
+        None => {
+            let all = chains::chain_list(&mut connection).await?;
+            match named {
+                Some((persona, chain)) => named_by(persona, chain, all, &device)?,
+                None => pick(all, &device)?,
+            }
+        }
     };
     let mut chain = applied.chain;
     if let Some(hold_s) = order.hold_s {
@@ -164,8 +184,6 @@ pub async fn prepare(
             unfit.join("; ")
         )));
     }
-    let proposal = services.foresight.propose(&device.client, &device.facts);
-    let persona = library::for_run(&mut connection, &device, proposal, services.now()).await?;
     let label = persona
         .as_ref()
         .map(|persona| label_of(&device, persona, services.now()));
@@ -251,6 +269,39 @@ fn label_of(device: &Device, persona: &ForRun, now: Timestamp) -> Label {
     }
 }
 
+/// The chain that a persona names. Its trigger, where it has one, still has to hold: it says which
+/// devices the chain can do anything for.
+fn named_by(
+    persona: &str,
+    name: &str,
+    all: Vec<AppliedChain>,
+    device: &Device,
+) -> Result<(AppliedChain, String), SubmitError> {
+    let applied = all
+        .into_iter()
+        .find(|applied| applied.chain.name == name)
+        .ok_or_else(|| {
+            SubmitError::Refused(format!(
+                "persona {persona} names chain {name:?} by its label `chain`, and there is no such chain; apply it with `greenroom chain apply`, or name one with --chain"
+            ))
+        })?;
+    let reason = format!("persona {persona} names it");
+    let Some(when) = applied.chain.when.clone() else {
+        return Ok((applied, reason));
+    };
+    match Trigger::parse(&when).and_then(|trigger| trigger.holds(&device.facts)) {
+        Ok(true) => Ok((applied, reason)),
+        Ok(false) => Err(SubmitError::Refused(format!(
+            "persona {persona} names chain {name}, whose trigger does not hold for device {}: {when}; name one with --chain",
+            device.name
+        ))),
+        Err(error) => Err(SubmitError::Refused(format!(
+            "persona {persona} names chain {name}, whose trigger cannot be decided for device {}: {error}; name one with --chain",
+            device.name
+        ))),
+    }
+}
+
 /// The one chain whose trigger holds for the device.
 fn pick(all: Vec<AppliedChain>, device: &Device) -> Result<(AppliedChain, String), SubmitError> {
     let mut fitting = Vec::new();
@@ -325,6 +376,7 @@ async fn insert(
         generation: 1,
         head,
         abort_reason: None,
+        pause: None,
         replay_of: replay_of.clone(),
         disk_holder: None,
         has_disks: false,

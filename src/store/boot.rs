@@ -387,6 +387,25 @@ pub async fn event_latest(
         .collect()
 }
 
+/// Those of the newest few thousand events that tell of something out of the ordinary, newest first.
+pub async fn event_unusual(
+    connection: &mut SqliteConnection,
+    limit: i64,
+) -> Result<Vec<BootEvent>, StoreError> {
+    sqlx::query(
+        "SELECT id, subject, at, kind, body FROM boot_events
+         WHERE id > (SELECT COALESCE(MAX(id), 0) FROM boot_events) - 5000
+           AND kind IN ('boot_failed', 'held', 'install_failed', 'no_run', 'quarantined', 'silent', 'twin', 'wrong_code')
+         ORDER BY id DESC LIMIT $1",
+    )
+    .bind(limit)
+    .fetch_all(connection)
+    .await?
+    .into_iter()
+    .map(read_event)
+    .collect()
+}
+
 fn read_event(row: SqliteRow) -> Result<BootEvent, StoreError> {
     Ok(BootEvent {
         id: row.try_get("id")?,

@@ -142,6 +142,28 @@ pub async fn event_latest(
     .collect()
 }
 
+/// Those of the newest few thousand events that tell of something out of the ordinary, newest first.
+pub async fn event_unusual(
+    connection: &mut SqliteConnection,
+    client: &str,
+    limit: i64,
+) -> Result<Vec<EventOfClient>, StoreError> {
+    sqlx::query(
+        "SELECT e.id, e.run, e.at, e.kind, e.body, r.client, r.chain, d.name AS device
+         FROM events AS e JOIN runs AS r ON r.id = e.run JOIN devices AS d ON d.id = r.device
+         WHERE e.id > (SELECT COALESCE(MAX(id), 0) FROM events) - 5000
+           AND e.kind IN ('attempt_failed', 'size_raised', 'release_failed', 'run_held', 'run_failed')
+           AND ($1 = '' OR r.client = $1) ORDER BY e.id DESC LIMIT $2",
+    )
+    .bind(client)
+    .bind(limit)
+    .fetch_all(connection)
+    .await?
+    .into_iter()
+    .map(event)
+    .collect()
+}
+
 /// Id of the newest event; 0 before the first.
 pub async fn event_newest(connection: &mut SqliteConnection) -> Result<i64, StoreError> {
     Ok(

@@ -128,7 +128,7 @@ pub async fn run_list(
 /// Runs that are under way: neither queued nor finished, or finished with things left to remove.
 pub async fn run_unfinished(connection: &mut SqliteConnection) -> Result<Vec<RunId>, StoreError> {
     let ids: Vec<i64> = sqlx::query_scalar(
-        "SELECT id FROM runs WHERE state IN ('running', 'waiting', 'undoing', 'held')
+        "SELECT id FROM runs WHERE state IN ('running', 'waiting', 'paused', 'undoing', 'held')
          UNION SELECT run FROM machines WHERE state <> 'gone'
          UNION SELECT run FROM journal WHERE result_at IS NULL
          ORDER BY 1",
@@ -158,7 +158,7 @@ pub async fn run_open_of_device(
     device: DeviceId,
 ) -> Result<Option<Run>, StoreError> {
     let open: Vec<Run> = sqlx::query(
-        "SELECT body FROM runs WHERE device = $1 AND state IN ('queued', 'running', 'waiting', 'undoing', 'held') ORDER BY id",
+        "SELECT body FROM runs WHERE device = $1 AND state IN ('queued', 'running', 'waiting', 'paused', 'undoing', 'held') ORDER BY id",
     )
     .bind(device.to_string())
     .fetch_all(connection)

@@ -3,9 +3,10 @@
 //! ```text
 //!    ┌───────── the device reports ────────┐
 //!    ▼                                     │
-//! Queued ─► Running ─► Succeeded        Waiting
-//!    ▲         │ └─ a stage is after delivery ─┘
-//!    │         │ a stage fails for good, or abort (or, while it waits, its time is up)
+//! Queued ─► Running ─► Succeeded        Waiting     Paused ──► Queued: somebody resumes it
+//!    ▲         │ └─ a stage is after delivery ─┘        ▲
+//!    │         │ └─ somebody holds it: before the next stage (or the first)
+//!    │         │ a stage fails for good, or abort (or, while it waits or is paused, its time is up)
 //!    │         ▼
 //!    │      Undoing ─► Held ─► Failed         (abort: Undoing ─► Aborted)
 //!    └── retry ─────────┴───────┘
@@ -39,6 +40,9 @@ pub struct Run {
     pub head: Digest,
     /// Set when somebody asked to abort; cleared by a retry.
     pub abort_reason: Option<String>,
+    /// Set when somebody asked for a pause before the next stage, until it is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause: Option<Pause>,
     /// The run and stage whose saved input this run replays.
     pub replay_of: Option<Replay>,
     /// The machine that has, or may have, the handoff disk.
@@ -62,6 +66,14 @@ pub struct Run {
     pub finished_at: Option<Timestamp>,
 }
 
+/// A pause that somebody wants.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pause {
+    pub reason: String,
+    /// Seconds that it may last, from when it begins.
+    pub within_s: u64,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Replay {
     pub run: RunId,
@@ -77,6 +89,12 @@ pub enum RunState {
     /// Waits, without a machine and without a place, until the device that got its handoff disk reports
     /// from its own system, at most until the given time.
     Waiting {
+        until: Timestamp,
+    },
+    /// Stands between two stages because somebody wants it so, without a machine and without a place,
+    /// until somebody resumes it, at most until the given time.
+    Paused {
+        reason: String,
         until: Timestamp,
     },
     /// Takes back, in reverse order, what the stages did outside their machines.
@@ -110,6 +128,7 @@ impl RunState {
             Self::Queued => "queued",
             Self::Running => "running",
             Self::Waiting { .. } => "waiting",
+            Self::Paused { .. } => "paused",
             Self::Undoing { .. } => "undoing",
             Self::Held { .. } => "held",
             Self::Succeeded => "succeeded",
@@ -191,12 +210,32 @@ pub struct Attempt {
     pub not_before: Timestamp,
     /// When the work in the guest has to have ended; set when it starts.
     pub deadline: Option<Timestamp>,
+    /// When the work in the guest was started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub working_since: Option<Timestamp>,
     pub phases: AttemptPhases,
     /// What it was expected to use when the run was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected: Option<StageExpectation>,
     pub created_at: Timestamp,
     pub finished_at: Option<Timestamp>,
+}
+
+impl Attempt {
+    /// Counts the phase in which it is for what it took so far: an attempt that fails, or is given up,
+    /// has spent its time too.
+    pub fn close_phase(&mut self, now: Timestamp) {
+        let ms_since = |at: Timestamp| now.since(at).as_secs_f64() * 1000.0;
+        match self.progress {
+            Progress::Planned | Progress::DiskReady if self.phases.machine_wait_ms == 0.0 => {
+                self.phases.machine_wait_ms = ms_since(self.created_at.max(self.not_before));
+            }
+            Progress::Working if self.phases.work_ms == 0.0 => {
+                self.phases.work_ms = self.working_since.map_or(0.0, ms_since);
+            }
+            _ => {}
+        }
+    }
 }
 
 /// How far an attempt has come. Each value says what has been done for certain.

@@ -413,7 +413,11 @@ fn compared(
         judged: scores.hours,
         error: scores.error,
         plain_error: scores.plain_error.is_finite().then_some(scores.plain_error),
-        pinball: scores.pinball,
+        // Where no hour could be judged there is no mean, and JSON has no word for that.
+        pinball: match scores.hours {
+            0 => 0.0,
+            _ => scores.pinball,
+        },
         within80: scores.within80,
         within95: scores.within95,
     }

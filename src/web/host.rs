@@ -143,6 +143,9 @@ fn why_stuck(view: &View, now: Timestamp, settings: &services::RunSettings) -> O
     if let RunState::Held { failure, .. } = &view.run.state {
         return Some(format!("is held: {failure}"));
     }
+    if let RunState::Paused { reason, .. } = &view.run.state {
+        return Some(format!("is paused: {reason}"));
+    }
     let late = |since: Timestamp, allowed: Duration| now.since(since) > allowed + LENIENCE;
     let attempt = view.current().filter(|_| view.run.state.is_active());
     if let Some(attempt) = attempt

@@ -48,6 +48,7 @@ pub(crate) mod chains;
 pub(crate) mod changes;
 pub(crate) mod claims;
 mod class;
+pub(crate) mod consoles;
 pub(crate) mod cursor;
 mod demand;
 mod describe;
@@ -107,6 +108,7 @@ pub fn all_routes() -> Vec<Routes> {
         runs::routes(),
         output::routes(),
         logs::routes(),
+        consoles::routes(),
         watch::routes(),
         events::routes(),
         sessions::routes(),

@@ -108,8 +108,12 @@ pub fn run(run: &Run) -> RunSummary {
         failure: run.state.failure().cloned(),
         abort_reason,
         held_until: match &run.state {
-            RunState::Held { until, .. } => Some(time(*until)),
+            RunState::Held { until, .. } | RunState::Paused { until, .. } => Some(time(*until)),
             _ => None,
+        },
+        hold_reason: match &run.state {
+            RunState::Paused { reason, .. } => Some(reason.clone()),
+            _ => run.pause.as_ref().map(|pause| pause.reason.clone()),
         },
         stages_done: run.stage_index,
         generation: run.generation,

@@ -1,6 +1,7 @@
-//! `/runs`: start, list, show, abort, retry, replay.
+//! `/runs`: start, list, show, abort, hold, resume, retry, replay.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
@@ -15,7 +16,7 @@ use super::routes::{Op, Routes};
 use super::{App, Shared, cursor, devices, present};
 use crate::access::{Access, Caller};
 use crate::api::{
-    AbortRun, PREFIX, Page, ReplayRun, RetryRun, RunSummary, RunView, StartRun, StartedRun,
+    AbortRun, HoldRun, PREFIX, Page, ReplayRun, RetryRun, RunSummary, RunView, StartRun, StartedRun,
 };
 use crate::runs::drive;
 use crate::runs::explain::{explain, stages};
@@ -28,10 +29,11 @@ use crate::vocab::access::Role;
 use crate::vocab::run::Run;
 
 /// Every word that a run's state may have.
-pub(crate) const STATES: [&str; 8] = [
+pub(crate) const STATES: [&str; 9] = [
     "queued",
     "running",
     "waiting",
+    "paused",
     "undoing",
     "held",
     "succeeded",
@@ -68,6 +70,17 @@ pub fn routes() -> Routes {
             Op::post("run_abort", "/runs/{id}/abort", change, abort)
                 .says("Ends a run; what it did is undone")
                 .takes::<AbortRun>()
+                .answers::<RunSummary>(202),
+        )
+        .with(
+            Op::post("run_hold", "/runs/{id}/hold", change, hold)
+                .says("Pauses a run before its next stage")
+                .takes::<HoldRun>()
+                .answers::<RunSummary>(202),
+        )
+        .with(
+            Op::post("run_resume", "/runs/{id}/resume", change, resume)
+                .says("Lets a paused run go on, or lifts a hold that has not come into effect")
                 .answers::<RunSummary>(202),
         )
         .with(
@@ -165,6 +178,7 @@ pub(crate) async fn begin(
         device: device.id.to_string(),
         chain: order.chain,
         version: order.version,
+        persona: order.persona,
         engine: order.engine,
         hold_s: order.hold_s,
         keep_machine: order.keep_machine,
@@ -247,6 +261,51 @@ pub(crate) async fn abort(
 ) -> Result<Response, Refusal> {
     let reason = order.reason;
     request(&app, &caller, id, Request::Abort { reason }).await
+}
+
+pub(crate) async fn hold(
+    State(app): Shared,
+    caller: Caller,
+    OfRun(id): OfRun,
+    Body(order): Body<HoldRun>,
+) -> Result<Response, Refusal> {
+    // Before the order is looked at: a run of somebody else is not there, whatever is asked of it.
+    load(&app, &caller, id).await?;
+    let hold = hold_of(order)?;
+    request(&app, &caller, id, hold).await
+}
+
+/// Seconds that a pause may last: what is taken when nothing is said, and the most.
+const PAUSE_S: u64 = 86_400;
+const LONGEST_PAUSE_S: u64 = 30 * 86_400;
+/// Characters of a reason.
+const LONGEST_REASON: usize = 300;
+
+pub(crate) fn hold_of(order: HoldRun) -> Result<Request, Refusal> {
+    let within_s = order.within_s.unwrap_or(PAUSE_S);
+    if !(1..=LONGEST_PAUSE_S).contains(&within_s) {
+        return Err(Refusal::mistake(format!(
+            "within_s: {within_s} is not within 1 and {LONGEST_PAUSE_S}"
+        )));
+    }
+    let reason = order.reason.trim();
+    if reason.is_empty() || reason.chars().count() > LONGEST_REASON {
+        return Err(Refusal::mistake(format!(
+            "reason: say why in 1 to {LONGEST_REASON} characters"
+        )));
+    }
+    Ok(Request::Hold {
+        reason: reason.to_owned(),
+        within: Duration::from_secs(within_s),
+    })
+}
+
+pub(crate) async fn resume(
+    State(app): Shared,
+    caller: Caller,
+    OfRun(id): OfRun,
+) -> Result<Response, Refusal> {
+    request(&app, &caller, id, Request::Resume).await
 }
 
 pub(crate) async fn retry(

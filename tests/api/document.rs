@@ -34,6 +34,14 @@ async fn the_document_names_every_route_of_the_router_and_no_other() {
         }
     }
     assert_eq!(described, declared);
+    // For who wants to look at it, or to make a client of it.
+    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("openapi.json");
+    std::fs::write(&path, serde_json::to_vec_pretty(&document).unwrap()).unwrap();
+    eprintln!(
+        "the document: {}, {} operations",
+        path.display(),
+        described.len()
+    );
     // And the running server has exactly these: asked without a token, a route that is there never says
     // that it is not, and a method that is not described is not there.
     let token = ground.token(Role::Viewer, None).await;

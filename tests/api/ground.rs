@@ -127,7 +127,11 @@ impl Ground {
                 running.services.clone(),
                 running.dispatch.clone(),
                 running.images.clone(),
-                BootConfig::default().settings(state),
+                BootConfig {
+                    consoles: Some(state.join("device-consoles")),
+                    ..BootConfig::default()
+                }
+                .settings(state),
             )),
             power: RemoteHands::new(
                 running.services.store.clone(),

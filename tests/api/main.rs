@@ -14,3 +14,5 @@ mod matrix;
 mod outbound;
 mod pool;
 mod robustness;
+mod runs;
+mod schemathesis;

@@ -97,8 +97,11 @@ const EXPECTED: &[(&str, Option<Role>, Reach)] = &[
     ("run_start", Some(Role::Operator), Thing),
     ("run_show", Some(Role::Viewer), Thing),
     ("run_abort", Some(Role::Operator), Thing),
+    ("run_hold", Some(Role::Operator), Thing),
+    ("run_resume", Some(Role::Operator), Thing),
     ("run_retry", Some(Role::Operator), Thing),
     ("run_replay", Some(Role::Operator), Thing),
+    ("run_console", Some(Role::Viewer), Thing),
     ("run_output", Some(Role::Viewer), Thing),
     ("run_artefact", Some(Role::Viewer), Thing),
     ("run_discard", Some(Role::Operator), Thing),
@@ -321,7 +324,8 @@ impl Stage {
             "device_replace" => json!({ "client": "lab" }),
             "run_start" => json!({ "device": "lab-box", "chain": "hello", "dry_run": true }),
             "run_abort" => json!({ "reason": "no more" }),
-            "run_retry" => json!({}),
+            "run_hold" => json!({ "reason": "look first" }),
+            "run_retry" | "run_resume" => json!({}),
             "run_replay" => json!({ "stage": "nosuch" }),
             "run_discard" | "webhook_test" => json!({}),
             "session_begin" => json!({ "name": "ada", "password": "correct horse battery" }),
@@ -426,7 +430,8 @@ async fn every_route_for_every_role_own_and_foreign() {
                         admitted += 1;
                         let fits = match id {
                             // Admitted, and then the state of things has its say.
-                            "run_abort" | "run_retry" | "run_discard" => {
+                            "run_abort" | "run_hold" | "run_resume" | "run_retry"
+                            | "run_discard" => {
                                 matches!(status, 202 | 409)
                             }
                             // There is no version before.

@@ -1,4 +1,5 @@
-//! The API's latency: reads at a steady 1,000 requests per second, on kept connections over TLS.
+//! The API's latency: reads at a steady 1,000 requests per second, on kept connections over TLS, while two
+//! chains run.
 //!
 //! An open loop: each request has its time, and its latency counts from then on, so that a server that
 //! stalls is not asked less (coordinated omission). On a machine that does other things the latency says
@@ -7,12 +8,14 @@
 use std::time::Duration;
 
 use axum::http::Method;
+use greenroom::api::StartRun;
 use greenroom::vocab::access::Role;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::ground::Ground;
@@ -90,6 +93,7 @@ async fn load() -> (Vec<f64>, Vec<f64>) {
                     .header("authorization", format!("Bearer {token}"))
                     .body(Empty::<Bytes>::new())
                     .expect("a request");
+                http.ready().await.expect("a connection");
                 let answer = http.send_request(request).await.expect("an answer");
                 assert_eq!(answer.status(), 200);
                 answer.into_body().collect().await.expect("a body");
@@ -108,6 +112,7 @@ async fn load() -> (Vec<f64>, Vec<f64>) {
         }
         costs.push((cpu_ms() - before) / ALONE as f64);
     }
+    let (stop, runs) = chains_at_work(&ground).await;
     let began = Instant::now();
     for n in 0..PER_S * SECONDS {
         let due = began + Duration::from_micros(n * 1_000_000 / PER_S);
@@ -120,5 +125,70 @@ async fn load() -> (Vec<f64>, Vec<f64>) {
     while let Some(one) = taken.recv().await {
         all.push(one);
     }
+    drop(stop);
+    let ran = runs.await.expect("the runs");
+    eprintln!("  {ran} runs of two stages came to their end meanwhile");
     (all, costs)
+}
+
+const BUSY: &str = "\
+chain: busy
+stages:
+  - name: first
+    kind: custom
+    image: tiny
+    resources: { memory: 128 MiB }
+    run: |
+      echo beginning
+      sleep 1
+      echo '{\"seen\": 3}' > $GREENROOM_OUTPUT
+    output: { format: json, merge: /seen }
+  - name: second
+    kind: custom
+    image: tiny
+    resources: { memory: 128 MiB }
+    run: |
+      echo going on
+      sleep 1
+    output: { format: none }
+";
+
+/// Two devices, each with one run of a chain of two stages after the other, until the sender is dropped.
+/// The handle tells how many came to their end.
+async fn chains_at_work(ground: &Ground) -> (watch::Sender<()>, tokio::task::JoinHandle<usize>) {
+    let order = serde_json::json!({ "source": BUSY });
+    let order = serde_json::from_value(order).expect("an order");
+    ground.local.chain_apply(&order).await.expect("a chain");
+    let (stop, stopped) = watch::channel(());
+    let mut both = JoinSet::new();
+    for n in 0..2 {
+        let (local, stopped) = (ground.local.clone(), stopped.clone());
+        let order = StartRun {
+            device: format!("box-{}", 100 + n),
+            chain: Some("busy".into()),
+            ..StartRun::default()
+        };
+        both.spawn(async move {
+            let mut ended = 0;
+            loop {
+                let run = local.run_start(&order).await.expect("a run").run;
+                let id = run.expect("a real one").id;
+                while !local
+                    .run_show(id, false)
+                    .await
+                    .expect("the run")
+                    .run
+                    .is_at_rest()
+                {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                ended += 1;
+                if stopped.has_changed().is_err() {
+                    return ended;
+                }
+            }
+        });
+    }
+    let all = async move { both.join_all().await.into_iter().sum() };
+    (stop, tokio::spawn(all))
 }

@@ -115,7 +115,7 @@ fn came_from_the_network(device: &Device, now: greenroom::vocab::Timestamp) -> B
     }
 }
 
-const PAGES: [(&str, &str); 13] = [
+const PAGES: [(&str, &str); 19] = [
     ("overview", "/"),
     ("devices", "/devices"),
     ("devices_by_name", "/devices?name=99"),
@@ -129,6 +129,15 @@ const PAGES: [(&str, &str); 13] = [
     ("pool", "/pool"),
     ("audit", "/audit"),
     ("settings", "/settings"),
+    ("run_new", "/runs/new?device=box-00001"),
+    ("chain_editor", "/chains/hello/edit"),
+    ("persona_editor", "/personas/plain/edit"),
+    (
+        "persona_preview",
+        "/personas/plain/preview?device=box-00700",
+    ),
+    ("assignments", "/assignments"),
+    ("images", "/images"),
 ];
 
 /// Milliseconds from the request to the last byte.
@@ -149,6 +158,8 @@ async fn render(ground: &Ground) -> Vec<Figure> {
                 .header("authorization", format!("Bearer {token}"))
                 .body(Empty::<Bytes>::new())
                 .expect("a request");
+            // The last answer was read, and the connection may still be at its end.
+            http.ready().await.expect("a connection");
             let began = Instant::now();
             let answer = http.send_request(request).await.expect("an answer");
             assert_eq!(answer.status(), 200, "{path}");

@@ -10,3 +10,4 @@ mod help;
 mod images;
 mod personas;
 mod pool;
+mod traces;

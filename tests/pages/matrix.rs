@@ -39,6 +39,8 @@ const EXPECTED: &[(&str, Option<Role>, Reach)] = &[
     ("page_run_start", Some(Operator), Each),
     ("page_run", Some(Viewer), Thing),
     ("page_run_abort", Some(Operator), Thing),
+    ("page_run_hold", Some(Operator), Thing),
+    ("page_run_resume", Some(Operator), Thing),
     ("page_run_retry", Some(Operator), Thing),
     ("page_run_replay", Some(Operator), Thing),
     ("page_run_discard", Some(Operator), Thing),

@@ -102,6 +102,11 @@ impl Sample {
         };
         local.device_put(&device).await.unwrap();
         ground.put_on_network("lab-box").await;
+        console(
+            &ground,
+            "lab-box",
+            &format!("{HOSTILE}\nlogin: {HOSTILE}\n"),
+        );
         let sample = Self::grown(ground).await;
         sample.speak_as_device().await;
         sample
@@ -199,6 +204,13 @@ impl Sample {
         });
         write.await.unwrap();
     }
+}
+
+/// What a device's serial console said.
+pub fn console(ground: &Ground, device: &str, text: &str) {
+    let folder = ground.house.state.path().join("device-consoles");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    std::fs::write(folder.join(format!("{device}.console")), text).expect("a file");
 }
 
 pub async fn user(ground: &Ground, name: &str, role: Role) {

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::browser::{Browser, folder};
 use crate::ground::Ground;
-use crate::sample::{PASSWORD, Sample, user, wait_for};
+use crate::sample::{PASSWORD, Sample, console, user, wait_for};
 
 const SLOW: &str = "\
 chain: slow
@@ -40,6 +40,16 @@ stages:
       echo all is well
     output: { format: none }
 ";
+
+const CONSOLE: &str = "\
+[  OK  ] Finished nftables.service - nftables.\r
+[  OK  ] Started ssh.service - OpenBSD Secure Shell server.\r
+[  OK  ] Started nginx.service - A high performance web server and a reverse proxy server.\r
+[  OK  ] Reached target multi-user.target - Multi-User System.\r
+\r
+Debian GNU/Linux 12 web-S26531 ttyS0\r
+\r
+web-S26531 login: ";
 
 async fn device(ground: &Ground, name: &str) {
     let facts = json!({ "role": "web", "hardware": {
@@ -226,6 +236,47 @@ async fn a_run_is_started_watched_and_retried() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_is_held_before_its_next_stage_and_resumed() {
+    let ground = Ground::new().await;
+    user(&ground, "olga", Role::Operator).await;
+    device(&ground, "web-1").await;
+    apply(&ground, SLOW).await;
+    let order = StartRun {
+        device: "web-1".into(),
+        chain: Some("slow".into()),
+        ..StartRun::default()
+    };
+    let Some(browser) = Browser::open(&ground).await else {
+        return;
+    };
+    browser.log_in("olga", PASSWORD).await;
+    let run = ground.local.run_start(&order).await.unwrap().run.unwrap();
+    browser.go(&format!("/runs/{}", run.id)).await;
+    browser
+        .script("document.getElementById('hold').closest('details').open = true")
+        .await;
+    browser
+        .write(
+            "form[action$='/hold'] input[name=reason]",
+            "look at the disk first",
+        )
+        .await;
+    browser.press("#hold").await;
+    browser
+        .read("[role=status]", "The run pauses before its next stage")
+        .await;
+    browser.read("#head .state", "paused").await;
+    browser.read("#why", "look at the disk first").await;
+    browser.keep("run-paused").await;
+    browser.press("#resume").await;
+    browser
+        .read("[role=status]", "The run goes on by itself")
+        .await;
+    browser.read("#log", "building").await;
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_viewer_looks_and_changes_nothing() {
     let ground = Ground::new().await;
     user(&ground, "vera", Role::Viewer).await;
@@ -360,6 +411,7 @@ async fn every_page_has_its_picture() {
             .unwrap();
     }
     telemetry(&ground, "web-1").await;
+    console(&ground, "web-1", CONSOLE);
     ground.warm("default").await;
     ground.take("default", "build-42").await;
     for name in ["web-2", "db-1", "desk-17"] {

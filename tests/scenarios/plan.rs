@@ -181,10 +181,14 @@ impl World {
             assert_eq!(usable, 0, "a run that waits for its device holds a machine");
             assert!(open.is_empty(), "and is at no stage: {open:#?}");
         }
+        if let RunState::Paused { .. } = view.run.state {
+            assert_eq!(usable, 0, "a paused run holds a machine");
+            assert!(open.is_empty(), "and is at no stage: {open:#?}");
+        }
         if view.run.state.is_active()
             || matches!(
                 view.run.state,
-                RunState::Held { .. } | RunState::Waiting { .. }
+                RunState::Held { .. } | RunState::Waiting { .. } | RunState::Paused { .. }
             )
         {
             let waits = !self.under_way.is_empty()
@@ -502,6 +506,184 @@ fn a_retry_of_what_was_reported_waits_for_a_newer_report() {
     until_waiting(&mut world);
 }
 
+fn hold(world: &mut World) -> Result<(), String> {
+    let request = Request::Hold {
+        reason: "look first".into(),
+        within: Duration::from_secs(600),
+    };
+    plan::request(&mut world.view, request, world.now)
+}
+
+fn resume(world: &mut World) -> Result<(), String> {
+    plan::request(&mut world.view, Request::Resume, world.now)
+}
+
+fn until_paused(world: &mut World) -> Timestamp {
+    for _ in 0..200 {
+        world.turn();
+        if let RunState::Paused { until, .. } = world.view.run.state
+            && world.under_way.is_empty()
+        {
+            return until;
+        }
+        world.end(0, true, FailureKind::Exit);
+    }
+    panic!("never pauses: {:#?}", world.view);
+}
+
+#[test]
+fn a_hold_pauses_before_the_next_stage_and_a_resume_goes_on_from_there() {
+    let mut world = World::new(three());
+    world.turn();
+    hold(&mut world).unwrap();
+    let until = until_paused(&mut world);
+    assert_eq!(
+        world.view.run.stage_index, 1,
+        "the first stage came to its end"
+    );
+    assert_eq!(until, Timestamp(0).after(Duration::from_secs(600)));
+    assert_eq!(plan::wake_at(&world.view, world.now), Some(until));
+    assert!(!world.view.run.state.is_active(), "it takes no place");
+    assert!(
+        world
+            .view
+            .machines
+            .iter()
+            .all(|machine| machine.state == MachineState::Gone),
+        "the one that was made ahead is gone too"
+    );
+    resume(&mut world).unwrap();
+    assert_eq!(world.view.run.state, RunState::Queued);
+    assert!(resume(&mut world).is_err(), "once is enough");
+    plan::admit(&mut world.view, world.now);
+    world.settle();
+    assert_eq!(world.view.run.state, RunState::Succeeded);
+    assert_eq!(world.view.attempts.len(), 3, "no stage was done twice");
+}
+
+#[test]
+fn a_run_that_nobody_resumes_is_undone_and_held_for_a_retry() {
+    let mut world = World::new(three());
+    world.turn();
+    hold(&mut world).unwrap();
+    world.now = until_paused(&mut world);
+    world.turn();
+    assert_eq!(world.view.run.state.word(), "undoing");
+    while world.view.run.state.word() != "held" {
+        world.end(0, true, FailureKind::Exit);
+        world.turn();
+    }
+    let failure = world.view.run.state.failure().unwrap();
+    assert_eq!(failure.kind, FailureKind::Deadline);
+    assert!(failure.message.contains("before stage two"), "{failure}");
+    let undone = world
+        .view
+        .attempts
+        .iter()
+        .filter(|a| a.purpose == Purpose::Undo);
+    assert_eq!(undone.count(), 1, "the stage that had effects");
+}
+
+#[test]
+fn an_abort_takes_back_what_was_done_before_a_pause_and_after_it() {
+    for resumed in [false, true] {
+        let mut world = World::new(three());
+        world.turn();
+        hold(&mut world).unwrap();
+        until_paused(&mut world);
+        if resumed {
+            resume(&mut world).unwrap();
+        }
+        let reason = "test".to_owned();
+        plan::request(&mut world.view, Request::Abort { reason }, world.now).unwrap();
+        world.settle();
+        assert_eq!(world.view.run.state.word(), "aborted");
+        let undone = |a: &greenroom::vocab::run::Attempt| {
+            a.purpose == Purpose::Undo && a.progress == Progress::Succeeded
+        };
+        assert!(world.view.attempts.iter().any(undone), "resumed: {resumed}");
+    }
+}
+
+#[test]
+fn a_hold_is_taken_back_before_it_begins_and_refused_where_it_could_not() {
+    let mut world = World::new(three());
+    world.turn();
+    assert!(resume(&mut world).unwrap_err().contains("nobody holds it"));
+    hold(&mut world).unwrap();
+    resume(&mut world).unwrap();
+    while world.view.run.stage_index < 2 {
+        world.turn();
+        world.end(0, true, FailureKind::Exit);
+    }
+    world.turn();
+    let refused = hold(&mut world).unwrap_err();
+    assert!(refused.contains("last stage"), "{refused}");
+    world.settle();
+    assert_eq!(world.view.run.state, RunState::Succeeded);
+    assert!(hold(&mut world).unwrap_err().contains("succeeded"));
+}
+
+#[test]
+fn a_queued_run_pauses_before_its_first_stage_and_a_delivery_waits_for_the_resume() {
+    let mut world = World::new(watched());
+    world.view.run.state = RunState::Queued;
+    hold(&mut world).unwrap();
+    until_paused(&mut world);
+    assert!(world.view.attempts.is_empty());
+    resume(&mut world).unwrap();
+    plan::admit(&mut world.view, world.now);
+    world.turn();
+    // While the image is made: it is not to be sent.
+    hold(&mut world).unwrap();
+    until_paused(&mut world);
+    assert!(arrive(&mut world).is_err(), "nothing was sent");
+    resume(&mut world).unwrap();
+    plan::admit(&mut world.view, world.now);
+    until_waiting(&mut world);
+    // While the device boots: what comes after has time.
+    hold(&mut world).unwrap();
+    arrive(&mut world).unwrap();
+    until_paused(&mut world);
+    resume(&mut world).unwrap();
+    plan::admit(&mut world.view, world.now);
+    world.settle();
+    assert_eq!(world.view.run.state, RunState::Succeeded);
+}
+
+#[test]
+fn a_try_that_fails_has_spent_its_time() {
+    let mut world = World::new(three());
+    while world
+        .view
+        .current()
+        .is_none_or(|attempt| attempt.progress != Progress::Working)
+    {
+        world.turn();
+        world.end(0, true, FailureKind::Exit);
+    }
+    let id = world.view.current().unwrap().id;
+    world.turn();
+    world.now = world.now.after(Duration::from_secs(7));
+    let watch = world
+        .under_way
+        .iter()
+        .position(|a| matches!(a, Action::Watch(_)));
+    world.end(watch.unwrap(), false, FailureKind::Exit);
+    let phases = world.view.attempt(id).unwrap().phases;
+    assert_eq!(phases.work_ms, 7000.0);
+    // And one whose machine never comes.
+    let mut world = World::new(three());
+    world.turn();
+    world.now = world.now.after(Duration::from_secs(3));
+    let make = world
+        .under_way
+        .iter()
+        .position(|a| matches!(a, Action::MakeMachine(_)));
+    world.end(make.unwrap(), false, FailureKind::Host);
+    assert_eq!(world.view.attempts[0].phases.machine_wait_ms, 3000.0);
+}
+
 fn kinds() -> impl Strategy<Value = FailureKind> {
     prop::sample::select(FailureKind::ALL.to_vec())
 }
@@ -515,6 +697,8 @@ proptest! {
         choices in prop::collection::vec((0usize..8, prop::bool::weighted(0.8), kinds()), 0..120),
         abort_at in prop::option::of(0usize..80),
         lose_at in prop::option::of(0usize..80),
+        holds in prop::collection::vec(0usize..80, 0..4),
+        resumes in prop::collection::vec(0usize..80, 0..4),
         keep in any::<bool>(),
     ) {
         let mut start = three();
@@ -524,6 +708,12 @@ proptest! {
             world.turn();
             if abort_at == Some(step) {
                 let _ = plan::request(&mut world.view, Request::Abort { reason: "test".into() }, world.now);
+            }
+            if holds.contains(&step) {
+                let _ = hold(&mut world);
+            }
+            if resumes.contains(&step) && resume(&mut world).is_ok() {
+                plan::admit(&mut world.view, world.now);
             }
             if lose_at == Some(step)
                 && let Some(machine) = world.view.current().and_then(|attempt| attempt.machine)

@@ -8,7 +8,9 @@ use greenroom::hypervisor::HvError;
 use greenroom::hypervisor::simulated::{Fault, GuestFault};
 use greenroom::runs::plan::Request;
 use greenroom::runs::submit;
+use greenroom::runs::view::View;
 use greenroom::vocab::FailureKind;
+use greenroom::vocab::machine::{Machine, MachineState};
 use greenroom::vocab::run::{Progress, Purpose, RunState};
 
 use crate::support::house::House;
@@ -402,6 +404,55 @@ async fn an_abort_ends_what_is_under_way() {
         }
     );
     assert_eq!(daemon.log_of(run.id).await, "taken back\n");
+    house.check_nothing_left();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_that_is_held_pauses_over_a_restart_and_goes_on_when_somebody_resumes_it() {
+    let house = House::new();
+    let daemon = house.daemon(Faults::none()).await;
+    daemon.add_device("d1", "c1").await;
+    daemon
+        .apply(&chain(
+            "two",
+            vec![
+                stage("a", &format!("sleep 0.2\n{}", says("a"))).undone_by("echo taken back"),
+                stage("b", &says("b")),
+            ],
+        ))
+        .await;
+    let run = daemon.start("d1", "two").await;
+    daemon
+        .until(run.id, 20, |view| {
+            view.attempts
+                .first()
+                .is_some_and(|a| a.progress == Progress::Working)
+        })
+        .await;
+    let hold = Request::Hold {
+        reason: "look at the disk".into(),
+        within: Duration::from_secs(3600),
+    };
+    daemon.dispatch.request(run.id, hold).await.unwrap();
+    let paused = |view: &View| {
+        let gone = |machine: &Machine| machine.state == MachineState::Gone;
+        matches!(view.run.state, RunState::Paused { .. }) && view.machines.iter().all(gone)
+    };
+    daemon.until(run.id, 20, paused).await;
+    assert_eq!(daemon.services.capacity.status().used.memory_mib, 0);
+    daemon.stop();
+    drop(daemon);
+    let daemon = house.daemon(Faults::none()).await;
+    let view = daemon.until(run.id, 20, paused).await;
+    assert_eq!(view.attempts.len(), 1, "it stood still");
+    daemon
+        .dispatch
+        .request(run.id, Request::Resume)
+        .await
+        .unwrap();
+    let view = daemon.finished(run.id).await;
+    assert_eq!(view.run.state, RunState::Succeeded, "{view:#?}");
+    assert_eq!(view.attempts.len(), 2);
     house.check_nothing_left();
 }
 

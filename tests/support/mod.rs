@@ -214,6 +214,7 @@ pub fn view(chain: Chain) -> View {
             generation: 1,
             head: Digest::of(b"start"),
             abort_reason: None,
+            pause: None,
             replay_of: None,
             disk_holder: None,
             has_disks: false,

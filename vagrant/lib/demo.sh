@@ -12,7 +12,8 @@ machines ahead of need, applies the personas "web-server" and "db-node" with rul
 and switches on two blank VMs of different hardware. Nobody says which is to become what: they boot from the network, are
 discovered, get their personas, images and first reports. Then it shows their consoles, their packet filters as they are in
 force, the performance report of each, and how long each step took. --compiled takes what is compiled already.
-The lab stays up; end it with vagrant/lab down. Compiling takes some ten minutes the first time; then it is ten.
+The web interface is there from the start, at an address of this host's loopback that is printed first.
+The lab and the web interface stay up; end them with vagrant/lab down. Compiling takes some ten minutes the first time; then it is ten.
 U
     return; }
   local compiled=''
@@ -25,6 +26,7 @@ U
   [[ $compiled ]] || demo_compile
   demo_images
   demo_daemon
+  web_open
   demo_pool
   demo_rules
   demo_power_on
@@ -73,6 +75,35 @@ start_daemon() {
 
 # Just after the fork the process is still the shell that will become greenroom.
 is_starting_or_running() { in_lab test -d "/proc/$(<"$LAB/greenroom.pid")"; }
+
+# The lab has a network of its own, so a listener on the host's loopback hands connections on. It belongs to the lab's
+# processes and ends with them.
+web_open() {
+  # shellcheck disable=SC2016
+  web_answers || with_host_network setsid --fork /bin/bash -c 'exec socat TCP-LISTEN:"$1",bind=127.0.0.1,reuseaddr,fork EXEC:"nsenter --net=/proc/1/ns/net socat STDIO TCP\:127.0.0.1\:$1" </dev/null >>"$2/log/web.log" 2>&1' web "$WEB_PORT" "$LAB"
+  local tries
+  for tries in 1 2 3 4 5 6 7 8 9 10; do
+    web_answers && break
+    ((tries < 10)) || hint "nothing listens at 127.0.0.1:$WEB_PORT: see vagrant/lab log web; another port: GREENROOM_WEB_PORT with vagrant/lab down and up"
+    sleep 0.3
+  done
+  web_say
+}
+
+web_answers() { (exec 3<>"/dev/tcp/127.0.0.1/$WEB_PORT") 2>/dev/null; }
+
+web_say() {
+  local code
+  note ""
+  note "The web interface: https://127.0.0.1:$WEB_PORT/   (its certificate is its own: the browser asks once)"
+  note "  from another machine: ssh -L $WEB_PORT:127.0.0.1:$WEB_PORT ${HOSTNAME:-this-host}"
+  if [[ $(in_lab_with_environment greenroom user list -o json 2>/dev/null | jq -r length) == 0 ]]; then
+    code=$(sed -n 's/^    \([A-Z0-9-]\{8,\}\)$/\1/p' "$LAB/log/greenroom.log" | tail -n 1)
+    note "  Make the first admin at https://127.0.0.1:$WEB_PORT/first-admin with the one-time code: ${code:-see vagrant/lab log greenroom}"
+  else
+    note "  Log in with the user that you made (greenroom user list)."
+  fi
+}
 
 # Machines that wait before they are asked for: each stage then begins at once.
 demo_pool() {
@@ -173,6 +204,8 @@ demo_end() {
   note "What remains are machines that wait for the next one who needs them:"
   demo_say greenroom pool top --once
   demo_say greenroom device watch --once
+  note ""
+  web_say
   note ""
   note "Where to look next, in vagrant/lab shell:"
   note "  greenroom device show $demo_web               where it stands, the end of its console"

@@ -35,6 +35,9 @@ boot:
   approve: network
   # What the devices' serial consoles say, for \`device show\`.
   consoles: $LAB/devices
+# The web interface; the demo lets the host's own browser through to it.
+api:
+  address: 127.0.0.1:$WEB_PORT
 Y
 }
 

@@ -10,7 +10,7 @@ vm_packages=(libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients libvirt-d
 # Split out of libvirt-daemon at different times by different distributions: wanted where they exist.
 vm_packages_where_split=(libvirt-daemon-common libvirt-daemon-log libvirt-daemon-driver-network libvirt-common)
 tool_packages=(busybox-static mmdebstrap e2fsprogs cpio jq iproute2 util-linux tini gcc libc6-dev pkg-config dnsmasq-base ipxe ovmf
-  sqlite3 zstd xz-utils debian-archive-keyring ca-certificates)
+  socat sqlite3 zstd xz-utils debian-archive-keyring ca-certificates)
 # The browser in which the tests look at the pages. Its fonts: without one, pictures of pages have no letters.
 browser_packages=(chromium chromium-driver fonts-dejavu-core)
 

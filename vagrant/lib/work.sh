@@ -109,7 +109,8 @@ vagrant/lab test [ARGS…]: cargo test --locked --features fault-points in the l
 ARGS go to cargo, for example: vagrant/lab test --test libvirt -- forks
 Starts the lab when it is down, and then ends it afterwards. The images tiny and toolbox are built first when their inputs
 changed (skip that with GREENROOM_LAB_SKIP_IMAGES=1), and emulated BMCs are installed and started for the tests of power
-(leave those out with GREENROOM_LAB_SKIP_BMC=1).
+(leave those out with GREENROOM_LAB_SKIP_BMC=1). For the tests of the API schemathesis is installed once where there is a
+package index (leave that out with GREENROOM_LAB_SKIP_SCHEMATHESIS=1).
 U
     return; }
   cargo_or_die
@@ -124,7 +125,12 @@ run_tests() {
     build_device_image || return
   fi
   if wants_bmc "$@"; then bmc_up || return; fi
-  (cd "$CHECKOUT" && in_lab_with_environment env GREENROOM_LAB_READY=1 GREENROOM_BMC="$LAB/bmc" cargo test --locked --features fault-points "$@")
+  local schemathesis=''
+  if wants_schemathesis "$@"; then
+    schemathesis_up || return
+    schemathesis=$(schemathesis_program)
+  fi
+  (cd "$CHECKOUT" && in_lab_with_environment env GREENROOM_LAB_READY=1 GREENROOM_BMC="$LAB/bmc" GREENROOM_SCHEMATHESIS="$schemathesis" cargo test --locked --features fault-points "$@")
 }
 
 # wants_bmc ARGS…: the tests of power are among those that run. They are when none is named.

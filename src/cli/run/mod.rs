@@ -5,9 +5,10 @@ use clap::{Args, Subcommand};
 use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::text;
-use crate::api::{AbortRun, ReplayRun, RetryRun, RunSummary};
+use crate::api::{AbortRun, HoldRun, ReplayRun, RetryRun, RunSummary};
 use wait::WaitOptions;
 
+mod console;
 mod list;
 mod logs;
 mod output;
@@ -32,12 +33,18 @@ pub enum RunCommand {
     Watch(Watch),
     /// What the stages printed
     Logs(logs::Logs),
+    /// The last lines of its machines' consoles
+    Console(console::Console),
     /// What a run made: document, binary outputs, kept disk
     Output(output::Output),
     /// Remove the disk that a run keeps as its result
     Discard(output::Discard),
     /// End a run; what its stages did outside their machines is undone
     Abort(Abort),
+    /// Pause a run before its next stage
+    Hold(Hold),
+    /// Let a paused run go on
+    Resume(Resume),
     /// Let a held, failed or aborted run go on
     Retry(Retry),
     /// Repeat one stage of a run with the same input on a fresh machine, as a run of its own
@@ -71,6 +78,42 @@ pub struct Abort {
     /// For those who read the run later
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
+    #[command(flatten)]
+    wait: WaitOptions,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  greenroom run hold 7
+  greenroom run hold 7 --reason 'look at the disk first' --for 2h
+
+The stage that is under way comes to its end; then the run pauses, without a machine and without a place.
+A run that nobody resumes in time is undone, as after a failure.")]
+pub struct Hold {
+    /// The run's number
+    #[arg(value_parser = number)]
+    id: i64,
+    /// For those who read the run later
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    /// How long at most; a day when not given
+    #[arg(long = "for", value_name = "TIME", value_parser = text::parse_span)]
+    within: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  greenroom run resume 7
+  greenroom run resume 7 --wait
+
+Before the pause has begun this takes the hold back.
+With --wait the exit code is the run's: 0 succeeded, 1 failed, aborted or held.")]
+pub struct Resume {
+    /// The run's number
+    #[arg(value_parser = number)]
+    id: i64,
     #[command(flatten)]
     wait: WaitOptions,
 }
@@ -123,6 +166,7 @@ impl RunCommand {
             Self::List(list) => list.run(context).await,
             Self::Show(show) => show.run(context).await,
             Self::Logs(logs) => logs.run(context).await,
+            Self::Console(console) => console.run(context).await,
             Self::Output(output) => output.run(context).await,
             Self::Discard(discard) => discard.run(context).await,
             Self::Watch(Watch { id, timeout }) => wait::watch(context, id, timeout).await,
@@ -136,6 +180,19 @@ impl RunCommand {
                     return Ok(Exit::Ok);
                 }
                 changed(context, &run)
+            }
+            Self::Hold(Hold { id, reason, within }) => {
+                let order = HoldRun {
+                    reason: reason.unwrap_or_else(asked_by),
+                    within_s: within,
+                };
+                let client = context.client()?;
+                changed(context, &client.run_hold(id, &order).await?)
+            }
+            Self::Resume(Resume { id, wait }) => {
+                let client = context.client()?;
+                let run = client.run_resume(id).await?;
+                finish(context, &run, &wait).await
             }
             Self::Retry(Retry {
                 id,

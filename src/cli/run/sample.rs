@@ -88,6 +88,7 @@ pub fn held() -> RunView {
             state_since: at(0),
             failure: Some(failure.clone()),
             abort_reason: None,
+            hold_reason: None,
             held_until: Some(at(3600)),
             stages_done: 1,
             generation: 2,

@@ -10,6 +10,7 @@ use super::finish;
 use super::wait::WaitOptions;
 use crate::api::{PlannedRun, StartRun};
 use crate::vocab::machine::EngineKind;
+use crate::vocab::persona::PersonaRef;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -17,6 +18,7 @@ Examples:
   greenroom run start --device box-1                      # the chain whose trigger holds
   greenroom run start --device box-1 --chain hello --wait
   greenroom run start --device box-1 --chain hello --dry-run
+  greenroom run start --device box-1 --persona web-server # the chain that the persona names
   id=$(greenroom -q run start --device box-1)
 
 With --wait the exit code is the run's: 0 succeeded, 1 failed, aborted or held.")]
@@ -24,12 +26,16 @@ pub struct Start {
     /// Name or id of the device
     #[arg(short, long)]
     device: String,
-    /// The chain; without it the one whose trigger holds for the device
+    /// The chain; without it the one that the persona names, else the one whose trigger holds for the device
     #[arg(short, long)]
     chain: Option<String>,
     /// Version of the chain, instead of the newest
     #[arg(long, requires = "chain", value_name = "N")]
     version: Option<i64>,
+    /// What the device is to become, NAME or NAME@VERSION, whatever rules and assignments say; without
+    /// --chain, the chain that the persona names by its label `chain`
+    #[arg(short, long, value_name = "NAME")]
+    persona: Option<PersonaRef>,
     /// How machines are obtained: a linked clone, or a full copy
     #[arg(long, value_parser = engine, value_name = "clone|copy")]
     engine: Option<EngineKind>,
@@ -60,6 +66,7 @@ impl Start {
             device: self.device,
             chain: self.chain,
             version: self.version,
+            persona: self.persona,
             engine: self.engine,
             hold_s: self.hold,
             keep_machine: self.keep_machine.then_some(true),

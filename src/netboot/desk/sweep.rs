@@ -140,7 +140,10 @@ impl Desk {
         let happening = match view.as_ref().map(|view| (&view.run, &view.plan)) {
             None => ended(format!("run {id} is not there any more")),
             Some((run, plan)) => match &run.state {
-                RunState::Queued | RunState::Running | RunState::Undoing { .. } => {
+                RunState::Queued
+                | RunState::Running
+                | RunState::Paused { .. }
+                | RunState::Undoing { .. } => {
                     // A retry may be making another image.
                     Packed::of(&self.settings.state, id).remove();
                     return Ok(());

@@ -47,6 +47,29 @@ setInterval(() => {
   }
 }, 250);
 
+// -- Tables on small screens: each value says which column it is of.
+
+const tell = (root) => {
+  for (const table of root.querySelectorAll(".scroll > table")) {
+    const heads = [...table.querySelectorAll("thead th")].map((one) => one.textContent.trim());
+    for (const row of table.querySelectorAll("tbody tr")) {
+      [...row.children].forEach((cell, n) => {
+        cell.dataset.head = heads[n] ?? "";
+        cell.classList.toggle("blank", !cell.textContent.trim() && !cell.querySelector("svg, input"));
+        // What stands beside something else in a cell stays beside it.
+        if (cell.childNodes.length > 1 && !cell.querySelector(":scope > .whole")) {
+          const whole = document.createElement("div");
+          whole.className = "whole";
+          whole.append(...cell.childNodes);
+          cell.append(whole);
+        }
+      });
+    }
+    table.classList.add("told");
+  }
+};
+tell(document);
+
 // -- Live: when an event comes, the page is fetched anew and the parts that may change are put in place.
 
 const live = $("live");
@@ -70,6 +93,7 @@ async function refresh() {
       for (const id of open) $(id)?.setAttribute("open", "");
       if (held) $(held)?.focus();
     }
+    tell(document);
     drawn = performance.now();
     if (fresh.body.dataset.events === undefined) stop?.();
   } finally {

@@ -3,12 +3,12 @@
 use serde_json::{Map, Value, json};
 use sqlx::sqlite::SqliteConnection;
 
-use super::{Chosen, LibraryError, choose_for};
+use super::{Chosen, LibraryError, choose_for, no_persona};
 use crate::personas::catalogue::Catalogue;
 use crate::personas::render::{self, File};
 use crate::personas::resolve::{Resolved, resolve};
 use crate::store::personas as rows;
-use crate::vocab::persona::{Given, PersonaVersion, PinnedPersona};
+use crate::vocab::persona::{Given, PersonaRef, PersonaVersion, PinnedPersona};
 use crate::vocab::prediction::Proposal;
 use crate::vocab::{Device, Timestamp};
 
@@ -40,6 +40,8 @@ pub fn preview(
 #[derive(Debug, Clone, PartialEq)]
 pub struct ForRun {
     pub pinned: PinnedPersona,
+    /// The chain that it names for itself, by its label [`CHAIN_LABEL`].
+    pub chain: Option<String>,
     pub document: Value,
     /// The classifier decided alone.
     pub proposed: bool,
@@ -79,6 +81,37 @@ pub async fn for_run(
         proposed,
         ..pinned(&version, choice.reason, device)
     }))
+}
+
+/// The label by which a persona says which chain makes it.
+pub const CHAIN_LABEL: &str = "chain";
+
+/// The persona that somebody asked for, whatever rules and assignments say. A draft has to be named with
+/// its version.
+pub async fn for_run_asked(
+    connection: &mut SqliteConnection,
+    device: &Device,
+    persona: &PersonaRef,
+) -> Result<ForRun, LibraryError> {
+    let name = &persona.name;
+    let number = match persona.version {
+        Some(version) => version,
+        None => match rows::current_get(connection, name).await? {
+            Some(version) => version,
+            None if rows::version_get(connection, name, None).await?.is_none() => {
+                return Err(no_persona(name, None));
+            }
+            None => {
+                return Err(LibraryError::Refused(format!(
+                    "no version of persona {name} is promoted; promote one with `greenroom persona promote {name}`, or name one as {name}@VERSION"
+                )));
+            }
+        },
+    };
+    let version = rows::version_get(connection, name, Some(number))
+        .await?
+        .ok_or_else(|| no_persona(name, Some(number)))?;
+    Ok(pinned(&version, "it was asked for".into(), device))
 }
 
 /// Users with their shells as programs.
@@ -145,6 +178,7 @@ pub(super) fn pinned(version: &PersonaVersion, reason: String, device: &Device) 
             reason,
         },
         document,
+        chain: compiled.document.labels.get(CHAIN_LABEL).cloned(),
         proposed: false,
     }
 }

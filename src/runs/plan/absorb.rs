@@ -113,6 +113,7 @@ fn attempt_moved(view: &mut View, id: AttemptId, outcome: Outcome, now: Timestam
             attempt.phases.start_ms += took_ms;
             // A start that is repeated after a crash does not prolong the work's time.
             attempt.deadline.get_or_insert(deadline);
+            attempt.working_since.get_or_insert(now);
             attempt.progress = Progress::Working;
         }
         Outcome::Worked { work_ms, .. } => {
@@ -172,6 +173,7 @@ pub(super) fn fail(view: &mut View, id: AttemptId, failure: Failure, now: Timest
     if attempt.progress == Progress::Collected {
         return succeed(view, id, now);
     }
+    attempt.close_phase(now);
     attempt.progress = Progress::Failed {
         failure: failure.clone(),
     };

@@ -1,5 +1,7 @@
 //! The moves of a run that need no effect: from state to state and from stage to stage.
 
+use std::time::Duration;
+
 use super::tries::{add_attempt, advance_attempt, next_try, prefetch};
 use super::undo;
 use crate::runs::view::View;
@@ -13,6 +15,7 @@ pub(super) fn drop_current(view: &mut View, now: Timestamp) {
         return;
     };
     if let Some(attempt) = view.attempt_mut(id) {
+        attempt.close_phase(now);
         attempt.progress = Progress::Dropped;
         attempt.finished_at = Some(now);
     }
@@ -41,12 +44,20 @@ fn advance_once(view: &mut View, now: Timestamp) -> bool {
     }
     match view.run.state.clone() {
         RunState::Queued => match view.run.abort_reason.clone() {
-            // One that has waited for its device has done things already.
-            Some(reason) if view.run.arrived => {
+            // One that has waited for its device, or was paused, has done things already.
+            Some(reason) if view.run.arrived || undo::something_stands(view) => {
                 begin_undoing(view, UndoCause::Aborted { reason }, now)
             }
             Some(reason) => enter(view, RunState::Aborted { reason }, now),
-            None => false,
+            None => pause(view, now),
+        },
+        RunState::Paused { until, .. } => match view.run.abort_reason.clone() {
+            Some(reason) => begin_undoing(view, UndoCause::Aborted { reason }, now),
+            None if now >= until => {
+                let failure = not_resumed(view);
+                begin_undoing(view, UndoCause::Failed { failure }, now)
+            }
+            None => release_all(view),
         },
         RunState::Waiting { until } => match view.run.abort_reason.clone() {
             Some(reason) => begin_undoing(view, UndoCause::Aborted { reason }, now),
@@ -100,6 +111,7 @@ pub(super) fn enter(view: &mut View, state: RunState, now: Timestamp) -> bool {
         | RunState::Undoing {
             cause: UndoCause::Aborted { reason },
         } => reason.clone(),
+        RunState::Paused { reason, until } => format!("{reason}; until {until} at most"),
         _ => String::new(),
     };
     if state.is_terminal() {
@@ -124,8 +136,32 @@ fn not_arrived(view: &View) -> Failure {
     ))
 }
 
+/// Where nobody came back to a paused run, it fails as a stage would have.
+fn not_resumed(view: &View) -> Failure {
+    let stage = view.stage(view.run.stage_index);
+    Failure::new(
+        FailureKind::Deadline,
+        format!(
+            "nobody resumed the run in time; it was paused before stage {}",
+            stage.name
+        ),
+    )
+    .with_way_out(format!("`greenroom run retry {}` goes on", view.run.id))
+}
+
+/// Stands still where somebody wants it. Only between stages: no attempt is under way.
+fn pause(view: &mut View, now: Timestamp) -> bool {
+    let Some(pause) = view.run.pause.take() else {
+        return false;
+    };
+    let until = now.after(Duration::from_secs(pause.within_s));
+    let reason = pause.reason;
+    enter(view, RunState::Paused { reason, until }, now)
+}
+
 fn begin_undoing(view: &mut View, cause: UndoCause, now: Timestamp) -> bool {
     drop_current(view, now);
+    view.run.pause = None;
     for machine in &mut view.machines {
         if machine.state.is_usable() {
             machine.state = MachineState::Releasing;
@@ -148,7 +184,12 @@ fn release_all(view: &mut View) -> bool {
 fn advance_stage(view: &mut View, now: Timestamp) -> bool {
     let index = view.run.stage_index;
     if index >= view.plan.stages.len() {
+        view.run.pause = None;
         return enter(view, RunState::Succeeded, now);
+    }
+    // Also before it waits for its device: what is not to go on is not to be delivered.
+    if view.latest(index, Purpose::Work).is_none() && pause(view, now) {
+        return true;
     }
     if let Some(within) = view.waits_for_device() {
         let until = now.after(within);

@@ -129,11 +129,13 @@ pub fn begin(view: &mut View, action: Action) {
     }
 }
 
-/// When to look again although nothing happened: the end of a back-off, of a hold, or of a machine's
+/// When to look again although nothing happened: the end of a back-off, of a hold or pause, or of a machine's
 /// being kept, whichever comes first after `now`.
 pub fn wake_at(view: &View, now: Timestamp) -> Option<Timestamp> {
     let of_state = match &view.run.state {
-        RunState::Held { until, .. } | RunState::Waiting { until } => Some(*until),
+        RunState::Held { until, .. }
+        | RunState::Waiting { until }
+        | RunState::Paused { until, .. } => Some(*until),
         state if state.is_active() => view.current().map(|attempt| attempt.not_before),
         _ => None,
     };

@@ -6,6 +6,7 @@
 //! order after anything happened.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::vocab::machine::{EngineKind, MachinePhases};
 use crate::vocab::{AttemptId, Digest, Failure, MachineId, Timestamp};
@@ -164,6 +165,13 @@ pub enum Request {
         from: Option<String>,
         force: bool,
     },
+    /// Stand still before the next stage, for so long at most.
+    Hold {
+        reason: String,
+        within: Duration,
+    },
+    /// Go on after a hold, or do without it.
+    Resume,
     /// The kept result, the handoff disk, is not wanted any more.
     Discard,
     /// The device reports from its own system; the envelope has what it said.

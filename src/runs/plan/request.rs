@@ -1,11 +1,13 @@
-//! What people and the reconciler ask for: abort, retry, news of a lost machine.
+//! What people and the reconciler ask for: abort, hold, retry, news of a lost machine.
+
+use std::time::Duration;
 
 use super::absorb::fail_user_of;
 use super::advance::{drop_current, enter};
 use super::{Request, undo};
 use crate::runs::view::View;
 use crate::vocab::machine::MachineState;
-use crate::vocab::run::{Purpose, RunState};
+use crate::vocab::run::{Pause, Purpose, RunState};
 use crate::vocab::{Failure, FailureKind, Timestamp};
 
 /// A request, or why it is refused.
@@ -23,6 +25,8 @@ pub fn request(view: &mut View, request: Request, now: Timestamp) -> Result<(), 
             Ok(())
         }
         Request::Retry { from, force } => retry(view, from.as_deref(), force, now),
+        Request::Hold { reason, within } => hold(view, reason, within, now),
+        Request::Resume => resume(view, now),
         Request::Discard => {
             if !view.run.kept_disk {
                 return Err(format!("run {} has no kept disk", view.run.id));
@@ -62,6 +66,77 @@ pub fn request(view: &mut View, request: Request, now: Timestamp) -> Result<(), 
             }
             Ok(())
         }
+    }
+}
+
+/// Takes effect before the next stage: what a stage has begun it ends.
+fn hold(view: &mut View, reason: String, within: Duration, now: Timestamp) -> Result<(), String> {
+    let id = view.run.id;
+    if view.run.abort_reason.is_some() {
+        return Err(format!("run {id} is being aborted"));
+    }
+    let pause = Pause {
+        reason: reason.clone(),
+        within_s: within.as_secs(),
+    };
+    match view.run.state {
+        RunState::Queued => view.run.pause = Some(pause),
+        RunState::Running | RunState::Waiting { .. } => {
+            let Some(stage) = next_stage(view) else {
+                return Err(format!(
+                    "run {id} is at its last stage, so there is none to hold it before; end it with `greenroom run abort {id}`"
+                ));
+            };
+            view.run.pause = Some(pause);
+            view.tell(
+                now,
+                "hold_wanted",
+                format!("pauses before stage {stage}: {reason}"),
+            );
+        }
+        // Again: another reason, another time.
+        RunState::Paused { .. } => {
+            let until = now.after(within);
+            enter(view, RunState::Paused { reason, until }, now);
+        }
+        _ => {
+            return Err(format!(
+                "run {id} is {}; a run can be held while it is queued, running or waiting",
+                view.run.state.word()
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The stage that has not been begun yet.
+fn next_stage(view: &View) -> Option<String> {
+    let index = view.run.stage_index;
+    let is_begun = view.latest(index, Purpose::Work).is_some();
+    let stages = &view.plan.chain.stages;
+    stages
+        .get(index + usize::from(is_begun))
+        .map(|stage| stage.name.clone())
+}
+
+fn resume(view: &mut View, now: Timestamp) -> Result<(), String> {
+    if let RunState::Paused { .. } = view.run.state {
+        // It gave its place back, so it takes its turn again.
+        view.tell(now, "resumed", "somebody resumed it");
+        enter(view, RunState::Queued, now);
+        return Ok(());
+    }
+    match view.run.pause.take() {
+        Some(_) => {
+            view.tell(now, "hold_lifted", "the hold is not wanted any more");
+            Ok(())
+        }
+        None => Err(format!(
+            "run {} is {} and nobody holds it; a run that is held after a failure goes on with `greenroom run retry {}`",
+            view.run.id,
+            view.run.state.word(),
+            view.run.id
+        )),
     }
 }
 
@@ -140,6 +215,7 @@ fn retry(view: &mut View, from: Option<&str>, force: bool, now: Timestamp) -> Re
     view.run.stage_index = target;
     view.run.head = input;
     view.run.abort_reason = None;
+    view.run.pause = None;
     view.run.finished_at = None;
     view.run.state = RunState::Queued;
     view.run.state_since = now;

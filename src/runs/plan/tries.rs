@@ -71,6 +71,7 @@ pub(super) fn add_attempt(
         output: None,
         not_before,
         deadline: None,
+        working_since: None,
         phases: AttemptPhases::default(),
         expected: view.plan.stages[stage_index].expected.clone(),
         created_at: now,
@@ -139,7 +140,7 @@ pub(super) fn set(view: &mut View, id: AttemptId, change: impl FnOnce(&mut Attem
 
 /// While a stage is under way, the next one's machine is made ready: from when this stage has its
 /// own, because a boot takes longer than most stages. Once: when it fails, the next stage makes its
-/// own and its retry policy counts. Not for a stage that waits for the device.
+/// own and its retry policy counts. Not for a stage that waits for the device, nor before a pause.
 pub(super) fn prefetch(view: &mut View, index: usize, now: Timestamp) -> bool {
     let next = index + 1;
     let has_machine = view
@@ -148,7 +149,7 @@ pub(super) fn prefetch(view: &mut View, index: usize, now: Timestamp) -> bool {
     let tried = view.machines.iter().any(|machine| {
         machine.stage_index == next && machine.tag.generation == view.run.generation
     });
-    if !has_machine || tried || next >= view.plan.stages.len() {
+    if !has_machine || tried || next >= view.plan.stages.len() || view.run.pause.is_some() {
         return false;
     }
     // Nobody knows when its device will be there.

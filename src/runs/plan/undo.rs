@@ -42,6 +42,13 @@ pub(super) fn advance(view: &mut View, cause: &UndoCause, now: Timestamp) -> boo
     finish(view, cause, now)
 }
 
+/// Whether stages had effects that were not taken back.
+pub(super) fn something_stands(view: &View) -> bool {
+    let stands =
+        |index| view.stage(index).undo.is_some() && input_of_begun_work(view, index).is_some();
+    (0..view.plan.stages.len()).any(stands)
+}
+
 /// The stage whose effects were taken back, nearest to the chain's start: a retry may not begin after it.
 pub(super) fn earliest_undone(view: &View) -> Option<usize> {
     (0..view.plan.stages.len()).find(|index| {
