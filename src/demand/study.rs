@@ -57,7 +57,8 @@ impl Demand {
     }
 
     async fn study_full(&self, class: &Class, until_s: i64) -> Result<(), DemandError> {
-        let known = self.read_known(until_s).await?;
+        let mut known = self.read_known(until_s).await?;
+        self.add_months(&mut known, until_s).await?;
         let counts = known.counts.get(class).cloned().unwrap_or_default();
         let hours = Hours::of(&counts, &known.spans, known.born_s(class), until_s);
         let (cleaned, _) = hours.cleaned(&known.events_of(class));

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::history::History;
-use super::model::{BUMP, HEADS, Model, PLAN, RetryCost, SHOWN};
+use super::model::{BUMP, HEADS, MANY_ROWS, Model, PLAN, RetryCost, SHOWN};
 use super::observation::Observation;
 use super::window::Window;
 use crate::learn::features::{self, STAGE_KEY};
@@ -110,11 +110,13 @@ fn plans(rows: usize) -> (Plan, Plan) {
     let forest = Plan {
         min_leaf: (n / 40.0).clamp(2.0, PLAN.min_leaf),
         row_share: sample(PLAN.row_share, ROWS_PER_TREE),
+        // A small tree has few splits: one without a telling column leaves unlike cases together.
+        column_share: if n < MANY { 1.0 } else { PLAN.column_share },
         ..PLAN
     };
     let heads = Plan {
-        trees: if n < 1000.0 { 120 } else { HEADS.trees },
-        rate: if n < 1000.0 { 0.1 } else { HEADS.rate },
+        trees: if n < MANY { 120 } else { HEADS.trees },
+        rate: if n < MANY { 0.1 } else { HEADS.rate },
         min_leaf: (n / 20.0).clamp(4.0, HEADS.min_leaf),
         row_share: sample(HEADS.row_share, ROWS_PER_TREE),
         ..HEADS
@@ -122,6 +124,8 @@ fn plans(rows: usize) -> (Plan, Plan) {
     (forest, heads)
 }
 
+/// From so many rows on trees are grown as on the recorded traces.
+const MANY: f64 = MANY_ROWS as f64;
 /// More rows make a tree slower and hardly better.
 const ROWS_PER_TREE: f64 = 25_000.0;
 
