@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::choice::round_memory;
 use super::history::History;
 use super::model::{BUMP, HEADS, MANY_ROWS, Model, PLAN, RetryCost, SHOWN};
 use super::observation::Observation;
@@ -181,6 +182,14 @@ pub fn amount(model: &Model, resource: Resource, row: &[f64], cost: RetryCost) -
     }
 }
 
+/// An amount as machines get it: memory in steps, which are a reserve of their own.
+fn as_given(resource: Resource, amount: f64) -> f64 {
+    match resource {
+        Resource::Memory if amount.is_finite() => round_memory(amount) as f64,
+        _ => amount,
+    }
+}
+
 /// What an amount cost, as a multiple of what was needed: what was given, and each try in vain. For
 /// durations, which nobody gives, how far the amount was from being the 90 % quantile.
 fn loss(resource: Resource, given: f64, need: f64, cost: RetryCost) -> f64 {
@@ -229,7 +238,7 @@ pub fn judge(rows: &[Row], resource: Resource) -> Judged {
         for row in &rows[test] {
             let Some(plain) = row.plain else { continue };
             let rival = amount(&model, resource, &row.features, cost);
-            let amounts = [plain, rival];
+            let amounts = [plain, rival].map(|amount| as_given(resource, amount));
             trial.losses.push(
                 amounts
                     .iter()
