@@ -185,3 +185,26 @@ pub struct SetPolicy {
     #[serde(default)]
     pub dry_run: bool,
 }
+
+/// How full the pool was of a class, beside who came, in steps of five minutes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct LevelsView {
+    pub class: String,
+    pub step_s: i64,
+    /// Those of which anything is known, oldest first.
+    pub steps: Vec<LevelStep>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct LevelStep {
+    pub at: Time,
+    /// Machines that waited when it began, and that were to wait; null where nobody looked, or had said so.
+    pub ready: Option<u32>,
+    pub wanted: Option<u32>,
+    /// Requests in it: served by a machine that waited, by a fork, by neither.
+    pub hot: u64,
+    pub warm: u64,
+    pub cold: u64,
+    /// What those that were served waited, all together, milliseconds.
+    pub wait_ms: f64,
+}

@@ -112,3 +112,52 @@ pub struct PredictedStage {
     pub size_reason: String,
     pub expected: Option<StageExpectation>,
 }
+
+/// What came of what was said of the newest stages.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RecordView {
+    /// By chain, stage, resource and day.
+    pub days: Vec<StageDayView>,
+    pub calibration: Vec<CalibrationView>,
+    pub saved: SavedView,
+}
+
+/// Predictions of one resource of one stage on one day (UTC).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct StageDayView {
+    pub chain: String,
+    pub stage: String,
+    /// `memory`, `cpu`, `network`, `duration`.
+    pub resource: String,
+    /// The day's begin.
+    pub day: Time,
+    pub tries: usize,
+    /// Of these, those of which a model said what they need; the plain rule said it of the others.
+    pub by_model: usize,
+    /// Median factor between expected and needed, at least 1: 1.1 is a tenth off.
+    pub off: f64,
+    /// The same of the plain rule on the same tries; null where it knew too little.
+    pub plain_off: Option<f64>,
+}
+
+/// Whether intervals hold what they promise.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct CalibrationView {
+    pub resource: String,
+    pub tries: usize,
+    /// Share that was below the low value (10 % should be), the middle (50 %) and the high (90 %).
+    pub below_low: f64,
+    pub below_middle: f64,
+    pub below_high: f64,
+}
+
+/// What sizes from models saved against the plain rule's, before a chain's bounds; negative is a cost.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SavedView {
+    /// Tries that a model had sized and the plain rule could have.
+    pub tries: usize,
+    pub vcpu_hours: f64,
+    pub gib_hours: f64,
+    /// Of tries that would have run short of memory and did not, less those that did and would not have.
+    pub seconds: f64,
+}

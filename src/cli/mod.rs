@@ -187,10 +187,10 @@ enum Command {
     Claim(claim::ClaimCommand),
     /// Give claimed machines back
     Release(claim::Release),
-    /// What will be asked for: show, compare, event
+    /// What will be asked for: show, compare, levels, event
     #[command(subcommand, visible_alias = "forecasts")]
     Forecast(forecast::ForecastCommand),
-    /// What was learned from earlier runs: list, show, train, explain
+    /// What was learned from earlier runs: list, show, record, train, explain
     #[command(subcommand, visible_alias = "model")]
     Models(models::ModelsCommand),
     /// What a chain would need for a device, and which persona the device seems to be

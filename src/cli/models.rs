@@ -12,6 +12,8 @@ use super::text;
 use crate::api::Time;
 use crate::api::models::{ModelDetail, ModelExplanation, ModelSummary, ModelView, TrainModel};
 
+mod record;
+
 #[derive(Debug, Subcommand)]
 pub enum ModelsCommand {
     /// List kinds of models: what serves, and how it was judged
@@ -29,6 +31,15 @@ pub enum ModelsCommand {
         /// memory, cpu, network, duration or persona
         name: String,
     },
+    /// How good what was said of stages turned out to be, and what it saved
+    #[command(after_help = "\
+Examples:
+  greenroom models record
+  greenroom models record -o json | jq '.saved'
+
+OFF is the median factor between what was expected and what was needed: 1.10 is a tenth off. SAVED compares
+the sizes that models chose with those of the plain rule.")]
+    Record,
     /// Train a model now; it serves only if it beats the plain rule
     Train(Train),
     /// Why a model says what it says of a stage of a device
@@ -86,6 +97,10 @@ impl ModelsCommand {
             Self::Show { name } => {
                 let detail = client.model_show(&name).await?;
                 context.show(&detail, || show(&detail, context.now(), context.out))?;
+            }
+            Self::Record => {
+                let record = client.prediction_record().await?;
+                context.show(&record, || record::draw(&record, context.out))?;
             }
             Self::Train(Train { name, why }) => {
                 let asked = client.model_train(&name, &TrainModel { why }).await?;

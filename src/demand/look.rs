@@ -13,9 +13,10 @@ use crate::learn::forecast::prior::Habit;
 use crate::learn::forecast::serve::{self, FULL_AGE_S, Learned, MODEL, Past};
 use crate::learn::forecast::{Step, events};
 use crate::learn::psim::known::Known;
+use crate::learn::psim::recent::{LEAST_SHARE, Recent};
 use crate::learn::psim::{FORK_S, MOST, TICK_S};
 use crate::learn::robust;
-use crate::learn::sizing::{Expected, peakedness};
+use crate::learn::sizing::{Expected, peakedness, share_of_recent};
 use crate::pool::PoolStatus;
 use crate::store::demand as rows;
 use crate::store::demand::Told;
@@ -105,9 +106,11 @@ impl Demand {
             })
             .await?;
         let until_s = now.0.div_euclid(BUCKET_S * 1_000_000) * BUCKET_S;
-        let known = self.read_known(until_s).await?;
+        let mut known = self.read_known(until_s).await?;
+        self.add_months(&mut known, until_s).await?;
         self.learn_widths(&known, until_s).await?;
         self.foretell(&known, now, until_s).await?;
+        self.note_levels(until_s).await?;
         self.decide(&known, until_s).await?;
         self.forget(now).await?;
         Ok(())
@@ -481,6 +484,21 @@ impl Demand {
         let clumped = peakedness(&trace.at_s[from..], lead_s);
         let steps = &forecast.steps;
         let expected = Expected::of_forecast(steps, STEP_S as f64, TICK_S, lead_s, clumped, MOST);
+        let share = share_of_recent(clumped);
+        // What is planned is not told by what was.
+        if share < LEAST_SHARE || !forecast.events.is_empty() {
+            return Ok((expected, forecast.steps, forecast.basis.words()));
+        }
+        let gaps = history::gaps(&known.spans, zero_s, until_s);
+        let recent = crate::blocking::run(move || {
+            let until = usize::try_from((until_s - zero_s) / BUCKET_S).unwrap_or(0);
+            Recent::until(&trace, lead_s, until, gaps).ask(until)
+        })
+        .await;
+        let expected = match &recent {
+            Some(recent) => expected.mixed(recent, share),
+            None => expected,
+        };
         Ok((expected, forecast.steps, forecast.basis.words()))
     }
 

@@ -33,7 +33,9 @@ use crate::vocab::pool::Class;
 pub mod compare;
 pub mod decide;
 pub mod history;
+pub mod level;
 mod look;
+mod months;
 mod policies;
 pub mod preview;
 pub mod rehearsal;
@@ -92,6 +94,8 @@ struct Standing {
     forecast: Option<Forecast>,
     decision: Option<Decision>,
     foresight: Option<(Timestamp, Arc<Foresight>)>,
+    /// What months do to it, and the Unix day on which that was reckoned.
+    months: (i64, Vec<PlannedEvent>),
 }
 
 #[derive(Default)]

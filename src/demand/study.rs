@@ -45,7 +45,8 @@ impl Demand {
         };
         if let Some(class) = due.first() {
             self.study_full(class, until_s).await?;
-            return Ok(due.len() > 1);
+            // What like moments needed may be due as well.
+            return Ok(true);
         }
         self.study_replay(now, until_s).await
     }
@@ -57,7 +58,8 @@ impl Demand {
     }
 
     async fn study_full(&self, class: &Class, until_s: i64) -> Result<(), DemandError> {
-        let known = self.read_known(until_s).await?;
+        let mut known = self.read_known(until_s).await?;
+        self.add_months(&mut known, until_s).await?;
         let counts = known.counts.get(class).cloned().unwrap_or_default();
         let hours = Hours::of(&counts, &known.spans, known.born_s(class), until_s);
         let (cleaned, _) = hours.cleaned(&known.events_of(class));

@@ -31,6 +31,7 @@ mod age;
 mod book;
 mod explain;
 mod labels;
+mod record;
 mod shelf;
 mod train;
 mod watch;
@@ -101,6 +102,8 @@ pub enum ForesightError {
 pub struct Foresight {
     core: Arc<Core>,
     notes: mpsc::UnboundedSender<watch::Note>,
+    /// What came of predictions, as it was last reckoned.
+    record: record::Last,
 }
 
 /// Observations that are read at the start: what the windows and histories of the stages hold.
@@ -141,7 +144,11 @@ impl Foresight {
         tokio::spawn(train::train_as_asked(weak.clone(), asked));
         tokio::spawn(watch::watch(core.clone(), heard));
         tokio::spawn(age::age(weak));
-        Ok(Arc::new(Self { core, notes }))
+        Ok(Arc::new(Self {
+            core,
+            notes,
+            record: record::Last::default(),
+        }))
     }
 
     /// Watches a machine while it works, until the returned value is told of the end or dropped. Costs

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 mod ahead;
 
-pub use ahead::{Expected, keeps_template, peakedness};
+pub use ahead::{Expected, keeps_template, peakedness, share_of_recent};
 
 use super::forecast::{LEVELS, Step};
 

@@ -24,6 +24,7 @@ pub enum Part {
     Chains,
     Personas,
     Pool,
+    Foresight,
     Images,
     Audit,
     Settings,
@@ -237,6 +238,7 @@ impl Frame {
         ];
         if self.sees_all {
             all.push((Part::Pool, "/pool", "Pool"));
+            all.push((Part::Foresight, "/foresight", "Foresight"));
         }
         all.push((Part::Images, "/images", "Images"));
         if self.sees_all && self.administers {

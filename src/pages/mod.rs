@@ -27,6 +27,7 @@ mod chains;
 mod devices;
 mod editor;
 mod entrance;
+mod foresight;
 mod frame;
 mod giving;
 mod handoffs;
@@ -67,6 +68,7 @@ pub fn all_routes() -> Vec<Routes> {
         personas::routes(),
         giving::routes(),
         pool::routes(),
+        foresight::routes(),
         images::routes(),
         audit::routes(),
         settings::routes(),

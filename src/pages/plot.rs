@@ -12,6 +12,8 @@ const SIZE: (u32, u32) = (480, 212);
 const INK: RGBColor = RGBColor(1, 1, 1);
 /// Of the grid.
 const GRID: RGBColor = RGBColor(2, 2, 2);
+/// Between two lines, the outer one first.
+const BANDS: [RGBColor; 2] = [RGBColor(6, 6, 6), RGBColor(7, 7, 7)];
 /// Of the series.
 const LINES: [RGBColor; 3] = [RGBColor(3, 3, 3), RGBColor(4, 4, 4), RGBColor(5, 5, 5)];
 
@@ -28,10 +30,21 @@ pub struct Series {
     pub points: Vec<(f64, f64)>,
 }
 
+/// What lies between a low and a high line: x, low, high.
+pub struct Band {
+    pub name: &'static str,
+    pub points: Vec<(f64, f64, f64)>,
+}
+
 /// Nothing where there is nothing to draw.
 pub fn draw(plot: &Plot) -> Markup {
+    banded(plot, &[])
+}
+
+/// The same with bands behind the lines, the widest first.
+pub fn banded(plot: &Plot, bands: &[Band]) -> Markup {
     let mut svg = String::new();
-    if fill(plot, &mut svg).is_err() {
+    if fill(plot, bands, &mut svg).is_err() {
         return Markup::default();
     }
     // The library's head has fixed sizes; ours fits the page and says what it is.
@@ -43,7 +56,12 @@ pub fn draw(plot: &Plot) -> Markup {
         .iter()
         .enumerate()
         .map(|(n, series)| format!("<li class=\"line-{n}\">{}</li>", escaped(series.name)));
-    let legend = match plot.series.len() {
+    let of_bands = bands
+        .iter()
+        .enumerate()
+        .map(|(n, band)| format!("<li class=\"band-{n}\">{}</li>", escaped(band.name)));
+    let legend = legend.chain(of_bands);
+    let legend = match plot.series.len() + bands.len() {
         0 | 1 => String::new(),
         _ => format!("<ul class=\"legend\">{}</ul>", legend.collect::<String>()),
     };
@@ -57,15 +75,20 @@ pub fn draw(plot: &Plot) -> Markup {
 
 type Failed = Box<dyn std::error::Error>;
 
-fn fill(plot: &Plot, svg: &mut String) -> Result<(), Failed> {
-    let points = || plot.series.iter().flat_map(|series| &series.points);
+fn fill(plot: &Plot, bands: &[Band], svg: &mut String) -> Result<(), Failed> {
+    let points = || {
+        let of_bands = bands.iter().flat_map(|band| &band.points);
+        let of_bands = of_bands.flat_map(|(x, low, high)| [(*x, *low), (*x, *high)]);
+        let of_lines = plot.series.iter().flat_map(|series| &series.points);
+        of_lines.copied().chain(of_bands)
+    };
     let is_finite = points().all(|(x, y)| x.is_finite() && y.is_finite());
     if points().count() < 2 || !is_finite {
         return Err("nothing to draw".into());
     }
-    let least = points().map(|(x, _)| *x).fold(f64::INFINITY, f64::min);
-    let most = points().map(|(x, _)| *x).fold(f64::NEG_INFINITY, f64::max);
-    let high = points().map(|(_, y)| *y).fold(0.0, f64::max);
+    let least = points().map(|(x, _)| x).fold(f64::INFINITY, f64::min);
+    let most = points().map(|(x, _)| x).fold(f64::NEG_INFINITY, f64::max);
+    let high = points().map(|(_, y)| y).fold(0.0, f64::max);
     // A line at zero has some air above it too.
     let high = if high > 0.0 { high * 1.15 } else { 1.0 };
     let area = SVGBackend::with_string(svg, SIZE).into_drawing_area();
@@ -93,6 +116,17 @@ fn fill(plot: &Plot, svg: &mut String) -> Result<(), Failed> {
         .x_desc(plot.x)
         .y_desc(plot.y)
         .draw()?;
+    for (n, band) in bands.iter().enumerate() {
+        let back = band.points.iter().rev().map(|(x, _, high)| (*x, *high));
+        let around: Vec<(f64, f64)> = band
+            .points
+            .iter()
+            .map(|(x, low, _)| (*x, *low))
+            .chain(back)
+            .collect();
+        let colour = BANDS[n % BANDS.len()];
+        chart.draw_series(std::iter::once(Polygon::new(around, colour.filled())))?;
+    }
     for (n, series) in plot.series.iter().enumerate() {
         let colour = LINES[n % LINES.len()];
         chart.draw_series(LineSeries::new(
@@ -159,6 +193,20 @@ mod tests {
             !drawn.contains("style=") && !drawn.contains("<b>"),
             "{drawn}"
         );
+        let band = Band {
+            name: "80 %",
+            points: vec![(0.0, 1.0, 3.0), (1.0, 2.0, 400.0)],
+        };
+        let drawn = banded(&plot, &[band]).0;
+        assert!(
+            drawn.contains("<polygon") && drawn.contains("#060606"),
+            "{drawn}"
+        );
+        assert!(
+            drawn.contains("400"),
+            "the band is within the axes: {drawn}"
+        );
+        assert!(drawn.contains("band-0"), "{drawn}");
         let nothing = Plot {
             series: vec![],
             ..plot

@@ -9,7 +9,7 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use super::{StoreError, from_text, to_text};
 use crate::vocab::Timestamp;
-use crate::vocab::demand::{Arrival, BUCKET_S, Count, PlannedEvent, Policy, Watched};
+use crate::vocab::demand::{Arrival, BUCKET_S, Count, Level, PlannedEvent, Policy, Watched};
 use crate::vocab::pool::{Class, Tier};
 
 /// The steps that arrivals are counted in.
@@ -357,6 +357,52 @@ pub async fn policy_list(connection: &mut SqliteConnection) -> Result<Vec<Policy
         .collect()
 }
 
+/// Notes how full the pool is; a bucket's first note stays.
+pub async fn level_put(
+    connection: &mut SqliteConnection,
+    class: &Class,
+    level: Level,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO pool_levels (class, at_s, ready, claimed, wanted) VALUES ($1, $2, $3, $4, $5)
+         ON CONFLICT (class, at_s) DO NOTHING",
+    )
+    .bind(class.to_string())
+    .bind(level.at_s)
+    .bind(i64::from(level.ready))
+    .bind(i64::from(level.claimed))
+    .bind(level.wanted.map(i64::from))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Levels of a class since, oldest first.
+pub async fn level_list(
+    connection: &mut SqliteConnection,
+    class: &Class,
+    since_s: i64,
+) -> Result<Vec<Level>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT at_s, ready, claimed, wanted FROM pool_levels WHERE class = $1 AND at_s >= $2 ORDER BY at_s",
+    )
+    .bind(class.to_string())
+    .bind(since_s)
+    .fetch_all(connection)
+    .await?;
+    let number = |value: i64| u32::try_from(value).unwrap_or(0);
+    rows.into_iter()
+        .map(|row| {
+            Ok(Level {
+                at_s: row.try_get("at_s")?,
+                ready: number(row.try_get("ready")?),
+                claimed: number(row.try_get("claimed")?),
+                wanted: row.try_get::<Option<i64>, _>("wanted")?.map(number),
+            })
+        })
+        .collect()
+}
+
 /// Forgets what is older than its use: single arrivals, short steps and forecasts after `before`,
 /// hours after `long_before`.
 pub async fn demand_forget(
@@ -373,6 +419,10 @@ pub async fn demand_forget(
         .bind(BUCKET_S)
         .bind(seconds(before))
         .bind(seconds(long_before))
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query("DELETE FROM pool_levels WHERE at_s < $1")
+        .bind(seconds(before))
         .execute(&mut *connection)
         .await?;
     sqlx::query("DELETE FROM forecasts WHERE made_at < $1")

@@ -37,6 +37,17 @@ pub struct Count {
     pub wait_ms: f64,
 }
 
+/// How full the pool was of a class when a bucket began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Level {
+    pub at_s: i64,
+    /// Shells that waited.
+    pub ready: u32,
+    pub claimed: u32,
+    /// Shells that were to wait; none where nobody had said so.
+    pub wanted: Option<u32>,
+}
+
 /// From when until when the daemon saw what was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Watched {

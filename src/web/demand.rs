@@ -14,15 +14,15 @@ use super::routes::{Op, Routes};
 use super::{App, Shared, pool};
 use crate::access::Access;
 use crate::api::demand::{
-    ChoiceView, ComparedHour, ComparedView, ForecastStep, ForecastView, PlannedEventView,
-    PolicyView, PreviewView, PutPlannedEvent, SetPolicy, Weighed,
+    ChoiceView, ComparedHour, ComparedView, ForecastStep, ForecastView, LevelStep, LevelsView,
+    PlannedEventView, PolicyView, PreviewView, PutPlannedEvent, SetPolicy, Weighed,
 };
 use crate::api::{ProblemFault, TargetView, Time};
 use crate::demand::compare::{Hour, Scores};
 use crate::demand::{ChangePolicy, DemandError, Forecast, PolicyNow, STEP_S};
 use crate::vocab::Timestamp;
 use crate::vocab::access::Role;
-use crate::vocab::demand::{Mode, PlannedEvent};
+use crate::vocab::demand::{BUCKET_S, Mode, PlannedEvent};
 use crate::vocab::device::is_plain_name;
 use crate::vocab::pool::Class;
 
@@ -67,6 +67,12 @@ pub fn routes() -> Routes {
                 .answers::<ComparedView>(200),
         )
         .with(
+            Op::get("forecast_levels", "/forecasts/{class}/levels", see, levels)
+                .says("How full the pool was of a class, beside who came")
+                .query::<Back>()
+                .answers::<LevelsView>(200),
+        )
+        .with(
             Op::get("planned_event_list", "/planned-events", see, events)
                 .says("Planned events by when they begin")
                 .answers::<Vec<PlannedEventView>>(200),
@@ -107,18 +113,25 @@ struct OfClient {
     client: Option<String>,
 }
 
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Compare {
+pub struct Compare {
     /// Hours back from now; 48 when not given.
-    hours: Option<usize>,
+    pub hours: Option<usize>,
     /// Seconds between a forecast and its hour, at least; an hour when not given.
-    ahead_s: Option<i64>,
+    pub ahead_s: Option<i64>,
     /// All clients together when not given.
-    client: Option<String>,
+    pub client: Option<String>,
 }
 
-async fn list(State(app): Shared) -> Result<Json<Vec<ForecastView>>, Refusal> {
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Back {
+    /// Hours back from now; 48 when not given.
+    pub hours: Option<usize>,
+}
+
+pub async fn list(State(app): Shared) -> Result<Json<Vec<ForecastView>>, Refusal> {
     let forecasts = app.state.demand.forecasts();
     Ok(Json(
         forecasts.iter().map(|f| view(&app, f, None)).collect(),
@@ -149,7 +162,45 @@ async fn show(
         })
 }
 
-async fn compare(
+pub async fn levels(
+    State(app): Shared,
+    InPath(which): InPath<String>,
+    Params(of): Params<Back>,
+) -> Result<Json<LevelsView>, Refusal> {
+    let demand = &app.state.demand;
+    let forecasts = demand.forecasts();
+    let class = pick(forecasts.iter().map(|f| &f.class), &which)?;
+    let hours = back(of.hours)?;
+    let steps = demand.levels(&class, hours).await?;
+    Ok(Json(LevelsView {
+        class: class.to_string(),
+        step_s: BUCKET_S,
+        steps: steps
+            .iter()
+            .map(|step| LevelStep {
+                at: time(Timestamp(step.at_s.saturating_mul(1_000_000))),
+                ready: step.level.map(|level| level.ready),
+                wanted: step.level.and_then(|level| level.wanted),
+                hot: step.count.hot,
+                warm: step.count.warm,
+                cold: step.count.cold,
+                wait_ms: step.count.wait_ms,
+            })
+            .collect(),
+    }))
+}
+
+fn back(hours: Option<usize>) -> Result<usize, Refusal> {
+    let hours = hours.unwrap_or(48);
+    match (1..=MOST_HOURS).contains(&hours) {
+        true => Ok(hours),
+        false => Err(Refusal::mistake(format!(
+            "hours={hours} is not within 1 and {MOST_HOURS}"
+        ))),
+    }
+}
+
+pub async fn compare(
     State(app): Shared,
     InPath(which): InPath<String>,
     Params(of): Params<Compare>,
@@ -157,13 +208,8 @@ async fn compare(
     let demand = &app.state.demand;
     let forecasts = demand.forecasts();
     let class = pick(forecasts.iter().map(|f| &f.class), &which)?;
-    let hours = of.hours.unwrap_or(48);
+    let hours = back(of.hours)?;
     let ahead_s = of.ahead_s.unwrap_or(STEP_S);
-    if !(1..=MOST_HOURS).contains(&hours) {
-        return Err(Refusal::mistake(format!(
-            "hours={hours} is not within 1 and {MOST_HOURS}"
-        )));
-    }
     if !(0..=86_400).contains(&ahead_s) {
         return Err(Refusal::mistake(format!(
             "ahead_s={ahead_s} is not within 0 and 86400: a forecast reaches a day ahead"
@@ -174,7 +220,7 @@ async fn compare(
     Ok(Json(compared(&class, of.client, ahead_s, &hours, scores)))
 }
 
-async fn events(State(app): Shared) -> Result<Json<Vec<PlannedEventView>>, Refusal> {
+pub async fn events(State(app): Shared) -> Result<Json<Vec<PlannedEventView>>, Refusal> {
     let events = app.state.demand.events().await?;
     Ok(Json(events.iter().map(event_view).collect()))
 }
@@ -197,12 +243,12 @@ async fn remove_event(
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn policies(State(app): Shared) -> Result<Json<Vec<PolicyView>>, Refusal> {
+pub async fn policies(State(app): Shared) -> Result<Json<Vec<PolicyView>>, Refusal> {
     let all = app.state.demand.all_policies().await?;
     Ok(Json(all.iter().map(policy_view).collect()))
 }
 
-async fn policy(
+pub async fn policy(
     State(app): Shared,
     InPath(which): InPath<String>,
 ) -> Result<Json<PolicyView>, Refusal> {

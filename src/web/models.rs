@@ -12,13 +12,15 @@ use super::routes::{Op, Routes};
 use super::{App, Shared, devices, present};
 use crate::access::{Access, Caller};
 use crate::api::models::{
-    InfluenceView, ModelDetail, ModelExplanation, ModelSummary, ModelView, PredictedStage,
-    PredictionView, TrainModel,
+    CalibrationView, InfluenceView, ModelDetail, ModelExplanation, ModelSummary, ModelView,
+    PredictedStage, PredictionView, RecordView, SavedView, StageDayView, TrainModel,
 };
 use crate::foresight::{ForesightError, PERSONA};
+use crate::learn::resources::record::{Record, StageDay};
 use crate::learn::resources::whole::whole;
 use crate::runs::submit::{self, Prepared, RunOrder};
 use crate::store::models::{ModelRow, ModelState};
+use crate::vocab::Timestamp;
 use crate::vocab::access::Role;
 use crate::vocab::prediction::{Resource, Source, Spread};
 
@@ -58,6 +60,11 @@ pub fn routes() -> Routes {
             .says("Why a model says what it says of a stage of a device")
             .query::<OfStage>()
             .answers::<ModelExplanation>(200),
+    )
+    .with(
+        Op::get("prediction_record", "/predictions/record", see, record)
+            .says("How good what was said of stages turned out to be, and what it saved")
+            .answers::<RecordView>(200),
     )
     .with(
         Op::get(
@@ -105,7 +112,7 @@ fn names() -> impl Iterator<Item = &'static str> {
         .chain([PERSONA])
 }
 
-async fn list(State(app): Shared) -> Result<Json<Vec<ModelSummary>>, Refusal> {
+pub async fn list(State(app): Shared) -> Result<Json<Vec<ModelSummary>>, Refusal> {
     let mut all = Vec::new();
     for name in names() {
         all.push(summary(&app, name, &trainings(&app, name).await?));
@@ -204,6 +211,58 @@ async fn explain(
         stage: plan.chain.stages[at].name.clone(),
         by,
         influences,
+    }))
+}
+
+/// Largest answer: the newest days of the stages.
+const MOST_DAYS: usize = 5000;
+
+pub async fn record(State(app): Shared) -> Result<Json<RecordView>, Refusal> {
+    let found = app.state.services.foresight.record().await?;
+    let mut found = Record::clone(&found);
+    found.days.sort_by_key(|day| std::cmp::Reverse(day.day_s));
+    found.days.truncate(MOST_DAYS);
+    found.days.sort_by(|a, b| {
+        let key = |day: &StageDay| {
+            (
+                day.chain.clone(),
+                day.stage.clone(),
+                day.resource,
+                day.day_s,
+            )
+        };
+        key(a).cmp(&key(b))
+    });
+    let day = |day: StageDay| StageDayView {
+        day: present::time(Timestamp(day.day_s.saturating_mul(1_000_000))),
+        chain: day.chain,
+        stage: day.stage,
+        resource: day.resource.word().to_owned(),
+        tries: day.tries,
+        by_model: day.by_model,
+        off: day.off,
+        plain_off: day.plain_off,
+    };
+    let calibration = found.calibration.iter().map(|of| {
+        let [below_low, below_middle, below_high] = of.below;
+        CalibrationView {
+            resource: of.resource.word().to_owned(),
+            tries: of.tries,
+            below_low,
+            below_middle,
+            below_high,
+        }
+    });
+    let saved = found.saved;
+    Ok(Json(RecordView {
+        calibration: calibration.collect(),
+        days: found.days.into_iter().map(day).collect(),
+        saved: SavedView {
+            tries: saved.tries,
+            vcpu_hours: saved.vcpu_hours,
+            gib_hours: saved.gib_hours,
+            seconds: saved.seconds,
+        },
     }))
 }
 

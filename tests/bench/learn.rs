@@ -3,6 +3,8 @@
 //! The traces are not part of this repository; see `support/traces.rs` for where they are looked for.
 //! Definitions are those of `learn::score`, `learn::psim` and, for resources, of [`resources`] here.
 
+#[path = "learn/chains.rs"]
+mod chains;
 #[path = "learn/demand.rs"]
 mod demand;
 #[path = "learn/persona.rs"]
@@ -19,12 +21,14 @@ use crate::traces;
 
 /// All of it takes a quarter of an hour: parts may be named, such as GREENROOM_BENCH_PARTS=pool,demand.
 pub fn measure() -> Vec<Figure> {
-    let parts: [(&str, Needs, fn() -> Vec<Figure>); 5] = [
+    let parts: [(&str, Needs, fn() -> Vec<Figure>); 6] = [
         ("training", Needs::Nothing, training::measure),
         ("pool", Needs::Traces, pool::measure),
         ("persona", Needs::Traces, persona::measure),
         ("demand", Needs::Traces, demand::measure),
         ("resources", Needs::Traces, resources::measure),
+        // Says so and passes where there is no lab.
+        ("chains", Needs::Nothing, chains::measure),
     ];
     let named = std::env::var("GREENROOM_BENCH_PARTS").unwrap_or_default();
     let traces = traces::folder().is_some();

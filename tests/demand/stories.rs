@@ -250,3 +250,91 @@ async fn clocks_that_jump_do_no_harm() {
         assert!(forecast.steps.iter().flatten().all(|q| q.is_finite()));
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_studied_chooses_the_number_and_the_full_forecast_outlives_a_restart() {
+    let world = World::new().await;
+    world.lived(TINY, "acme", 15, 12, 120).await;
+    world.clock_to(9, 0);
+    // A little longer than until now, so that no moment is missing before it looks itself.
+    world
+        .watched(15, world.midnight_s + 9 * 3600 + 30)
+        .await;
+    world
+        .demand
+        .change_policy(&class(TINY), by_forecast())
+        .await
+        .unwrap();
+    let forecast = world.demand.forecasts().remove(0);
+    assert_eq!((forecast.basis, forecast.choice), (Basis::Cheap, None));
+    let by_forecast_alone = world.demand.decision(&class(TINY)).unwrap();
+    assert!(
+        !by_forecast_alone.why.contains("like moments"),
+        "{}",
+        by_forecast_alone.why
+    );
+    world.demand.study().await.unwrap();
+    assert!(
+        !world.demand.study_one().await.unwrap(),
+        "nothing more is due"
+    );
+    world.demand.look_again().await.unwrap();
+    let forecast = world.demand.forecasts().remove(0);
+    let (made_at, choice) = forecast.choice.expect("methods were compared");
+    assert!(made_at >= at(world.midnight_s + 9 * 3600), "{made_at:?}");
+    assert!(
+        choice.losses.iter().any(|(name, _)| name == "combined"),
+        "{choice:?}"
+    );
+    assert!(
+        choice.weights.iter().all(|(_, weight)| *weight > 0.0),
+        "{choice:?}"
+    );
+    assert!(matches!(forecast.basis, Basis::Combined | Basis::PlainRule));
+    let decision = world.demand.decision(&class(TINY)).unwrap();
+    assert!(
+        decision
+            .why
+            .contains("what like moments of the last weeks needed"),
+        "{}",
+        decision.why
+    );
+    assert_eq!(
+        decision.target.hot, 0,
+        "nobody comes at nine: {}",
+        decision.why
+    );
+    // The daemon looks on. What like moments needed is asked while all of the last hours was watched.
+    for bucket in 9 * 12 + 1..12 * 12 {
+        world.clock_to(bucket / 12, bucket % 12 * 5);
+        world.demand.look().await.unwrap();
+    }
+    let decision = world.demand.decision(&class(TINY)).unwrap();
+    assert!(
+        decision.target.hot >= 1,
+        "the burst is five minutes ahead: {}",
+        decision.why
+    );
+    assert!(decision.why.contains("like moments"), "{}", decision.why);
+    // Another life knows the full forecast, and learns the moments anew when it is told to.
+    let again = world.again().await;
+    again.look().await.unwrap();
+    let forecast = again.forecasts().remove(0);
+    assert_eq!(forecast.choice.map(|(at, _)| at), Some(made_at));
+    assert!(
+        !again
+            .decision(&class(TINY))
+            .unwrap()
+            .why
+            .contains("like moments")
+    );
+    again.study().await.unwrap();
+    again.look_again().await.unwrap();
+    // It has watched for a moment only, so the forecast still serves; the levels of before are there.
+    let levels = again.levels(&class(TINY), 2).await.unwrap();
+    assert!(levels.len() >= 23, "{levels:#?}");
+    assert!(
+        levels.iter().all(|step| step.level.is_some()),
+        "{levels:#?}"
+    );
+}

@@ -100,12 +100,15 @@ fn members_on_origins_that_no_figure_uses() {
             score::mean(&scores).spl
         };
         let roster = select::roster();
-        let mut with = roster.clone();
-        with.push(&arx::Net);
+        let without: Vec<_> = roster
+            .iter()
+            .copied()
+            .filter(|member| member.name() != arx::Net.name())
+            .collect();
         eprintln!(
-            "{name}: roster {:.4}, with net-log {:.4}, net-log alone {:.4}, linear-log alone {:.4}",
+            "{name}: roster {:.4}, without net-log {:.4}, net-log alone {:.4}, linear-log alone {:.4}",
             spl(&roster),
-            spl(&with),
+            spl(&without),
             mean_spl(&origins, &arx::Net),
             mean_spl(&origins, &greenroom::learn::forecast::linear::Linear),
         );

@@ -10,6 +10,7 @@ mod ground;
 
 mod browser;
 mod driver;
+mod foreseen;
 mod forms;
 mod matrix;
 mod sample;

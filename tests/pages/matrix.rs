@@ -66,6 +66,7 @@ const EXPECTED: &[(&str, Option<Role>, Reach)] = &[
     ("page_rules_check", Some(Author), Whole),
     ("page_rules_save", Some(Author), Whole),
     ("page_pool", Some(Viewer), Whole),
+    ("page_foresight", Some(Viewer), Whole),
     ("page_pool_set", Some(Author), Whole),
     ("page_template_build", Some(Author), Whole),
     ("page_template_retire", Some(Author), Whole),
@@ -251,6 +252,7 @@ async fn every_page_for_every_role_own_and_foreign() {
         "page_chain",
         "page_persona",
         "page_pool",
+        "page_foresight",
         "page_settings",
         "page_giving",
     ] {

@@ -414,6 +414,7 @@ async fn every_page_has_its_picture() {
     console(&ground, "web-1", CONSOLE);
     ground.warm("default").await;
     ground.take("default", "build-42").await;
+    crate::foreseen::lived(&ground).await;
     for name in ["web-2", "db-1", "desk-17"] {
         ground.run(name).await;
     }
@@ -450,6 +451,7 @@ async fn every_page_has_its_picture() {
         ("persona-editor", "/personas/web-server/edit"),
         ("assignments", "/assignments"),
         ("pool", "/pool"),
+        ("foresight", "/foresight?saved=yes"),
         ("images", "/images"),
         ("audit", "/audit?verify=1"),
         ("settings", "/settings"),

@@ -152,8 +152,15 @@ async fn sizes_come_from_a_model_trained_on_earlier_runs() {
     assert_eq!(row.state, ModelState::Serving, "{row:#?}");
     let small = planned(daemon, "small-1").await;
     let small_mib = told("model, small-1", &small);
-    let large_mib = told("model, large-1", &planned(daemon, "large-1").await);
+    let large = planned(daemon, "large-1").await;
+    let large_mib = told("model, large-1", &large);
     assert!(small_mib < plain_mib, "{small:#?} against {plain:#?}");
+    for (small, large) in small.iter().zip(&large) {
+        assert!(
+            small.size.memory_mib < large.size.memory_mib,
+            "{small:#?} against {large:#?}"
+        );
+    }
     assert!(small_mib < large_mib);
     for name in ["small-1", "large-1"] {
         let run = daemon.start(name, "learning").await;

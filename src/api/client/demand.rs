@@ -4,7 +4,8 @@ use reqwest::Method;
 
 use super::{Client, ClientError, segment};
 use crate::api::demand::{
-    ComparedView, ForecastView, PlannedEventView, PolicyView, PutPlannedEvent, SetPolicy,
+    ComparedView, ForecastView, LevelsView, PlannedEventView, PolicyView, PutPlannedEvent,
+    SetPolicy,
 };
 
 impl Client {
@@ -36,6 +37,17 @@ impl Client {
         ];
         query.extend(client.map(|client| ("client", client.to_owned())));
         self.get(&format!("/forecasts/{}/compared", segment(which)), &query)
+            .await
+    }
+
+    /// How full the pool was of a class, beside who came.
+    pub async fn forecast_levels(
+        &self,
+        which: &str,
+        hours: usize,
+    ) -> Result<LevelsView, ClientError> {
+        let query = [("hours", hours.to_string())];
+        self.get(&format!("/forecasts/{}/levels", segment(which)), &query)
             .await
     }
 

@@ -2,7 +2,7 @@
 
 use super::{Client, ClientError, segment};
 use crate::api::models::{
-    ModelDetail, ModelExplanation, ModelSummary, ModelView, PredictionView, TrainModel,
+    ModelDetail, ModelExplanation, ModelSummary, ModelView, PredictionView, RecordView, TrainModel,
 };
 
 impl Client {
@@ -35,6 +35,11 @@ impl Client {
         query.extend(stage.map(|stage| ("stage", stage.to_owned())));
         self.get(&format!("/models/{}/explain", segment(name)), &query)
             .await
+    }
+
+    /// What came of what was said of the newest stages.
+    pub async fn prediction_record(&self) -> Result<RecordView, ClientError> {
+        self.get("/predictions/record", &[]).await
     }
 
     /// What a chain would need for a device.

@@ -6,7 +6,7 @@ use super::super::output::Paint;
 use super::super::table::Table;
 use super::super::text;
 use crate::api::Time;
-use crate::api::demand::{ComparedHour, ComparedView, ForecastStep, ForecastView};
+use crate::api::demand::{ComparedHour, ComparedView, ForecastStep, ForecastView, LevelsView};
 
 /// A line per class.
 pub fn list(forecasts: &[ForecastView], paint: Paint) -> String {
@@ -127,6 +127,33 @@ pub fn compared(compared: &ComparedView, paint: Paint) -> String {
         100.0 * compared.within95
     );
     out
+}
+
+/// A line per step in which anybody came or the number changed.
+pub fn levels(levels: &LevelsView, paint: Paint) -> String {
+    let headers = ["FROM", "WAITED", "WANTED", "CAME", "HOT", "FORKED", "COLD"];
+    let mut table = Table::new(paint, &headers);
+    let number = |value: Option<u32>| value.map_or_else(|| "-".to_owned(), |n| n.to_string());
+    let mut before = None;
+    for step in &levels.steps {
+        let came = step.hot + step.warm + step.cold;
+        let stands = (step.ready, step.wanted);
+        if came == 0 && before == Some(stands) {
+            continue;
+        }
+        before = Some(stands);
+        let Time(at) = step.at;
+        table.row([
+            at.strftime("%a %H:%M").to_string(),
+            number(step.ready),
+            number(step.wanted),
+            came.to_string(),
+            step.hot.to_string(),
+            step.warm.to_string(),
+            step.cold.to_string(),
+        ]);
+    }
+    table.render("nobody has looked or come")
 }
 
 fn note(hour: &ComparedHour) -> &'static str {

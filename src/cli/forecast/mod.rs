@@ -32,6 +32,19 @@ Examples:
 ERROR is the mean distance of the median from what came; the plain rule, \"as yesterday at this time\", is
 what it has to beat. Of the hours, 80 % and 95 % should lie within the intervals.")]
     Compare(Compare),
+    /// How full the pool was of a class, beside who came
+    #[command(after_help = "\
+Examples:
+  greenroom forecast levels tiny
+  greenroom forecast levels tiny --hours 168 -o json | jq '.steps[] | [.at, .ready, .wanted, .cold]'")]
+    Levels {
+        /// A class, or an image of which there is one
+        #[arg(value_name = "CLASS-OR-IMAGE")]
+        which: String,
+        /// Hours back from now
+        #[arg(long, value_name = "N", default_value_t = 24)]
+        hours: usize,
+    },
     /// What the calendar knows and history cannot: add, list, remove
     #[command(subcommand, visible_alias = "events")]
     Event(event::EventCommand),
@@ -90,6 +103,10 @@ impl ForecastCommand {
                     )
                     .await?;
                 context.show(&compared, || draw::compared(&compared, context.out))?;
+            }
+            Self::Levels { which, hours } => {
+                let levels = context.client()?.forecast_levels(&which, hours).await?;
+                context.show(&levels, || draw::levels(&levels, context.out))?;
             }
             Self::Event(command) => return command.run(context).await,
         }

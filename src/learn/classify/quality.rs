@@ -15,13 +15,17 @@ pub struct Quality {
     /// Share that would be assigned without asking, and how many of those are right.
     pub assigned: f64,
     pub assigned_right: f64,
+    /// By confidence, in 15 equal bins: answers, their mean confidence, the share that is right.
+    #[serde(default)]
+    pub bins: [[f64; 3]; BINS],
 }
+
+const BINS: usize = 15;
 
 /// Judges a classifier on examples it has not seen.
 pub fn judge(classifier: &Classifier, unseen: &[Example]) -> Quality {
-    const BINS: usize = 15;
     let mut quality = Quality::default();
-    let mut bins = [(0.0, 0.0); BINS];
+    let mut bins = [(0.0, 0.0, 0.0); BINS];
     let n = unseen.len().max(1) as f64;
     let (mut assigned, mut right) = (0.0, 0.0);
     for example in unseen {
@@ -39,12 +43,20 @@ pub fn judge(classifier: &Classifier, unseen: &[Example]) -> Quality {
         let bin = &mut bins[((confidence * BINS as f64) as usize).min(BINS - 1)];
         bin.0 += hit;
         bin.1 += confidence;
+        bin.2 += 1.0;
         if answer.decision == Decision::Assign {
             assigned += 1.0;
             right += hit;
         }
     }
-    quality.calibration_error = bins.iter().map(|(hits, sum)| (hits - sum).abs() / n).sum();
+    quality.calibration_error = bins
+        .iter()
+        .map(|(hits, sum, _)| (hits - sum).abs() / n)
+        .sum();
+    quality.bins = bins.map(|(hits, sum, count)| {
+        let of = |sum: f64| sum / f64::max(count, 1.0);
+        [count, of(sum), of(hits)]
+    });
     quality.assigned = assigned / n;
     quality.assigned_right = right / f64::max(assigned, 1.0);
     quality

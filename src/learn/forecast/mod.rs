@@ -3,7 +3,7 @@
 //! Every method is a [`Forecaster`]; [`select::roster`] lists them. Nobody has to choose: [`select`] tries the
 //! methods on the end of each series' own past, combines them where that wins, and falls back to
 //! seasonal naive, the plain rule, where nothing beats it. [`width`] keeps the intervals honest,
-//! [`events`] adds what a calendar knows, [`prior`] serves the first hours.
+//! [`events`] adds what a calendar knows, [`month`] what months do, [`prior`] serves the first hours.
 
 pub mod arx;
 pub mod combine;
@@ -13,6 +13,9 @@ pub mod level;
 pub mod linear;
 #[cfg(feature = "forecast-lstm")]
 pub mod lstm;
+pub mod month;
+#[cfg(feature = "forecast-mstl")]
+pub mod mstl;
 pub mod naive;
 pub mod prior;
 pub mod seasonal;

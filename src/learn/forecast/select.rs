@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::super::score;
+use super::arx::Net;
 use super::combine::{self, BackTest, Cheap};
 use super::level::Smoothing;
 use super::linear::Linear;
@@ -26,6 +27,7 @@ pub fn roster() -> Vec<&'static dyn Forecaster> {
         &seasonal::Multiplicative,
         &seasonal::Additive,
         &Linear,
+        &Net,
         &Smoothing { log: false },
         &Smoothing { log: true },
         &Wood { relative: false },
@@ -41,6 +43,8 @@ pub fn roster() -> Vec<&'static dyn Forecaster> {
 #[allow(unused_mut, reason = "without features there are none")]
 fn further() -> Vec<&'static dyn Forecaster> {
     let mut further: Vec<&'static dyn Forecaster> = Vec::new();
+    #[cfg(feature = "forecast-mstl")]
+    further.push(&super::mstl::Mstl);
     #[cfg(feature = "forecast-lstm")]
     further.push(&super::lstm::Lstm { epochs: 20 });
     further

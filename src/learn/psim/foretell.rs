@@ -1,11 +1,13 @@
 //! What the daemon would have expected at each tick of a trace: the served forecast of the coming
-//! hours ([`super::super::forecast::serve`]), made anew from what came before, as sizing takes it.
+//! hours ([`super::super::forecast::serve`]), made anew from what came before, with what the last moments
+//! say ([`super::recent`]), as sizing takes it.
 
 use std::ops::Range;
 
 use super::super::forecast::serve::{self, Learned, Past};
 use super::super::forecast::{Shape, Step};
-use super::super::sizing::{Expected, peakedness};
+use super::super::sizing::{Expected, peakedness, share_of_recent};
+use super::recent::{LEAST_SHARE, Recent};
 use super::{DAY, MOST, TICK_S, Trace};
 
 /// Ticks of an hour, and hours of the seasons.
@@ -31,6 +33,7 @@ pub fn expect(trace: &Trace, lead_s: f64, ticks: Range<usize>, every: usize) -> 
         .at_s
         .first()
         .map_or(0, |at| (at / TICK_S).max(0.0) as usize);
+    let recent = Recent::until(trace, lead_s, ticks.end, []);
     let (mut steps, mut made_at, mut clumped): (Vec<Step>, usize, f64) = (Vec::new(), 0, 1.0);
     ticks
         .clone()
@@ -52,7 +55,17 @@ pub fn expect(trace: &Trace, lead_s: f64, ticks: Range<usize>, every: usize) -> 
                 .take(2)
                 .map(|pair| std::array::from_fn(|i| pair[0][i] + part * (pair[1][i] - pair[0][i])))
                 .collect();
-            Expected::of_forecast(&moved, 3600.0, TICK_S, lead_s, clumped, MOST)
+            let expected = Expected::of_forecast(&moved, 3600.0, TICK_S, lead_s, clumped, MOST);
+            let share = share_of_recent(clumped);
+            let recent = if share < LEAST_SHARE {
+                None
+            } else {
+                recent.ask(tick)
+            };
+            match recent {
+                Some(recent) => expected.mixed(&recent, share),
+                None => expected,
+            }
         })
         .collect()
 }

@@ -17,6 +17,7 @@ pub mod foresee;
 pub mod foretell;
 pub mod known;
 pub mod policies;
+pub mod recent;
 pub mod replay;
 pub mod rule;
 mod run;

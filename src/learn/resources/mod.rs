@@ -12,7 +12,11 @@ pub mod histogram;
 pub mod history;
 pub mod model;
 pub mod observation;
+pub mod record;
 pub mod tally;
 pub mod trial;
 pub mod whole;
 pub mod window;
+
+#[cfg(test)]
+mod few_tests;

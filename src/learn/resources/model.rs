@@ -87,6 +87,9 @@ pub const HEADS: Plan = Plan {
 /// Fewer rows are left to the histogram.
 pub const FEWEST_ROWS: usize = 24;
 
+/// Models of fewer rows are small trees, in which like cases are not all alike.
+pub const MANY_ROWS: usize = 1000;
+
 /// Like cases that a leaf keeps; more of them made answers slower and no better.
 const PER_LEAF: usize = 40;
 
@@ -180,7 +183,16 @@ impl Model {
     /// several. Features, uses and bounds are in the model's units; `unit` says what one of them is
     /// worth in the cost's (1 where they are the same).
     pub fn choose(&self, row: &[f64], unit: f64, cost: RetryCost, bounds: (f64, f64)) -> Chosen {
-        let like = self.forest.quantiles(row, &POINTS);
+        let mut like = self.forest.quantiles(row, &POINTS);
+        if let (true, [.., highest]) = (self.rows < MANY_ROWS, &self.heads[..]) {
+            // A few unlike cases in the leaves are a tail that a dear retry would buy. The highest head
+            // begins at the highest use and comes down only where like rows say so: what is beyond it
+            // is not of this case.
+            let ceiling = highest.predict(row) + self.shift[SHOWN.len() - 1].max(0.0);
+            for log in &mut like {
+                *log = log.min(ceiling);
+            }
+        }
         let part = 1.0 / like.len() as f64;
         let mut best = (f64::INFINITY, bounds.1, 1.0);
         for (point, log) in like.iter().enumerate() {

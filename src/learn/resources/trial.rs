@@ -3,8 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::choice::round_memory;
 use super::history::History;
-use super::model::{BUMP, HEADS, Model, PLAN, RetryCost, SHOWN};
+use super::model::{BUMP, HEADS, MANY_ROWS, Model, PLAN, RetryCost, SHOWN};
 use super::observation::Observation;
 use super::window::Window;
 use crate::learn::features::{self, STAGE_KEY};
@@ -110,11 +111,13 @@ fn plans(rows: usize) -> (Plan, Plan) {
     let forest = Plan {
         min_leaf: (n / 40.0).clamp(2.0, PLAN.min_leaf),
         row_share: sample(PLAN.row_share, ROWS_PER_TREE),
+        // A small tree has few splits: one without a telling column leaves unlike cases together.
+        column_share: if n < MANY { 1.0 } else { PLAN.column_share },
         ..PLAN
     };
     let heads = Plan {
-        trees: if n < 1000.0 { 120 } else { HEADS.trees },
-        rate: if n < 1000.0 { 0.1 } else { HEADS.rate },
+        trees: if n < MANY { 120 } else { HEADS.trees },
+        rate: if n < MANY { 0.1 } else { HEADS.rate },
         min_leaf: (n / 20.0).clamp(4.0, HEADS.min_leaf),
         row_share: sample(HEADS.row_share, ROWS_PER_TREE),
         ..HEADS
@@ -122,6 +125,8 @@ fn plans(rows: usize) -> (Plan, Plan) {
     (forest, heads)
 }
 
+/// From so many rows on trees are grown as on the recorded traces.
+const MANY: f64 = MANY_ROWS as f64;
 /// More rows make a tree slower and hardly better.
 const ROWS_PER_TREE: f64 = 25_000.0;
 
@@ -177,6 +182,14 @@ pub fn amount(model: &Model, resource: Resource, row: &[f64], cost: RetryCost) -
     }
 }
 
+/// An amount as machines get it: memory in steps, which are a reserve of their own.
+fn as_given(resource: Resource, amount: f64) -> f64 {
+    match resource {
+        Resource::Memory if amount.is_finite() => round_memory(amount) as f64,
+        _ => amount,
+    }
+}
+
 /// What an amount cost, as a multiple of what was needed: what was given, and each try in vain. For
 /// durations, which nobody gives, how far the amount was from being the 90 % quantile.
 fn loss(resource: Resource, given: f64, need: f64, cost: RetryCost) -> f64 {
@@ -225,7 +238,7 @@ pub fn judge(rows: &[Row], resource: Resource) -> Judged {
         for row in &rows[test] {
             let Some(plain) = row.plain else { continue };
             let rival = amount(&model, resource, &row.features, cost);
-            let amounts = [plain, rival];
+            let amounts = [plain, rival].map(|amount| as_given(resource, amount));
             trial.losses.push(
                 amounts
                     .iter()

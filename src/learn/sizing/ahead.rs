@@ -39,6 +39,25 @@ impl Expected {
         }
     }
 
+    /// This with another's expectation, which counts by `share` (0–1).
+    pub fn mixed(mut self, other: &Self, share: f64) -> Self {
+        let share = share.clamp(0.0, 1.0) as f32;
+        for (own, other) in [(&mut self.now, &other.now), (&mut self.next, &other.next)] {
+            for (own, other) in [
+                (&mut own.misses, &other.misses),
+                (&mut own.idle_s, &other.idle_s),
+            ] {
+                if own.is_empty() {
+                    own.clone_from(other);
+                }
+                for (own, other) in own.iter_mut().zip(other) {
+                    *own += share * (other - *own);
+                }
+            }
+        }
+        self
+    }
+
     /// The curve that asks for more shells of the class, whose own curve is not looked at.
     pub fn larger(&self, class: &Class, hysteresis: Hysteresis) -> (&Curve, Sized) {
         let of = |curve| {
@@ -81,6 +100,16 @@ pub fn peakedness(at_s: &[f64], lead_s: f64) -> f64 {
     let mean = at_s.len() as f64 / windows;
     let variance = (squares / windows - mean * mean).max(0.0);
     (variance / mean).max(1.0)
+}
+
+/// How much of what is expected is told by the last moments instead of the forecast of the hour: of
+/// requests that come one by one nothing, of requests in clumps the share of their variance that
+/// independent ones would not have.
+pub fn share_of_recent(peakedness: f64) -> f64 {
+    match peakedness.is_finite() {
+        true => 1.0 - 1.0 / peakedness.max(1.0),
+        false => 0.0,
+    }
 }
 
 /// Whether a class without hot shells keeps its template, by what the next day is expected to ask for.
@@ -135,6 +164,20 @@ mod tests {
         for odd in [&[][..], &[5.0], &[5.0, 5.0], &[0.0, f64::INFINITY]] {
             assert!(peakedness(odd, 1.0) >= 1.0, "{odd:?}");
         }
+    }
+
+    #[test]
+    fn clumps_are_told_by_the_last_moments() {
+        assert_eq!(
+            [1.0, 4.0, 0.0, f64::NAN].map(share_of_recent),
+            [0.0, 0.75, 0.0, 0.0]
+        );
+        let of = |count: f64| Expected::of_forecast(&[[count; 5]], 3600.0, 300.0, 1.0, 1.0, 4);
+        let (few, many) = (of(60.0), of(600.0));
+        assert_eq!(few.clone().mixed(&many, 0.0), few);
+        let half = few.clone().mixed(&many, 0.5).now.misses[0];
+        assert!((half - (few.now.misses[0] + many.now.misses[0]) / 2.0).abs() < 1e-3);
+        assert_eq!(Expected::default().mixed(&many, 0.3), many);
     }
 
     #[test]

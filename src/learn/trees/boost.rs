@@ -51,13 +51,17 @@ impl Boost {
         let mut predicted = vec![model.base; n];
         let mut gradients = vec![0.0; n];
         for _ in 0..plan.trees {
+            let is_above = |row: usize| target[row] > predicted[row];
+            // With few rows the quantile is the largest target, and none is above: the signs say nothing
+            // of who belongs together, the errors do.
+            let none_above = !(0..n).any(is_above);
             for row in 0..n {
-                let sign = if target[row] > predicted[row] {
-                    level
-                } else {
-                    level - 1.0
+                let pull = match (none_above, is_above(row)) {
+                    (true, _) => target[row] - predicted[row],
+                    (false, true) => level,
+                    (false, false) => level - 1.0,
                 };
-                gradients[row] = sign * weights[row];
+                gradients[row] = pull * weights[row];
             }
             let rows = sampled(n, plan.row_share, &mut random);
             let Growth { tree, leaves } = grower.grow(rows, &gradients, &weights, &mut random);
