@@ -257,9 +257,7 @@ async fn what_is_studied_chooses_the_number_and_the_full_forecast_outlives_a_res
     world.lived(TINY, "acme", 15, 12, 120).await;
     world.clock_to(9, 0);
     // A little longer than until now, so that no moment is missing before it looks itself.
-    world
-        .watched(15, world.midnight_s + 9 * 3600 + 30)
-        .await;
+    world.watched(15, world.midnight_s + 9 * 3600 + 30).await;
     world
         .demand
         .change_policy(&class(TINY), by_forecast())

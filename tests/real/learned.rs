@@ -34,7 +34,7 @@ fn two_stages() -> Chain {
     let take = "case $GREENROOM_DEVICE in large*) n=80m ;; *) n=1m ;; esac\n\
                 head -c $n /dev/zero | tail -c $n > /dev/null\n";
     let stages = ["first", "second"].map(|name| {
-        let mut stage = stage(name, take).without_output();
+        let mut stage = stage(name, take).without_output().within_s(300);
         stage.resources.memory_mib = Bounds { min: 128, max: 384 };
         stage.resources.predict = true;
         stage
@@ -98,7 +98,7 @@ async fn sizes_come_from_a_model_trained_on_earlier_runs() {
             runs.push(daemon.start(name, "learning").await);
         }
         for run in runs {
-            let view = daemon.finished_within(run.id, 300).await;
+            let view = daemon.finished_within(run.id, 900).await;
             assert_eq!(view.run.state, RunState::Succeeded, "{view:#?}");
         }
     }
@@ -164,7 +164,7 @@ async fn sizes_come_from_a_model_trained_on_earlier_runs() {
     assert!(small_mib < large_mib);
     for name in ["small-1", "large-1"] {
         let run = daemon.start(name, "learning").await;
-        let view = daemon.finished_within(run.id, 300).await;
+        let view = daemon.finished_within(run.id, 900).await;
         assert_eq!(view.run.state, RunState::Succeeded, "{view:#?}");
         for attempt in &view.attempts {
             let expected = &attempt.expected.as_ref().expect("an expectation").memory;

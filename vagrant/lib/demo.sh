@@ -7,21 +7,29 @@ readonly demo_patience_s=${GREENROOM_DEMO_PATIENCE:-2400}
 
 command_demo() {
   wants_help "$@" && { cat <<'U'
-vagrant/lab demo [--compiled]: starts the lab, compiles greenroom, builds the images, starts the daemon, lets it make a few
+vagrant/lab demo [--compiled] [--kills N]: starts the lab, compiles greenroom, builds the images, starts the daemon, lets it make a few
 machines ahead of need, applies the personas "web-server" and "db-node" with rules on hardware facts and the chain "onboard",
 and switches on two blank VMs of different hardware. Nobody says which is to become what: they boot from the network, are
 discovered, get their personas, images and first reports. Then it shows their consoles, their packet filters as they are in
-force, the performance report of each, and how long each step took. --compiled takes what is compiled already.
+force, the performance report of each, and how long each step took. --compiled takes what is compiled already. --kills N kills
+the daemon (SIGKILL) at N random moments of the onboarding and starts it again: both devices have to come out all the same.
 The web interface is there from the start, at an address of this host's loopback that is printed first.
 The lab and the web interface stay up; end them with vagrant/lab down. Compiling takes some ten minutes the first time; then it is ten.
 U
     return; }
-  local compiled=''
-  case ${1:-} in
-    '') ;;
-    --compiled) compiled=1 ;;
-    *) die_usage "demo does not know \"$1\"" demo ;;
-  esac
+  local compiled='' demo_kills=0 demo_before=0
+  while (($#)); do
+    case $1 in
+      --compiled) compiled=1 ;;
+      --kills)
+        [[ ${2:-} =~ ^[0-9]+$ ]] || die_usage "--kills needs a number" demo
+        demo_kills=$2
+        shift
+        ;;
+      *) die_usage "demo does not know \"$1\"" demo ;;
+    esac
+    shift
+  done
   demo_lab
   [[ $compiled ]] || demo_compile
   demo_images
@@ -126,6 +134,8 @@ demo_power_on() {
   for name in "$demo_web" "$demo_db"; do
     [[ ! -e $LAB/devices/$name.qcow2 ]] || demo_forget "$name"
   done
+  # What an earlier demo left is not what this one waits for.
+  demo_before=$(in_lab_with_environment greenroom run list -o json | jq 'map(.id) | max // 0')
   note ""
   note "Two machines on the provisioning network, declared by serial number:"
   device_facts "$demo_web" | in_lab_with_environment greenroom device add -f -
@@ -147,7 +157,8 @@ demo_forget() {
 
 # Every event as it happens, until both runs are over: they end with the report on what the devices say of themselves.
 demo_watch() {
-  local deadline=$(($(now_ms) + demo_patience_s * 1000)) watcher name states
+  local deadline=$(($(now_ms) + demo_patience_s * 1000)) watcher name states killed=0 next_kill
+  next_kill=$(($(now_ms) + 10000 + RANDOM % 60 * 1000))
   note ""
   note "\$ greenroom device watch"
   in_lab_with_environment greenroom device watch &
@@ -163,15 +174,34 @@ demo_watch() {
       for name in "$demo_web" "$demo_db"; do demo_say greenroom device show "$name" || true; done
       die "the devices are$states after $((demo_patience_s - (deadline - $(now_ms)) / 1000)) s; see vagrant/lab log greenroom"
     fi
+    if ((killed < demo_kills && $(now_ms) > next_kill)); then
+      killed=$((killed + 1))
+      demo_kill "$killed"
+      kill "$watcher" 2>/dev/null || true
+      in_lab_with_environment greenroom device watch &
+      watcher=$!
+      next_kill=$(($(now_ms) + 10000 + RANDOM % 60 * 1000))
+    fi
     sleep 3
   done
   kill "$watcher" 2>/dev/null || true
   wait "$watcher" 2>/dev/null || true
+  ((killed == demo_kills)) || hint "the devices were there before the daemon was killed $demo_kills times: it was $killed"
+}
+
+# demo_kill N: without warning, for the Nth time.
+demo_kill() {
+  note ""
+  note "The daemon is killed at $(date +%T) (SIGKILL, number $1) and started again:"
+  in_lab kill -KILL "$(<"$LAB/greenroom.pid")"
+  rm -f "$LAB/greenroom.pid"
+  step "daemon" start_daemon
 }
 
 # demo_state NAME: of its newest run.
 demo_state() {
-  in_lab_with_environment greenroom run list --device "$1" -o json 2>/dev/null | jq -r 'max_by(.id).state // "none"' || echo none
+  in_lab_with_environment greenroom run list --device "$1" -o json 2>/dev/null |
+    jq -r --argjson before "$demo_before" 'map(select(.id > $before)) | max_by(.id).state // "none"' || echo none
 }
 
 demo_run_of() { in_lab_with_environment greenroom run list --device "$1" -o json | jq -r 'max_by(.id).id'; }

@@ -5,7 +5,7 @@
 //! of limits ÷ the sum provisioned, `under` the share of days that needed more, `deep` those that needed
 //! more than 1.25 times the limit. What a retry costs is chosen on the four weeks before September, each
 //! judged with a model of what came before it: the cheapest at which `under` and `deep`, one standard
-//! deviation of the weeks above their mean, are what is asked for.
+//! error of the weeks' mean above it, are what is asked for.
 
 use std::collections::HashMap;
 
@@ -230,11 +230,12 @@ fn sizes(days: &Days, of: &Resource, asked: Asked) -> Vec<Figure> {
             .amount
     };
     let early = weeks.each_ref().map(|(train, _)| model(train, 0.0));
-    // One deviation above the mean: the month to come is a draw of such weeks.
+    // One standard error above the mean: the month to come is as many such weeks.
     let above = |values: Vec<f64>| {
         let mean = robust::mean(&values);
         let squares: f64 = values.iter().map(|v| (v - mean) * (v - mean)).sum();
-        mean + (squares / (values.len() as f64 - 1.0)).sqrt()
+        let n = values.len() as f64;
+        mean + (squares / (n - 1.0) / n).sqrt()
     };
     let times = (-12..=24)
         .map(|step| 1.12f64.powi(step))
