@@ -58,7 +58,9 @@ impl TelemetryConfig {
                 wrong(key, format!("{value} is not within {least} and {most}"));
             }
         }
-        if self.fine_s > 0 && (self.coarse_s <= self.fine_s || self.coarse_s % self.fine_s != 0) {
+        if self.fine_s > 0
+            && (self.coarse_s <= self.fine_s || !self.coarse_s.is_multiple_of(self.fine_s))
+        {
             wrong(
                 "coarse_s",
                 format!(

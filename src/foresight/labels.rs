@@ -218,8 +218,8 @@ fn role(example: &Example) -> &str {
 
 impl<'e> Shares<'e> {
     fn of(examples: &'e [Example]) -> Self {
-        let (mut by_role, mut all): (BTreeMap<&str, BTreeMap<&str, f64>>, BTreeMap<&str, f64>) =
-            Default::default();
+        let mut by_role: BTreeMap<&str, BTreeMap<&str, f64>> = BTreeMap::new();
+        let mut all: BTreeMap<&str, f64> = BTreeMap::new();
         for example in examples {
             let persona = example.persona.as_str();
             *by_role

@@ -21,7 +21,8 @@ use crate::traces;
 
 /// All of it takes a quarter of an hour: parts may be named, such as GREENROOM_BENCH_PARTS=pool,demand.
 pub fn measure() -> Vec<Figure> {
-    let parts: [(&str, Needs, fn() -> Vec<Figure>); 6] = [
+    type Part = (&'static str, Needs, fn() -> Vec<Figure>);
+    let parts: [Part; 6] = [
         ("training", Needs::Nothing, training::measure),
         ("pool", Needs::Traces, pool::measure),
         ("persona", Needs::Traces, persona::measure),

@@ -193,7 +193,11 @@ demo_watch() {
 demo_kill() {
   note ""
   note "The daemon is killed at $(date +%T) (SIGKILL, number $1) and started again:"
-  in_lab kill -KILL "$(<"$LAB/greenroom.pid")"
+  local pid
+  pid=$(<"$LAB/greenroom.pid")
+  in_lab kill -KILL "$pid"
+  # Its locks are its own until it has ended.
+  while in_lab test -d "/proc/$pid"; do sleep 0.1; done
   rm -f "$LAB/greenroom.pid"
   step "daemon" start_daemon
 }

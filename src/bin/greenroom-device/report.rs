@@ -61,7 +61,7 @@ pub fn serve() -> Result<(), String> {
 
 /// Not the first: that it is there at all is the most urgent news.
 fn with_details(told: u32) -> bool {
-    told > 0 && ((told < EARLY && told % 2 == 1) || told % DETAILS_EACH == 0)
+    told > 0 && ((told < EARLY && told % 2 == 1) || told.is_multiple_of(DETAILS_EACH))
 }
 
 /// Clock ticks of /proc/stat's first line: busy, and all.

@@ -121,7 +121,7 @@ pub fn keeps_template(next_day: &[Step], is_kept: bool) -> bool {
     const BELOW: f64 = 0.25;
     let upper: f64 = next_day.iter().map(|step| step[3]).sum();
     let middle: f64 = next_day.iter().map(|step| step[2]).sum();
-    debug_assert!(LEVELS[3] == 0.9);
+    const { assert!(LEVELS[3] == 0.9) };
     // Ninetieth percentiles of hours do not add up to that of a day; half of the way is near it for
     // hours that do not depend on each other.
     let likely = middle + 0.5 * (upper - middle).max(0.0);
