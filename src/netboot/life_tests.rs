@@ -4,31 +4,18 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::vocab::DeviceId;
-use crate::vocab::boot::Fingerprint;
 
 const SILENCE: Duration = Duration::from_secs(60);
 
 fn device() -> BootDevice {
     BootDevice {
-        device: DeviceId::fresh(),
-        name: "box".into(),
-        phase: BootPhase::Registered,
-        since: Timestamp(0),
-        deadline: None,
-        next: String::new(),
-        trust: Trust::Network,
-        fingerprint: Fingerprint::default(),
         boot_id: "a".into(),
-        heard_at: Timestamp(0),
-        run: None,
-        manifest: None,
-        disk: String::new(),
-        written: 0,
-        of: 0,
-        tries: 0,
-        boots_since_delivery: 0,
-        awaited: None,
-        sent_at: Timestamp(0),
+        ..BootDevice::registered(
+            DeviceId::fresh(),
+            "box".into(),
+            Trust::Network,
+            Timestamp(0),
+        )
     }
 }
 

@@ -230,6 +230,31 @@ pub struct BootDevice {
 }
 
 impl BootDevice {
+    /// Its ramdisk says who it is, for the first time.
+    pub fn registered(device: DeviceId, name: String, trust: Trust, now: Timestamp) -> Self {
+        Self {
+            device,
+            name,
+            phase: BootPhase::Registered,
+            since: now,
+            deadline: None,
+            next: String::new(),
+            trust,
+            fingerprint: Fingerprint::default(),
+            boot_id: String::new(),
+            heard_at: now,
+            run: None,
+            manifest: None,
+            disk: String::new(),
+            written: 0,
+            of: 0,
+            tries: 0,
+            boots_since_delivery: 0,
+            sent_at: Timestamp(0),
+            awaited: None,
+        }
+    }
+
     /// Only its own word is known of it: it has told no inventory that counted, and had no run.
     pub fn is_nobodys(&self) -> bool {
         self.run.is_none()

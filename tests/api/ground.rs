@@ -18,7 +18,7 @@ use greenroom::power::Limits;
 use greenroom::power::hands::RemoteHands;
 use greenroom::store::{boot, devices};
 use greenroom::vocab::access::Role;
-use greenroom::vocab::boot::{BootDevice, BootEvent, BootPhase, Fingerprint, Trust};
+use greenroom::vocab::boot::{BootDevice, BootEvent, BootPhase, Trust};
 use greenroom::web::{self, Doors, NetworkDoor, tls};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -199,25 +199,9 @@ impl Ground {
         drop(connection);
         let now = self.running.services.now();
         let row = BootDevice {
-            device: device.id,
-            name: device.name,
             phase: BootPhase::Discovered,
-            since: now,
-            deadline: None,
             next: "it waits for a chain".into(),
-            trust: Trust::Network,
-            fingerprint: Fingerprint::default(),
-            boot_id: String::new(),
-            heard_at: now,
-            run: None,
-            manifest: None,
-            disk: String::new(),
-            written: 0,
-            of: 0,
-            tries: 0,
-            boots_since_delivery: 0,
-            awaited: None,
-            sent_at: now,
+            ..BootDevice::registered(device.id, device.name, Trust::Network, now)
         };
         let event = BootEvent {
             id: 0,

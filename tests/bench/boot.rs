@@ -124,28 +124,15 @@ async fn fill(station: &Station) {
                     let device = devices::device_put(connection, &device).await?;
                     let address = mac(n as u8 % 2, n);
                     let row = BootDevice {
-                        device: device.id,
-                        name: device.name,
                         phase,
-                        since: now,
                         deadline: Some(now.after(Duration::from_secs(86_400))),
-                        next: String::new(),
-                        trust: Trust::Discovery,
                         fingerprint: Fingerprint {
                             macs: vec![address],
                             ..Fingerprint::default()
                         },
                         boot_id: "00000000-0000-4000-8000-000000000000".into(),
-                        heard_at: now,
-                        run: None,
-                        manifest: None,
                         disk: "vda".into(),
-                        written: 0,
-                        of: 0,
-                        tries: 0,
-                        boots_since_delivery: 0,
-                        sent_at: Timestamp(0),
-                        awaited: None,
+                        ..BootDevice::registered(device.id, device.name, Trust::Discovery, now)
                     };
                     boot::device_put(connection, &row).await?;
                     boot::client_assign(connection, &[address], device.id, Taken::Take, now)

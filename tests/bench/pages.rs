@@ -12,7 +12,7 @@ use greenroom::api::StartRun;
 use greenroom::outbound::Settings;
 use greenroom::store::{boot, devices};
 use greenroom::vocab::access::Role;
-use greenroom::vocab::boot::{BootDevice, BootPhase, Fingerprint, Trust};
+use greenroom::vocab::boot::{BootDevice, BootPhase, Trust};
 use greenroom::vocab::{Device, DeviceId};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Bytes;
@@ -93,25 +93,9 @@ async fn full() -> Ground {
 
 fn came_from_the_network(device: &Device, now: greenroom::vocab::Timestamp) -> BootDevice {
     BootDevice {
-        device: device.id,
-        name: device.name.clone(),
         phase: BootPhase::Discovered,
-        since: now,
-        deadline: None,
         next: "it waits for a chain".into(),
-        trust: Trust::Network,
-        fingerprint: Fingerprint::default(),
-        boot_id: String::new(),
-        heard_at: now,
-        run: None,
-        manifest: None,
-        disk: String::new(),
-        written: 0,
-        of: 0,
-        tries: 0,
-        boots_since_delivery: 0,
-        sent_at: now,
-        awaited: None,
+        ..BootDevice::registered(device.id, device.name.clone(), Trust::Network, now)
     }
 }
 

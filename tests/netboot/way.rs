@@ -3,6 +3,7 @@
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
+use greenroom::chain::model::Chain;
 use greenroom::netboot::settings::Approve;
 use greenroom::store::power;
 use greenroom::vocab::power::{Bmc, BmcAddress, OrderStep};
@@ -303,9 +304,8 @@ fn report(n: u32) -> Value {
         "details": { "units": { "ssh.service": "active" }, "packages": {}, "firewall": null } })
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_run_waits_until_its_device_reports_and_then_looks_at_what_it_says() {
-    let station = Station::open(Approve::Network).await;
+/// Makes a disk, and looks at what its device reports.
+fn watched() -> Chain {
     let mut chain = chain(
         "watched",
         vec![
@@ -314,7 +314,13 @@ async fn a_run_waits_until_its_device_reports_and_then_looks_at_what_it_says() {
         ],
     );
     chain.when = Some("device.hardware.arch | default('') == 'x86_64'".into());
-    station.daemon.apply(&chain).await;
+    chain
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_waits_until_its_device_reports_and_then_looks_at_what_it_says() {
+    let station = Station::open(Approve::Network).await;
+    station.daemon.apply(&watched()).await;
     with_disk(&station);
     let mut agent = station.agent(1);
     let order = until_ordered(&station, &mut agent).await;
@@ -375,15 +381,7 @@ async fn a_run_waits_until_its_device_reports_and_then_looks_at_what_it_says() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_whose_run_is_aborted_is_sent_no_further() {
     let station = Station::open(Approve::Network).await;
-    let mut chain = chain(
-        "watched",
-        vec![
-            stage("one", &says("hi")).on_disk(),
-            stage("look", &says("seen")).after_delivery(3600),
-        ],
-    );
-    chain.when = Some("device.hardware.arch | default('') == 'x86_64'".into());
-    station.daemon.apply(&chain).await;
+    station.daemon.apply(&watched()).await;
     with_disk(&station);
     let mut agent = station.agent(1);
     let order = until_ordered(&station, &mut agent).await;

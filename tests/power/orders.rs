@@ -10,7 +10,7 @@ use greenroom::power::hands::{HandsError, RemoteHands, Switch};
 use greenroom::power::vault::Password;
 use greenroom::power::{Limits, PowerError};
 use greenroom::store::{Store, boot, devices, power};
-use greenroom::vocab::boot::{BootDevice, BootEvent, BootPhase, Fingerprint, Trust};
+use greenroom::vocab::boot::{BootDevice, BootEvent, Trust};
 use greenroom::vocab::power::{
     BmcAddress, BmcTrust, BootTarget, NetworkOrder, Off, OrderStep, PowerState,
 };
@@ -79,25 +79,13 @@ impl House {
     /// As if its ramdisk had registered with this boot.
     async fn registers(&self, boot_id: &str) {
         let row = BootDevice {
-            device: self.device.id,
-            name: self.device.name.clone(),
-            phase: BootPhase::Registered,
-            since: Timestamp(1),
-            deadline: None,
-            next: String::new(),
-            trust: Trust::Network,
-            fingerprint: Fingerprint::default(),
             boot_id: boot_id.into(),
-            heard_at: Timestamp(1),
-            run: None,
-            manifest: None,
-            disk: String::new(),
-            written: 0,
-            of: 0,
-            tries: 0,
-            boots_since_delivery: 0,
-            sent_at: Timestamp(1),
-            awaited: None,
+            ..BootDevice::registered(
+                self.device.id,
+                self.device.name.clone(),
+                Trust::Network,
+                Timestamp(1),
+            )
         };
         self.store
             .write(move |connection| {

@@ -9,7 +9,7 @@ use greenroom::daemon::Running;
 use greenroom::runs::plan::{self, Request};
 use greenroom::runs::view::View;
 use greenroom::store::boot;
-use greenroom::vocab::boot::{BootDevice, BootPhase, Fingerprint, Trust};
+use greenroom::vocab::boot::{BootDevice, BootPhase, Trust};
 use greenroom::vocab::run::RunState;
 use greenroom::vocab::{Device, RunId, Timestamp};
 
@@ -34,25 +34,9 @@ fn watched() -> Chain {
 /// A device on its way from the network; for another the stage that waits would be left out.
 pub async fn put_on_network(daemon: &Running, device: &Device) {
     let row = BootDevice {
-        device: device.id,
-        name: device.name.clone(),
         phase: BootPhase::Discovered,
-        since: Timestamp(0),
-        deadline: None,
-        next: String::new(),
-        trust: Trust::Network,
-        fingerprint: Fingerprint::default(),
-        boot_id: String::new(),
-        heard_at: Timestamp(0),
-        run: None,
-        manifest: None,
         disk: "vda".into(),
-        written: 0,
-        of: 0,
-        tries: 0,
-        boots_since_delivery: 0,
-        sent_at: Timestamp(0),
-        awaited: None,
+        ..BootDevice::registered(device.id, device.name.clone(), Trust::Network, Timestamp(0))
     };
     daemon
         .services

@@ -453,6 +453,18 @@ fn a_device_that_does_not_report_in_time_holds_the_run_and_a_retry_waits_once_mo
     assert_eq!(world.view.run.state, RunState::Succeeded);
 }
 
+fn takes_back_when_aborted(world: &mut World) -> bool {
+    let reason = "test".to_owned();
+    plan::request(&mut world.view, Request::Abort { reason }, world.now).unwrap();
+    world.settle();
+    assert_eq!(world.view.run.state.word(), "aborted");
+    world
+        .view
+        .attempts
+        .iter()
+        .any(|a| a.purpose == Purpose::Undo && a.progress == Progress::Succeeded)
+}
+
 #[test]
 fn an_abort_takes_back_what_was_done_while_it_waits_and_when_it_waits_for_its_turn_after() {
     for arrived in [false, true] {
@@ -461,14 +473,7 @@ fn an_abort_takes_back_what_was_done_while_it_waits_and_when_it_waits_for_its_tu
         if arrived {
             arrive(&mut world).unwrap();
         }
-        let reason = "test".to_owned();
-        plan::request(&mut world.view, Request::Abort { reason }, world.now).unwrap();
-        world.settle();
-        assert_eq!(world.view.run.state.word(), "aborted");
-        let undone = |a: &greenroom::vocab::run::Attempt| {
-            a.purpose == Purpose::Undo && a.progress == Progress::Succeeded
-        };
-        assert!(world.view.attempts.iter().any(undone), "arrived: {arrived}");
+        assert!(takes_back_when_aborted(&mut world), "arrived: {arrived}");
     }
 }
 
@@ -594,14 +599,7 @@ fn an_abort_takes_back_what_was_done_before_a_pause_and_after_it() {
         if resumed {
             resume(&mut world).unwrap();
         }
-        let reason = "test".to_owned();
-        plan::request(&mut world.view, Request::Abort { reason }, world.now).unwrap();
-        world.settle();
-        assert_eq!(world.view.run.state.word(), "aborted");
-        let undone = |a: &greenroom::vocab::run::Attempt| {
-            a.purpose == Purpose::Undo && a.progress == Progress::Succeeded
-        };
-        assert!(world.view.attempts.iter().any(undone), "resumed: {resumed}");
+        assert!(takes_back_when_aborted(&mut world), "resumed: {resumed}");
     }
 }
 

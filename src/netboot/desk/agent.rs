@@ -13,7 +13,7 @@ use crate::netboot::wire::{
 use crate::store::boot::{self, Taken};
 use crate::store::devices;
 use crate::vocab::boot::{BootDevice, BootPhase, Fingerprint, Mac, Token, TokenKind, Trust};
-use crate::vocab::{Device, DeviceId, Timestamp};
+use crate::vocab::{Device, DeviceId};
 
 /// Between two heartbeats.
 const HEARTBEAT: Duration = Duration::from_secs(2);
@@ -204,25 +204,8 @@ impl Desk {
             ));
         }
         let fresh = BootDevice {
-            device: device.id,
-            name: device.name.clone(),
-            phase: BootPhase::Registered,
-            since: now,
-            deadline: None,
-            next: String::new(),
-            trust: self.first_trust(),
             fingerprint: claimed.clone(),
-            boot_id: String::new(),
-            heard_at: now,
-            run: None,
-            manifest: None,
-            disk: String::new(),
-            written: 0,
-            of: 0,
-            tries: 0,
-            boots_since_delivery: 0,
-            sent_at: Timestamp(0),
-            awaited: None,
+            ..BootDevice::registered(device.id, device.name.clone(), self.first_trust(), now)
         };
         // One boot has one session: an earlier boot's rights end here.
         let (claimed, id, same_boot) = (
