@@ -7,7 +7,8 @@
 //!
 //! Every agent call costs 5 to 30 ms in an emulated guest, so a job is arranged around few of them:
 //! one call starts it ([`launcher`]), and one small file tells its end together with short logs and
-//! output ([`record`]).
+//! output ([`record`]). Where the image has our [`runner`], both go over a port of their own, without
+//! the agent.
 //!
 //! The guest is not trusted: each call has a deadline, each reply is checked for size and shape, and
 //! nothing that a guest says is used as anything but bytes.
@@ -23,6 +24,7 @@ mod files;
 mod follow;
 pub mod launcher;
 pub mod record;
+pub mod runner;
 mod start;
 
 pub use follow::JobEnd;

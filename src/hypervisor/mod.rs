@@ -73,7 +73,8 @@ pub trait Hypervisor: Send + Sync + 'static {
     /// [`HvError::Refused`].
     async fn resume(&self, id: MachineId) -> Result<(), HvError>;
 
-    /// Gives a machine its share of the host, paused or running. Memory only grows, and what the
+    /// Gives a machine its share of the host, paused or running; a fork that has none yet stands back
+    /// where processors are short. Memory only grows, and what the
     /// guest makes of it, it says itself; to ask for what was given is a success.
     async fn resize(&self, id: MachineId, share: Share) -> Result<(), HvError>;
 
@@ -127,6 +128,32 @@ pub trait Hypervisor: Send + Sync + 'static {
         heard
     }
 
+    /// Says a line to the guest's job runner (at a port named [`RUNNER`]; see [`guest::runner`]) and
+    /// returns what it says next, none when there is no runner or it says nothing within that time. From
+    /// then on we listen to it, until [`Hypervisor::leave_runner`].
+    async fn ask_runner(&self, id: MachineId, line: &[u8], within: Duration) -> Option<Vec<u8>> {
+        let _ = (id, line, within);
+        None
+    }
+
+    /// Whether we listen to the guest's runner.
+    fn hears_runner(&self, id: MachineId) -> bool {
+        let _ = id;
+        false
+    }
+
+    /// The next line that the guest's runner says. Never ends when it says no more, or when we do not
+    /// listen. May be dropped at any time; nothing is lost.
+    async fn hear_runner(&self, id: MachineId) -> Vec<u8> {
+        let _ = id;
+        std::future::pending().await
+    }
+
+    /// Listens to the guest's runner no more.
+    fn leave_runner(&self, id: MachineId) {
+        let _ = id;
+    }
+
     /// Use since the machine started, from the host's side, not from the guest's word.
     async fn usage(&self, id: MachineId) -> Result<MachineUsage, HvError>;
 
@@ -147,6 +174,9 @@ pub trait Hypervisor: Send + Sync + 'static {
 
 /// Name of the virtio-serial port that serves as a guest's bell.
 pub const BELL: &str = "dev.greenroom.bell";
+
+/// Name of the virtio-serial port at which a guest's job runner listens.
+pub const RUNNER: &str = "dev.greenroom.runner";
 
 /// The largest agent reply that is accepted: 4 MiB (libvirt's own cap is 10 MiB).
 pub const AGENT_REPLY_CAP: usize = 4 << 20;

@@ -187,6 +187,12 @@ pub async fn attach_card(core: &Core, shell: MachineId) -> Result<(), String> {
         .map_err(|error| format!("attaching its network card: {error}"))
 }
 
+/// What a shell has that waits: no limit, and no more than its class.
+const WHOLE: Share = Share {
+    cpu_percent: None,
+    added_memory_mib: 0,
+};
+
 /// Fills a shell whose row is there, up to `Ready`.
 pub async fn fill(core: &Arc<Core>, shell: &Shell, image: &Image) -> Result<(), String> {
     let mut phases = Phases::begin();
@@ -207,6 +213,9 @@ pub async fn fill(core: &Arc<Core>, shell: &Shell, image: &Image) -> Result<(), 
         .await
         .map_err(|error| format!("setting its clock: {error}"))?;
     phases.end("warm_up");
+    patiently(|| core.hypervisor().resize(shell.id, WHOLE))
+        .await
+        .map_err(|error| format!("letting it take its full part of the host: {error}"))?;
     patiently(|| core.hypervisor().pause(shell.id))
         .await
         .map_err(|error| format!("pausing it: {error}"))?;

@@ -1,4 +1,5 @@
-//! The launcher of jobs, run by this host's shells in a folder that stands for the guest's `/run`.
+//! The launcher of jobs, run by this host's shells and by the guests' runner in a folder that stands for
+//! the guest's `/run`.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -9,8 +10,28 @@ use greenroom::hypervisor::guest::record::{EndBody, EndRecord, Seen};
 use greenroom::vocab::AttemptId;
 use tempfile::TempDir;
 
-/// The shells that guests have, as far as this host has them.
-fn shells() -> Vec<Vec<&'static str>> {
+/// Who launches a job, and the shell that its script is for.
+#[derive(Debug, Clone)]
+struct Starter {
+    shell: Vec<&'static str>,
+    runner: bool,
+}
+
+impl Starter {
+    fn words(&self, launch: &Launch) -> Vec<String> {
+        let own = |word: &&str| (*word).to_owned();
+        if self.runner {
+            let program = [env!("CARGO_BIN_EXE_greenroom-runner"), "run"];
+            program.iter().map(own).chain(launch.words()).collect()
+        } else {
+            let shell = self.shell.iter().map(own);
+            shell.chain(launch.argv().into_iter().skip(1)).collect()
+        }
+    }
+}
+
+/// The shells that guests have, as far as this host has them, and the runner.
+fn shells() -> Vec<Starter> {
     let shells = [vec!["dash"], vec!["busybox", "sh"]];
     let works = |shell: &Vec<&str>| {
         let status = Command::new(shell[0])
@@ -21,21 +42,30 @@ fn shells() -> Vec<Vec<&'static str>> {
     };
     let found: Vec<_> = shells.into_iter().filter(works).collect();
     assert!(!found.is_empty(), "this host has neither dash nor busybox");
-    found
+    let starter = |shell: &Vec<&'static str>, runner| Starter {
+        shell: shell.clone(),
+        runner,
+    };
+    let by_shells = found.iter().map(|shell| starter(shell, false));
+    by_shells.chain([starter(&found[0], true)]).collect()
 }
 
 struct Try {
-    shell: Vec<&'static str>,
+    starter: Starter,
     folder: TempDir,
     launch: Launch,
 }
 
 impl Try {
-    fn new(shell: &[&'static str], script: &str) -> Self {
+    fn new(starter: &Starter, script: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
         let (root, attempt) = (at("job"), AttemptId::fresh());
-        let mut argv: Vec<String> = shell.iter().map(|word| (*word).to_owned()).collect();
+        let mut argv: Vec<String> = starter
+            .shell
+            .iter()
+            .map(|word| (*word).to_owned())
+            .collect();
         argv.push(JobPaths::under(&root, attempt).script());
         let launch = Launch {
             root,
@@ -50,7 +80,7 @@ impl Try {
             argv,
         };
         Self {
-            shell: shell.to_vec(),
+            starter: starter.clone(),
             folder,
             launch,
         }
@@ -62,11 +92,10 @@ impl Try {
 
     /// As the guest agent starts it: no terminal, nothing of its output kept.
     fn start(&self, stdin: Stdio) -> std::process::Child {
-        let mut command = Command::new(self.shell[0]);
+        let words = self.starter.words(&self.launch);
+        let mut command = Command::new(&words[0]);
         command
-            .args(&self.shell[1..])
-            .args(&self.launch.argv()[1..]);
-        command
+            .args(&words[1..])
             .stdin(stdin)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -364,26 +393,18 @@ fn a_disk_that_never_comes_ends_the_job_after_five_seconds() {
 #[test]
 fn a_full_file_system_does_not_hide_the_end() {
     // A tmpfs needs a mount namespace of its own, which not every host gives.
-    let inside = |shell: &str| {
-        format!("mount -t tmpfs -o size=64k none \"$0\" && {shell} \"$@\"; cat \"$0\"/*/end")
-    };
+    let inside = "mount -t tmpfs -o size=64k none \"$0\" && \"$@\"; cat \"$0\"/*/end";
     for shell in shells() {
         let mut job = Try::new(&shell, "head -c 1000000 /dev/zero; exit 5");
         let mount = job.folder.path().join("mount");
         std::fs::create_dir(&mount).unwrap();
         job.launch.root = mount.to_str().unwrap().into();
-        job.launch.argv = shell.iter().map(|word| (*word).to_owned()).collect();
+        job.launch.argv.truncate(shell.shell.len());
         job.launch.argv.push(job.paths().script());
         let output = Command::new("unshare")
-            .args([
-                "--mount",
-                "--map-root-user",
-                "sh",
-                "-c",
-                &inside(&shell.join(" ")),
-            ])
+            .args(["--mount", "--map-root-user", "sh", "-c", inside])
             .arg(&mount)
-            .args(&job.launch.argv()[1..])
+            .args(shell.words(&job.launch))
             .output();
         let Ok(output) = output else { return };
         if output.stdout.is_empty() && String::from_utf8_lossy(&output.stderr).contains("unshare") {

@@ -2,13 +2,15 @@
 //!
 //! For the first moments only the end record is read; a job that ends by then has brought its logs
 //! along. After that each round reads both logs and the record, at a pace that follows the job's own;
-//! the launcher rings the guest's bell at the end, which cuts the wait short.
+//! the launcher rings the guest's bell at the end, which cuts the wait short. A runner says the whole
+//! record itself, and looking is for the logs only.
 //!
 //! A call that failed may have moved a handle's position in the guest or not (its reply was lost), and
 //! after a restart of the agent the handle may be unknown: [`Tail`] seeks before it goes on, and opens
 //! the file again when that is refused. Handles are not closed: they end with the machine, and
 //! closing would cost as much as reading.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -16,7 +18,7 @@ use tokio::time::{Instant, sleep};
 use super::super::{AGENT_CHUNK, HvError};
 use super::launcher::{JobPaths, RECORD};
 use super::record::{EndRecord, Seen};
-use super::{Guest, JobState, LogOffsets, Stream};
+use super::{Guest, JobState, LogOffsets, Stream, runner};
 use crate::vocab::AttemptId;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
@@ -82,14 +84,36 @@ pub(super) async fn finish_job(
         since: Instant::now(),
         doubtful_since: None,
     };
+    let mut listening = guest.hypervisor.hears_runner(guest.machine);
+    let mut spoken = pin!(runner::end_of(guest, attempt));
+    let mut record: Option<Vec<u8>> = None;
+    // A runner says the end itself: nothing to look for before there may be logs to follow.
+    let mut looked = !listening;
     let mut pause = FIRST_PAUSE;
     let mut heard = 0;
     let mut strikes = 0;
     loop {
         let began = Instant::now();
-        match watch.round(guest, sink).await {
+        let round = if let Some(record) = record.take() {
+            watch.told(&record)
+        } else if !looked {
+            looked = true;
+            pause = STREAM_AFTER;
+            Ok(Round::Quiet)
+        } else {
+            tokio::select! {
+                biased;
+                record = &mut spoken, if listening => {
+                    listening = false;
+                    watch.told(&record)
+                }
+                round = watch.round(guest, sink) => round,
+            }
+        };
+        match round {
             Ok(Round::Ended(record)) => match watch.drain(guest, &record, sink).await {
                 Ok(()) => {
+                    guest.hypervisor.leave_runner(guest.machine);
                     return Ok(JobEnd {
                         exit_code: record.exit_code,
                         output_size: record.output_size,
@@ -113,11 +137,22 @@ pub(super) async fn finish_job(
             Err(error) => trouble(guest, error, &mut strikes).await?,
         }
         // Never more than half of the time: a round takes processor time from an emulated job.
-        heard = guest
+        let bell = guest
             .hypervisor
-            .wait_for_bell(guest.machine, heard, pause.max(began.elapsed()))
-            .await;
-        pause = (pause * 2).min(watch.longest_pause());
+            .wait_for_bell(guest.machine, heard, pause.max(began.elapsed()));
+        tokio::select! {
+            biased;
+            said = &mut spoken, if listening => {
+                listening = false;
+                record = Some(said);
+            }
+            rings = bell => heard = rings,
+        }
+        pause = if listening {
+            LONG_PAUSE
+        } else {
+            (pause * 2).min(watch.longest_pause())
+        };
     }
 }
 
@@ -158,6 +193,18 @@ struct Watch {
 }
 
 impl Watch {
+    /// The end as the runner said it. A look that was given up for it may have moved the handles.
+    fn told(&mut self, record: &[u8]) -> Result<Round, HvError> {
+        let logs = self.logs.iter_mut().map(|(_, tail)| tail);
+        for tail in logs.chain([&mut self.end]) {
+            tail.in_place = false;
+        }
+        match RECORD.read(record) {
+            Seen::Whole(record) => Ok(Round::Ended(record)),
+            _ => Ok(Round::Quiet),
+        }
+    }
+
     async fn round(
         &mut self,
         guest: &Guest<'_>,

@@ -151,12 +151,18 @@ impl Launch {
             PROGRAM.clone(),
             NAME.to_owned(),
         ];
-        words.extend([
+        words.extend(self.words());
+        words
+    }
+
+    /// What follows the launcher's name.
+    pub fn words(&self) -> Vec<String> {
+        let mut words = vec![
             self.root.clone(),
             self.attempt.to_string(),
             self.block.clone(),
             self.dev.clone(),
-        ]);
+        ];
         words.push(self.disk_serial.clone().unwrap_or_default());
         words.push(self.staged.clone().unwrap_or_default());
         words.extend(self.input.words());

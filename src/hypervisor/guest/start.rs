@@ -1,4 +1,5 @@
-//! Starting a job: one agent call where it fits into one message, else files first.
+//! Starting a job: by the guest's runner, else by one agent call; what does not fit into one message goes
+//! as files first.
 
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use uuid::Uuid;
 use super::super::{AGENT_CHUNK, HvError};
 use super::call::{CALL_DEADLINE, exec};
 use super::launcher::{JobPaths, Launch, Part, fits_an_argument, interpreter};
+use super::runner;
 use super::{Guest, Job, JobState, JobWork};
 
 /// The longest `guest-exec` message: as long as that of an [`AGENT_CHUNK`] in base64.
@@ -36,6 +38,9 @@ pub(super) async fn start_job(guest: &Guest<'_>, job: &Job) -> Result<(), HvErro
         for (name, bytes) in &plan.staged_files {
             guest.write_file(&format!("{folder}/{name}"), bytes).await?;
         }
+    }
+    if runner::start(guest, &plan.launch).await {
+        return Ok(());
     }
     let stdin = (!plan.stdin.is_empty()).then_some(plan.stdin);
     guest

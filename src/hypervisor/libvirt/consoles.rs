@@ -1,4 +1,4 @@
-//! Serial consoles: one log file per machine, named by its id.
+//! Serial consoles: one log file per machine, named by its id; beside it what its other ports lead to.
 //!
 //! A log stays when its machine is destroyed, because that is when people want to read it. Making a
 //! new one removes what is old or too much.
@@ -12,7 +12,7 @@ use super::disks::io_error;
 use crate::hypervisor::HvError;
 use crate::vocab::MachineId;
 
-/// Bells of machines that are there count, too.
+/// Bells and sockets of machines that are there count, too.
 const KEPT_LOGS: usize = 1000;
 const KEPT_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
 
@@ -23,6 +23,13 @@ pub fn path_of(folder: &Path, id: MachineId) -> PathBuf {
 /// The file beside a console's log to which the guest's bell goes.
 pub fn bell_of(console: &Path) -> PathBuf {
     console.with_extension("bell")
+}
+
+/// The socket beside a console's log to which the guest's runner talks; none where its path would be
+/// too long for a socket's address (108 bytes with the zero at its end, unix(7)).
+pub fn runner_of(console: &Path) -> Option<PathBuf> {
+    let path = console.with_extension("run");
+    (path.as_os_str().len() < 108).then_some(path)
 }
 
 /// How many bytes the guest has written to its bell.
@@ -46,9 +53,12 @@ pub fn prepare(folder: &Path, id: MachineId) -> Result<PathBuf, HvError> {
     Ok(path)
 }
 
-/// A bell is of no interest when its machine is gone.
-pub fn forget_bell(folder: &Path, id: MachineId) {
-    let _ = std::fs::remove_file(bell_of(&path_of(folder, id)));
+/// Bell and socket are of no interest when their machine is gone.
+pub fn forget_ports(folder: &Path, id: MachineId) {
+    let console = path_of(folder, id);
+    for path in [Some(bell_of(&console)), runner_of(&console)] {
+        let _ = path.map(std::fs::remove_file);
+    }
 }
 
 /// The last `max_bytes` of the log.

@@ -14,7 +14,7 @@ use quick_xml::events::{BytesEnd, BytesStart, BytesText, Event};
 
 use super::consoles;
 use super::qemu_args::{self, Memory};
-use crate::hypervisor::{AttachedDisk, BELL, HvError, Nic};
+use crate::hypervisor::{AttachedDisk, BELL, HvError, Nic, RUNNER};
 use crate::vocab::MachineId;
 use crate::vocab::machine::{Accelerator, Owner, Tag};
 
@@ -232,6 +232,12 @@ impl DomainPlan<'_> {
         xml.empty("source", &[("path", text_of(&bell)?)])?;
         xml.empty("target", &[("type", "virtio"), ("name", BELL)])?;
         xml.close("channel");
+        if let Some(socket) = consoles::runner_of(self.console) {
+            xml.open("channel", &[("type", "unix")])?;
+            xml.empty("source", &[("mode", "bind"), ("path", text_of(&socket)?)])?;
+            xml.empty("target", &[("type", "virtio"), ("name", RUNNER)])?;
+            xml.close("channel");
+        }
         xml.open("serial", &[("type", "file")])?;
         xml.empty(
             "source",

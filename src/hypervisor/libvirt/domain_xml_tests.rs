@@ -107,6 +107,10 @@ fn a_machine_with_everything() {
           <source path="/consoles/1.bell"/>
           <target type="virtio" name="dev.greenroom.bell"/>
         </channel>
+        <channel type="unix">
+          <source mode="bind" path="/consoles/1.run"/>
+          <target type="virtio" name="dev.greenroom.runner"/>
+        </channel>
         <serial type="file">
           <source path="/consoles/1.log" append="off"/>
           <target port="0"/>
@@ -333,13 +337,15 @@ proptest! {
         let owner = Owner::Stage { run: RunId(7), stage: name.clone() };
         let tag = Tag { owner, ..tag() };
         let path = format!("/{rest}/<&\"'>{name}");
+        // Beyond this, the runner's socket is left out.
+        let console = format!("/<&\"'>{}", name.chars().take(20).collect::<String>());
         let nic = Nic { network: name.clone(), mac: "52:54:00:12:34:56".to_owned() };
         let strange = DomainPlan {
             name: &name,
             cmdline: &path,
             kernel: Path::new(&path),
             root_disk: Some(Path::new(&path)),
-            console: Path::new(&path),
+            console: Path::new(&console),
             ..plan(&tag, Some(&nic))
         };
         let plain_tag = self::tag();
@@ -352,6 +358,14 @@ proptest! {
         prop_assert_eq!(text_at(&document, "cmdline"), strange.full_cmdline());
         let source = document.descendants().find(|node| node.attribute("file").is_some()).unwrap();
         prop_assert_eq!(source.attribute("file").unwrap(), &path);
+    }
+
+    #[test]
+    fn a_socket_with_too_long_a_path_is_left_out(length in 90..120usize) {
+        let tag = tag();
+        let console = format!("/{}.log", "x".repeat(length));
+        let xml = DomainPlan { console: Path::new(&console), ..plan(&tag, None) }.to_xml().unwrap();
+        prop_assert_eq!(xml.contains("dev.greenroom.runner"), console.len() < 108);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //!                       │              ──▶ forks, share ──▶ monitor (capture, load, pause, resize)
 //!                       │ guest links  ──▶ guests                  (agent, detach: a guest may hang)
 //!                       │ disks ──▶ qcow2, qemu-img, cp            consoles, templates ──▶ files
+//!                       │ runners ──▶ a socket per machine, without libvirt
 //!                       └ events ◀── libvirt's event loop
 //! ```
 //!
@@ -29,6 +30,7 @@ use self::disks::Disks;
 use self::guests::Guests;
 use self::probe::Verdict;
 use self::reach::QemuUser;
+use self::runners::Runners;
 use self::seen::Seen;
 use self::templates::Look;
 use self::turns::Turns;
@@ -60,6 +62,7 @@ mod qcow2;
 mod qemu_args;
 mod reach;
 mod read_xml;
+mod runners;
 mod seen;
 mod settings;
 mod share;
@@ -87,6 +90,7 @@ pub struct Libvirt {
     disks: Disks,
     /// Forks that this program loaded, so that QEMU need not be asked again.
     loaded: Seen,
+    runners: Runners,
     channel: broadcast::Sender<MachineEvent>,
     changes: Turns<MachineId>,
     disk_turns: Turns<PathBuf>,
@@ -142,6 +146,7 @@ impl Libvirt {
             qemu_user: read_xml::read_qemu_user(&capabilities)
                 .map(|(uid, gid)| QemuUser { uid, gid }),
             loaded: Seen::default(),
+            runners: Runners::default(),
             settings,
             control,
             looks,
@@ -252,7 +257,8 @@ impl Hypervisor for Libvirt {
     async fn destroy_machine(&self, id: MachineId) -> Result<(), HvError> {
         // Not in turn with other changes: ending a machine is how a hanging change ends.
         self.destroy(id).await?;
-        consoles::forget_bell(&self.settings.folders.consoles, id);
+        self.runners.leave(id);
+        consoles::forget_ports(&self.settings.folders.consoles, id);
         Ok(())
     }
 
@@ -374,6 +380,24 @@ impl Hypervisor for Libvirt {
             // A file's size costs a microsecond to ask.
             tokio::time::sleep(left.min(Duration::from_millis(2))).await;
         }
+    }
+
+    async fn ask_runner(&self, id: MachineId, line: &[u8], within: Duration) -> Option<Vec<u8>> {
+        let console = consoles::path_of(&self.settings.folders.consoles, id);
+        let socket = consoles::runner_of(&console)?;
+        self.runners.ask(id, &socket, line, within).await
+    }
+
+    fn hears_runner(&self, id: MachineId) -> bool {
+        self.runners.hears(id)
+    }
+
+    async fn hear_runner(&self, id: MachineId) -> Vec<u8> {
+        self.runners.hear(id).await
+    }
+
+    fn leave_runner(&self, id: MachineId) {
+        self.runners.leave(id);
     }
 
     async fn console_tail(&self, id: MachineId, max_bytes: usize) -> Result<Vec<u8>, HvError> {

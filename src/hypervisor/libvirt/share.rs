@@ -2,8 +2,10 @@
 //! device that was there, empty, from the start.
 //!
 //! Fewer vCPUs than the machine has are a quota, because adding vCPUs later does not reach an emulated
-//! Linux guest. The quota is that of the whole process, so that QEMU's own threads count.
+//! Linux guest. The quota is that of the whole process, so that QEMU's own threads count. Where there is
+//! not enough for all, a fork that is being made ready weighs less than machines that are used.
 
+use std::path::Path;
 use std::time::Duration;
 
 use qapi::qmp;
@@ -23,7 +25,39 @@ const RESIZE: Call = Call::change("resize", Duration::from_secs(30));
 /// The kernel's default for the period of a quota, microseconds (Documentation/scheduler/sched-bwc.rst).
 const PERIOD_US: u64 = 100_000;
 
+/// A control group's weight, as all begin with it: 100 where groups are of version 2, else 1024
+/// (Documentation/admin-guide/cgroup-v2.rst, Documentation/scheduler/sched-design-CFS.rst).
+fn weight() -> u64 {
+    if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+        100
+    } else {
+        1024
+    }
+}
+
+/// What a fork that nobody has weighs beside a machine that somebody has: 1 to 20.
+const LIGHTER: u64 = 20;
+
 impl Libvirt {
+    /// A fresh fork steps back behind machines that are used, until it gets its share. Best effort: a
+    /// host without control groups for CPUs lets all run alike.
+    pub(super) async fn step_back(&self, id: MachineId) {
+        let known = self.known(id);
+        let set = self.control.call(RESIZE, move |connect| {
+            let light = SchedulerInfo {
+                cpu_shares: Some(weight() / LIGHTER),
+                ..SchedulerInfo::default()
+            };
+            let set = known
+                .find(connect)?
+                .set_scheduler_parameters_flags(&light, sys::VIR_DOMAIN_AFFECT_LIVE);
+            set.map_err(errors::about(id)).map(|_| ())
+        });
+        if let Err(error) = set.await {
+            tracing::debug!(%id, %error, "it has the weight of all others");
+        }
+    }
+
     pub(super) async fn give_share(&self, id: MachineId, share: Share) -> Result<(), HvError> {
         let _turn = self.changes.take(&id).await;
         let (known, loaded) = (self.known(id), self.loaded.contains(&id));
@@ -63,14 +97,20 @@ fn limit_cpu(domain: &Domain, id: MachineId, percent: Option<u32>) -> Result<(),
         Some(percent) => i64::from(percent) * (PERIOD_US / 100) as i64,
         None => {
             // A host without control groups for CPUs has no limits, which is what is asked for.
-            let now = domain.scheduler_parameters_flags(LIVE);
-            if now.map_or(true, |now| now.global_bw.quota.unwrap_or(0) <= 0) {
+            let Ok(now) = domain.scheduler_parameters_flags(LIVE) else {
+                return Ok(());
+            };
+            let is_light = now.cpu_shares.is_some_and(|shares| shares < weight());
+            if now.global_bw.quota.unwrap_or(0) <= 0 && !is_light {
                 return Ok(());
             }
             -1
         }
     };
-    let mut wanted = SchedulerInfo::default();
+    let mut wanted = SchedulerInfo {
+        cpu_shares: Some(weight()),
+        ..SchedulerInfo::default()
+    };
     if percent.is_some() {
         wanted.global_bw.period = Some(PERIOD_US);
     }

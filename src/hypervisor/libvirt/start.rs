@@ -69,6 +69,9 @@ impl Libvirt {
             other => other?,
         }
         self.guests.remember(spec.id);
+        if let Start::Fork { .. } = spec.start {
+            self.step_back(spec.id).await;
+        }
         Ok(())
     }
 

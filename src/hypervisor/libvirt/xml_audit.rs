@@ -59,7 +59,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("domain/devices/disk/iotune/total_iops_sec", &[]),
     ("domain/devices/controller", &["type", "model"]),
     ("domain/devices/channel", &["type"]),
-    ("domain/devices/channel/source", &["path"]),
+    ("domain/devices/channel/source", &["mode", "path"]),
     ("domain/devices/channel/target", &["type", "name"]),
     ("domain/devices/serial", &["type"]),
     ("domain/devices/serial/source", &["path", "append"]),
