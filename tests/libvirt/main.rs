@@ -8,6 +8,7 @@ mod fork_yard;
 mod forks;
 mod measure;
 mod raw;
+mod runner;
 mod yard;
 
 use std::time::{Duration, Instant};

@@ -15,9 +15,9 @@ use crate::{port, system};
 /// Logs and output together come with the record up to this many bytes: `RECORD` of the launcher.
 const BODY_CAP: u64 = 24_576;
 
-/// A handoff disk may still be on its way in.
-const DISK_TRIES: u32 = 100;
-const DISK_PAUSE: Duration = Duration::from_millis(50);
+/// A handoff disk may still be on its way in: up to five seconds.
+const DISK_TRIES: u32 = 500;
+const DISK_PAUSE: Duration = Duration::from_millis(10);
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 

@@ -2,8 +2,10 @@
 //! device that was there, empty, from the start.
 //!
 //! Fewer vCPUs than the machine has are a quota, because adding vCPUs later does not reach an emulated
-//! Linux guest. The quota is that of the whole process, so that QEMU's own threads count. Where there is
-//! not enough for all, a fork that is being made ready weighs less than machines that are used.
+//! Linux guest: tried with QEMU 10.0 and Linux 6.12, in one package and in several, it counts "plus 0
+//! hotplug CPUs" at boot and then is "Unable to map lapic to logical cpu number". The quota is that of
+//! the whole process, so that QEMU's own threads count. Where there is not enough for all, a fork that
+//! is being made ready weighs less than machines that are used.
 
 use std::path::Path;
 use std::time::Duration;
