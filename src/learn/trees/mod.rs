@@ -5,10 +5,13 @@
 pub mod boost;
 pub mod forest;
 mod grow;
+pub mod like;
+mod path;
+mod tree;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use grow::{Growth, Node, Tree};
+use tree::Tree;
 
 /// Columns of equal length; NaN is "not known".
 #[derive(Debug, Clone, Default)]
@@ -47,33 +50,55 @@ impl Table {
     }
 }
 
-/// A table with each value replaced by its bin. Bin 0 holds what is not known.
+/// A table with each value replaced by its bin. Bin 0 holds what is not known. Columns that are the same
+/// in all rows are left out: they tell nothing.
 #[derive(Debug, Clone)]
 pub struct Binned {
-    codes: Vec<Vec<u8>>,
-    /// Per feature the upper edges of bins 1, 2, …; the last bin has none.
-    edges: Vec<Vec<f64>>,
+    /// Row after row: a histogram then adds to another cell each time, and does not wait for the last.
+    codes: Vec<u8>,
+    columns: Vec<Column>,
     rows: usize,
+}
+
+#[derive(Debug, Clone)]
+struct Column {
+    /// Where it stands in the table.
+    feature: u16,
+    /// The upper edges of bins 1, 2, …; the last bin has none.
+    edges: Vec<f64>,
+}
+
+impl Column {
+    fn bins(&self) -> usize {
+        self.edges.len() + 2
+    }
 }
 
 impl Binned {
     /// Cuts each column at quantiles of its distinct values into at most `bins` (≤ 254) bins.
     pub fn new(table: &Table, bins: usize) -> Self {
-        let edges: Vec<Vec<f64>> = table
+        let (features, columns): (Vec<&Vec<f64>>, Vec<Column>) = table
             .columns
             .iter()
-            .map(|column| edges(column, bins.clamp(2, 254)))
-            .collect();
-        let codes = table
-            .columns
-            .iter()
-            .zip(&edges)
-            .map(|(column, edges)| column.iter().map(|value| code(edges, *value)).collect())
-            .collect();
+            .enumerate()
+            .filter_map(|(feature, values)| {
+                let edges = edges(values, bins.clamp(2, 254));
+                let known = values.iter().filter(|value| value.is_finite()).count();
+                let tells = !edges.is_empty() || (known > 0 && known < values.len());
+                let feature = feature as u16;
+                tells.then_some((values, Column { feature, edges }))
+            })
+            .unzip();
+        let rows = table.rows();
+        let mut codes = Vec::with_capacity(rows * columns.len());
+        for row in 0..rows {
+            let of = |(values, column): (&&Vec<f64>, &Column)| code(&column.edges, values[row]);
+            codes.extend(features.iter().zip(&columns).map(of));
+        }
         Self {
             codes,
-            edges,
-            rows: table.rows(),
+            columns,
+            rows,
         }
     }
 
@@ -81,8 +106,10 @@ impl Binned {
         self.rows
     }
 
-    fn bins(&self, feature: usize) -> usize {
-        self.edges[feature].len() + 2
+    /// The bins of one row, column by column.
+    fn row(&self, row: usize) -> &[u8] {
+        let width = self.columns.len();
+        &self.codes[row * width..(row + 1) * width]
     }
 }
 
