@@ -14,6 +14,8 @@ pub struct Known {
     close: Vec<Close>,
     /// Ticks of which nobody knows what was asked for.
     gaps: std::collections::BTreeSet<usize>,
+    /// What nobody can know; see [`super::clairvoyant`].
+    told: Vec<Vec<f64>>,
 }
 
 /// The last moments before a tick.
@@ -57,7 +59,14 @@ impl Known {
             needs,
             close,
             gaps: gaps.into_iter().collect(),
+            told: Vec::new(),
         }
+    }
+
+    /// With columns of numbers that are told for each tick, of it and of the next.
+    pub(super) fn told(mut self, columns: Vec<Vec<f64>>) -> Self {
+        self.told = columns;
+        self
     }
 
     pub(super) fn is_watched(&self, tick: usize) -> bool {
@@ -125,6 +134,11 @@ impl Known {
         let usual = [weeks(c, 0), weeks(c, 3), weeks(n, 1), weeks(n, 6)];
         // Busier than a week ago?
         let busier = [last(c, 12) - around(c, WEEK, 12)];
+        let told: Vec<f64> = self
+            .told
+            .iter()
+            .flat_map(|column| [tick, tick + 1].map(|t| column.get(t).copied().unwrap_or(f64::NAN)))
+            .collect();
         [
             &clock[..],
             &moments,
@@ -134,6 +148,7 @@ impl Known {
             &before,
             &usual,
             &busier,
+            &told,
         ]
         .concat()
     }

@@ -41,11 +41,13 @@ pub const PLAN: Plan = Plan {
     seed: 1,
 };
 
-/// How the quantile heads are grown.
+/// How the quantile heads are grown. Chosen by walking forward through the first 60 % of the recorded jobs:
+/// with 150 trees of at least 20 rows per leaf the 90 % quantiles covered .873 and reserved 1.35 times what
+/// was used, with 250 of 40 .864 and 1.45.
 pub const HEADS: Plan = Plan {
-    trees: 250,
+    trees: 150,
     leaves: 31,
-    min_leaf: 40.0,
+    min_leaf: 20.0,
     rate: 0.05,
     row_share: 0.8,
     column_share: 1.0,
