@@ -6,6 +6,7 @@ use super::{DAY, LONGEST_HOLD_S, MOST, TICK_S, Trace, WEEK};
 
 /// What is known at the begin of each tick.
 pub struct Known {
+    pub(super) lead_s: f64,
     counts: Vec<f64>,
     /// The largest need of each tick, at most [`MOST`].
     pub(super) needs: Vec<f64>,
@@ -53,6 +54,7 @@ impl Known {
         needs.resize(until + 1, 0.0);
         let close = (0..counts.len()).map(|tick| close(trace, tick)).collect();
         Self {
+            lead_s,
             count_sums: sums(&counts),
             need_sums: sums(&needs),
             counts,
