@@ -60,7 +60,7 @@ impl Like {
         for (tree, leaves) in &self.trees {
             let rows = &leaves[tree.leaf(row)];
             let share = u64::from((part / rows.len().max(1) as f32).to_bits());
-            words.extend(rows.iter().map(|row| u64::from(*row) << 32 | share));
+            words.extend(rows.iter().map(|row| (u64::from(*row) << 32) | share));
         }
         words.sort_unstable();
         let mut pairs: Vec<(f64, f64)> = Vec::with_capacity(words.len());

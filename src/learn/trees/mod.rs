@@ -187,25 +187,29 @@ mod tests {
             columns: vec![vec![3.0, f64::NAN, 1.0, 2.0, 2.0]],
         };
         let binned = Binned::new(&table, 64);
-        assert_eq!(binned.codes[0], [3, 0, 1, 2, 2]);
-        assert_eq!(binned.bins(0), 4);
+        assert_eq!(binned.codes, [3, 0, 1, 2, 2]);
+        assert_eq!(binned.columns[0].bins(), 4);
         let many = Table {
             columns: vec![(0..1000).map(f64::from).collect()],
         };
         let binned = Binned::new(&many, 16);
-        assert_eq!(binned.bins(0), 17);
-        assert!(binned.codes[0].windows(2).all(|pair| pair[0] <= pair[1]));
+        assert_eq!(binned.columns[0].bins(), 17);
+        assert!(binned.codes.windows(2).all(|pair| pair[0] <= pair[1]));
     }
 
     #[test]
-    fn a_constant_column_has_one_bin() {
+    fn a_column_that_tells_nothing_is_left_out() {
+        let known_or_not = [vec![5.0; 9], vec![f64::NAN]].concat();
         let table = Table {
-            columns: vec![vec![5.0; 10]],
+            columns: vec![vec![5.0; 10], vec![f64::NAN; 10], known_or_not],
         };
-        assert_eq!(Binned::new(&table, 64).bins(0), 2);
+        let binned = Binned::new(&table, 64);
+        let kept: Vec<u16> = binned.columns.iter().map(|column| column.feature).collect();
+        assert_eq!(kept, [2]);
+        assert_eq!(binned.row(9), [0]);
         let skewed = Table {
             columns: vec![[vec![0.0; 990], (0..200).map(f64::from).collect()].concat()],
         };
-        assert!(Binned::new(&skewed, 16).bins(0) >= 3);
+        assert!(Binned::new(&skewed, 16).columns[0].bins() >= 3);
     }
 }

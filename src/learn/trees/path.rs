@@ -54,3 +54,48 @@ impl Growth {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::random::Seeded;
+    use super::super::grow::Grower;
+    use super::super::{Plan, Table};
+    use super::*;
+
+    #[test]
+    fn rows_find_the_leaf_that_they_are_asked_for_by_edges() {
+        let mut random = Seeded::new(2);
+        // The second column is the same in all rows, and the third often not known.
+        let rows: Vec<Vec<f64>> = (0..333)
+            .map(|_| {
+                let odd = random.unit();
+                let third = if odd < 0.3 { f64::NAN } else { odd };
+                vec![(random.unit() * 9.0).floor(), 4.0, third]
+            })
+            .collect();
+        let target: Vec<f64> = rows
+            .iter()
+            .map(|row| row[0] + if row[2].is_nan() { 20.0 } else { 5.0 * row[2] })
+            .collect();
+        let data = Binned::new(&Table::of_rows(&rows), 16);
+        let plan = Plan {
+            leaves: 30,
+            min_leaf: 3.0,
+            ..Plan::default()
+        };
+        let mut growth =
+            Grower::new(&data, plan).grow((0..200).collect(), &target, &[1.0; 333], &mut random);
+        assert!(growth.leaves.len() > 20, "{}", growth.leaves.len());
+        growth.tree.give_values(|leaf| leaf as f64);
+        let mut found = vec![1000.0; rows.len()];
+        growth.add_values(&data, &mut found);
+        for (row, found) in rows.iter().zip(&found) {
+            assert_eq!(*found, 1000.0 + growth.tree.value(row));
+        }
+        for (number, rows) in growth.leaves.iter().enumerate() {
+            for row in rows {
+                assert_eq!(found[*row as usize], 1000.0 + number as f64);
+            }
+        }
+    }
+}

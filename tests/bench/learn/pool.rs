@@ -8,9 +8,9 @@ use crate::traces;
 use crate::{Figure, figure};
 
 /// Costs of a miss in seconds of an idle shell, for a table.
-const COSTS: [f64; 20] = [
+const COSTS: [f64; 21] = [
     100.0, 200.0, 300.0, 450.0, 700.0, 1000.0, 1300.0, 1400.0, 1500.0, 1750.0, 1875.0, 2000.0,
-    2500.0, 3000.0, 3700.0, 4500.0, 5000.0, 5500.0, 6500.0, 9000.0,
+    2500.0, 3000.0, 3700.0, 4500.0, 5000.0, 5500.0, 6500.0, 6700.0, 9000.0,
 ];
 /// The same for the daemon's forecasts.
 const FORECAST_COSTS: [f64; 7] = [300.0, 700.0, 1500.0, 3000.0, 6000.0, 12_000.0, 30_000.0];
@@ -85,7 +85,10 @@ pub fn measure() -> Vec<Figure> {
             ));
         }
         if !goals.is_empty() {
-            figures.extend(bounds(name, kind, trace, host, goals));
+            let told = told(name, kind, trace, host, goals);
+            let named =
+                |(label, cold): (String, f64)| figure(&label, cold, "%", "", table.requests);
+            figures.extend(told.into_iter().map(named));
         }
         for (rule, outcome) in &table.rows {
             let is_shown = [
@@ -110,9 +113,15 @@ pub fn measure() -> Vec<Figure> {
 
 /// What foresight would come to at the same idle time if it were told the true rates: the bound of what
 /// any better forecast of rates could bring.
-fn bounds(name: &str, kind: &str, trace: &Trace, host: Host, goals: &[(f64, f64)]) -> Vec<Figure> {
+fn told(
+    name: &str,
+    kind: &str,
+    trace: &Trace,
+    host: Host,
+    goals: &[(f64, f64)],
+) -> Vec<(String, f64)> {
     let ticks = traces::training_weeks(kind) * WEEK..trace.ticks() - 1;
-    let mut figures = Vec::new();
+    let mut found = Vec::new();
     for width in BELLS {
         let expected = clairvoyant::expect(trace, host, ticks.clone(), &[width]);
         let points = COSTS.map(|cost| {
@@ -133,10 +142,10 @@ fn bounds(name: &str, kind: &str, trace: &Trace, host: Host, goals: &[(f64, f64)
                 .map(|(cold, _)| *cold);
             let least = cold.fold(f64::NAN, f64::min);
             let label = format!("{name}_told_{minutes}min_cold_at_{idle}");
-            figures.push(figure(&label, least, "%", "", trace.at_s.len()));
+            found.push((label, least));
         }
     }
-    figures
+    found
 }
 
 /// Cold percent and idle seconds per request of each rule.
