@@ -66,10 +66,16 @@ impl Like {
         let mut pairs: Vec<(f64, f64)> = Vec::with_capacity(words.len());
         let mut squares = 0.0;
         for same in words.chunk_by(|a, b| a >> 32 == b >> 32) {
-            let share = |word: &u64| f64::from(f32::from_bits(*word as u32));
-            let share: f64 = same.iter().map(share).sum();
-            squares += share * share;
-            pairs.push((self.ascending[(same[0] >> 32) as usize], share));
+            let value = self.ascending[(same[0] >> 32) as usize];
+            let mut sum = 0.0;
+            // A pair for each tree: quantiles are interpolated between pairs, and one heavy pair would
+            // spread half-way to the next value.
+            for word in same {
+                let share = f64::from(f32::from_bits(*word as u32));
+                sum += share;
+                pairs.push((value, share));
+            }
+            squares += sum * sum;
         }
         Cases {
             pairs,

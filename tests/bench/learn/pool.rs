@@ -8,9 +8,9 @@ use crate::traces;
 use crate::{Figure, figure};
 
 /// Costs of a miss in seconds of an idle shell, for a table.
-const COSTS: [f64; 21] = [
+const COSTS: [f64; 22] = [
     100.0, 200.0, 300.0, 450.0, 700.0, 1000.0, 1300.0, 1400.0, 1500.0, 1750.0, 1875.0, 2000.0,
-    2500.0, 3000.0, 3700.0, 4500.0, 5000.0, 5500.0, 6500.0, 6700.0, 9000.0,
+    2500.0, 3000.0, 3700.0, 4500.0, 5000.0, 5500.0, 5700.0, 6500.0, 6700.0, 9000.0,
 ];
 /// The same for the daemon's forecasts.
 const FORECAST_COSTS: [f64; 7] = [300.0, 700.0, 1500.0, 3000.0, 6000.0, 12_000.0, 30_000.0];
