@@ -214,15 +214,16 @@ fn expected(
         };
     };
     let kept = &serving.kept;
-    let [middle, high, ..] = kept.model.predict(row).quantiles;
-    let amount = trial::amount(&kept.model, resource, row, kept.cost);
+    let asked = kept.model.ask(row);
+    let (said, amount) = trial::answer(&asked, resource, kept.cost);
+    let [middle, high, ..] = said.quantiles;
     // A model errs, too: what no observation of the stage comes near is not believed.
     let amount = amount.min(20.0 * plain.max(1.0));
     let name = format!("{}#{}", serving.row.name, serving.row.id);
     Expected {
         amount: window.no_more_than_enough(amount),
         spread: Some(Spread {
-            low: kept.model.low(row).min(middle),
+            low: asked.low().min(middle),
             middle,
             high,
         }),

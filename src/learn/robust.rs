@@ -38,6 +38,14 @@ pub fn mean(values: &[f64]) -> f64 {
 /// between the values it is interpolated. `pairs` are sorted by the way. NaN where there are none.
 pub fn weighted_quantiles<const N: usize>(pairs: &mut [(f64, f64)], levels: &[f64; N]) -> [f64; N] {
     pairs.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+    weighted_quantiles_sorted(pairs, levels)
+}
+
+/// The same of values that ascend.
+pub fn weighted_quantiles_sorted<const N: usize>(
+    pairs: &[(f64, f64)],
+    levels: &[f64; N],
+) -> [f64; N] {
     let total: f64 = pairs.iter().map(|pair| pair.1).sum();
     let mut found = [f64::NAN; N];
     if pairs.is_empty() || total <= 0.0 {

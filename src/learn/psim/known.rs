@@ -6,6 +6,7 @@ use super::{DAY, LONGEST_HOLD_S, MOST, TICK_S, Trace, WEEK};
 
 /// What is known at the begin of each tick.
 pub struct Known {
+    pub(super) lead_s: f64,
     counts: Vec<f64>,
     /// The largest need of each tick, at most [`MOST`].
     pub(super) needs: Vec<f64>,
@@ -14,6 +15,8 @@ pub struct Known {
     close: Vec<Close>,
     /// Ticks of which nobody knows what was asked for.
     gaps: std::collections::BTreeSet<usize>,
+    /// What nobody can know; see [`super::clairvoyant`].
+    told: Vec<Vec<f64>>,
 }
 
 /// The last moments before a tick.
@@ -51,13 +54,21 @@ impl Known {
         needs.resize(until + 1, 0.0);
         let close = (0..counts.len()).map(|tick| close(trace, tick)).collect();
         Self {
+            lead_s,
             count_sums: sums(&counts),
             need_sums: sums(&needs),
             counts,
             needs,
             close,
             gaps: gaps.into_iter().collect(),
+            told: Vec::new(),
         }
+    }
+
+    /// With columns of numbers that are told for each tick, of it and of the next.
+    pub(super) fn told(mut self, columns: Vec<Vec<f64>>) -> Self {
+        self.told = columns;
+        self
     }
 
     pub(super) fn is_watched(&self, tick: usize) -> bool {
@@ -125,6 +136,11 @@ impl Known {
         let usual = [weeks(c, 0), weeks(c, 3), weeks(n, 1), weeks(n, 6)];
         // Busier than a week ago?
         let busier = [last(c, 12) - around(c, WEEK, 12)];
+        let told: Vec<f64> = self
+            .told
+            .iter()
+            .flat_map(|column| [tick, tick + 1].map(|t| column.get(t).copied().unwrap_or(f64::NAN)))
+            .collect();
         [
             &clock[..],
             &moments,
@@ -134,6 +150,7 @@ impl Known {
             &before,
             &usual,
             &busier,
+            &told,
         ]
         .concat()
     }

@@ -13,6 +13,7 @@
 //! request. [`replay`] gives the same for every constant target at once: the cost curves that
 //! [`super::sizing`] chooses from.
 
+pub mod clairvoyant;
 pub mod foresee;
 pub mod foretell;
 pub mod known;

@@ -7,6 +7,7 @@
 //!                                └► history ─► features ─► model (from two dozen on, while it is better)
 //! ```
 
+pub mod ask;
 pub mod choice;
 pub mod histogram;
 pub mod history;

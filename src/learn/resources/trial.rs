@@ -3,9 +3,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::ask::{Asked, Prediction, RetryCost};
 use super::choice::round_memory;
 use super::history::History;
-use super::model::{BUMP, HEADS, MANY_ROWS, Model, PLAN, RetryCost, SHOWN};
+use super::model::{BUMP, HEADS, MANY_ROWS, Model, PLAN, SHOWN};
 use super::observation::Observation;
 use super::window::Window;
 use crate::learn::features::{self, STAGE_KEY};
@@ -173,13 +174,21 @@ const FEWEST_SHORTAGES: usize = 3;
 /// Then a retry is taken to cost four usual tries: that of a boot beside short work.
 const UNMEASURED: f64 = 4.0;
 
-/// What a model gives: where too little costs a retry, what balances the two; else a quantile.
+/// What a model says of a case and gives it: where too little costs a retry, what balances the two; else
+/// a quantile.
+pub fn answer(asked: &Asked, resource: Resource, cost: RetryCost) -> (Prediction, f64) {
+    let said = asked.predict();
+    let amount = match resource {
+        Resource::Memory => asked.choose(1.0, cost, (0.0, f64::MAX)).amount,
+        Resource::Cpu | Resource::Network => said.quantiles[2],
+        Resource::Duration => said.quantiles[1],
+    };
+    (said, amount)
+}
+
+/// The amount alone.
 pub fn amount(model: &Model, resource: Resource, row: &[f64], cost: RetryCost) -> f64 {
-    match resource {
-        Resource::Memory => model.choose(row, 1.0, cost, (0.0, f64::MAX)).amount,
-        Resource::Cpu | Resource::Network => model.predict(row).quantiles[2],
-        Resource::Duration => model.predict(row).quantiles[1],
-    }
+    answer(&model.ask(row), resource, cost).1
 }
 
 /// An amount as machines get it: memory in steps, which are a reserve of their own.

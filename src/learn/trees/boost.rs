@@ -6,14 +6,15 @@ use serde::{Deserialize, Serialize};
 use super::super::random::Seeded;
 use super::super::robust;
 use super::grow::Grower;
-use super::{Binned, Growth, Plan, Tree};
+use super::{Binned, Plan, Tree};
 
 /// A trained model of one quantile of the target. It serialises as it is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Boost {
     pub level: f64,
     base: f64,
-    trees: Vec<(Tree, Vec<f32>)>,
+    /// With their leaves' values.
+    trees: Vec<Tree>,
     /// Range of the targets it was trained on; a prediction never leaves it.
     range: (f64, f64),
 }
@@ -38,6 +39,7 @@ impl Boost {
         if n == 0 {
             return model;
         }
+        let is_even = weights.is_none();
         let weights = unit_weights(weights, n);
         let low = target[..n].iter().copied().fold(f64::INFINITY, f64::min);
         let high = target[..n]
@@ -45,7 +47,17 @@ impl Boost {
             .copied()
             .fold(f64::NEG_INFINITY, f64::max);
         model.range = (low, high);
-        model.base = leaf_quantile(&mut pairs(0..n as u32, target, None, &weights), level);
+        let quantile = |rows: &mut dyn Iterator<Item = usize>, predicted: &[f64]| match is_even {
+            true => even_quantile(
+                rows.map(|row| target[row] - predicted[row]).collect(),
+                level,
+            ),
+            false => {
+                let pair = |row: usize| (target[row] - predicted[row], weights[row]);
+                leaf_quantile(&mut rows.map(pair).collect::<Vec<_>>(), level)
+            }
+        };
+        model.base = quantile(&mut (0..n), &vec![0.0; n]);
         let grower = Grower::new(data, *plan);
         let mut random = Seeded::new(plan.seed);
         let mut predicted = vec![model.base; n];
@@ -64,33 +76,29 @@ impl Boost {
                 gradients[row] = pull * weights[row];
             }
             let rows = sampled(n, plan.row_share, &mut random);
-            let Growth { tree, leaves } = grower.grow(rows, &gradients, &weights, &mut random);
-            if leaves.len() < 2 && plan.row_share >= 1.0 {
+            let mut growth = grower.grow(rows, &gradients, &weights, &mut random);
+            if growth.leaves.len() < 2 && plan.row_share >= 1.0 {
                 break;
             }
-            let values: Vec<f32> = leaves
-                .into_iter()
+            let values: Vec<f64> = growth
+                .leaves
+                .iter()
                 .map(|rows| {
-                    let mut errors = pairs(rows.into_iter(), target, Some(&predicted), &weights);
-                    (plan.rate * leaf_quantile(&mut errors, level)) as f32
+                    let mut rows = rows.iter().map(|row| *row as usize);
+                    // Rounded: a stored model has half as many digits.
+                    f64::from((plan.rate * quantile(&mut rows, &predicted)) as f32)
                 })
                 .collect();
-            let places = places(&tree, data);
-            for (predicted, leaf) in predicted.iter_mut().zip(places) {
-                *predicted += f64::from(values[leaf as usize]);
-            }
-            model.trees.push((tree, values));
+            growth.tree.give_values(|leaf| values[leaf]);
+            growth.add_values(data, &mut predicted);
+            model.trees.push(growth.tree);
         }
         model
     }
 
     /// The quantile for a row of features.
     pub fn predict(&self, row: &[f64]) -> f64 {
-        let sum: f64 = self
-            .trees
-            .iter()
-            .map(|(tree, values)| f64::from(values[tree.leaf(row)]))
-            .sum();
+        let sum: f64 = self.trees.iter().map(|tree| tree.value(row)).sum();
         (self.base + sum).clamp(self.range.0, self.range.1)
     }
 }
@@ -114,66 +122,19 @@ pub(super) fn sampled(n: usize, share: f64, random: &mut Seeded) -> Vec<u32> {
     (0..n as u32).filter(|_| random.unit() < share).collect()
 }
 
-/// The leaf of each training row.
-fn places(tree: &Tree, data: &Binned) -> Vec<u32> {
-    use super::Node;
-    // Splits in terms of bins, so that no edge is compared a second time.
-    let bins: Vec<u8> = tree
-        .nodes
-        .iter()
-        .map(|node| match node {
-            Node::Split { feature, edge, .. } => {
-                let edges = &data.edges[usize::from(*feature)];
-                if *edge == f64::MIN {
-                    0
-                } else {
-                    1 + edges.partition_point(|e| e < edge) as u8
-                }
-            }
-            Node::Leaf(_) => 0,
-        })
-        .collect();
-    (0..data.rows)
-        .map(|row| {
-            let mut at = 0usize;
-            loop {
-                match &tree.nodes[at] {
-                    Node::Leaf(leaf) => return *leaf,
-                    Node::Split {
-                        feature,
-                        unknown_left,
-                        left,
-                        right,
-                        ..
-                    } => {
-                        let code = data.codes[usize::from(*feature)][row];
-                        let goes_left = if code == 0 {
-                            *unknown_left
-                        } else {
-                            code <= bins[at]
-                        };
-                        at = if goes_left { *left } else { *right } as usize;
-                    }
-                }
-            }
-        })
-        .collect()
-}
-
-fn pairs(
-    rows: impl Iterator<Item = u32>,
-    target: &[f64],
-    predicted: Option<&[f64]>,
-    weights: &[f64],
-) -> Vec<(f64, f64)> {
-    rows.map(|row| {
-        let row = row as usize;
-        (
-            target[row] - predicted.map_or(0.0, |predicted| predicted[row]),
-            weights[row],
-        )
-    })
-    .collect()
+/// What [`leaf_quantile`] is where all weigh the same, without sorting them.
+fn even_quantile(mut errors: Vec<f64>, level: f64) -> f64 {
+    let Some(last) = errors.len().checked_sub(1) else {
+        return 0.0;
+    };
+    let at = (level * errors.len() as f64 - 0.5).clamp(0.0, last as f64);
+    let (_, below, above) = errors.select_nth_unstable_by(at as usize, f64::total_cmp);
+    let next = above.iter().copied().fold(f64::INFINITY, f64::min);
+    let value = match next.is_finite() {
+        true => *below + (next - *below) * at.fract(),
+        false => *below,
+    };
+    if value.is_finite() { value } else { 0.0 }
 }
 
 fn leaf_quantile(pairs: &mut [(f64, f64)], level: f64) -> f64 {
@@ -241,6 +202,22 @@ mod tests {
         let stored = serde_json::to_string(&a).unwrap();
         let b: Boost = serde_json::from_str(&stored).unwrap();
         assert_eq!(a.predict(&table.row(3)), b.predict(&table.row(3)));
+    }
+
+    #[test]
+    fn quantiles_of_even_weights_are_those_of_weights() {
+        let mut random = Seeded::new(8);
+        for n in [1, 2, 3, 10, 77] {
+            let errors: Vec<f64> = (0..n).map(|_| (random.unit() * 20.0).floor()).collect();
+            for level in [0.02, 0.5, 0.9, 0.98] {
+                let mut pairs: Vec<_> = errors.iter().map(|error| (*error, 1.0)).collect();
+                let (a, b) = (
+                    even_quantile(errors.clone(), level),
+                    leaf_quantile(&mut pairs, level),
+                );
+                assert!((a - b).abs() < 1e-9, "{n} {level}: {a} {b}");
+            }
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::super::random::Seeded;
 use super::super::robust;
 use super::boost::{sampled, unit_weights};
 use super::grow::Grower;
+use super::like::Like;
 use super::{Binned, Plan, Tree};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -53,19 +54,9 @@ impl Forest {
         robust::weighted_quantiles(&mut pairs, levels)
     }
 
-    /// Keeps at most `most` of each leaf's rows, evenly spread over their targets: answers take a time that
-    /// does not grow with the training.
-    pub fn thin(&mut self, most: usize) {
-        let target = &self.target;
-        for (_, leaves) in &mut self.trees {
-            for rows in leaves.iter_mut().filter(|rows| rows.len() > most) {
-                rows.sort_unstable_by(|a, b| target[*a as usize].total_cmp(&target[*b as usize]));
-                let step = rows.len() as f64 / most as f64;
-                *rows = (0..most)
-                    .map(|i| rows[((i as f64 + 0.5) * step) as usize])
-                    .collect();
-            }
-        }
+    /// What is kept to answer with like cases, with at most `most` rows of each leaf. Weights are not.
+    pub fn like(&self, most: usize) -> Like {
+        Like::new(&self.trees, &self.target, most)
     }
 
     /// The target of a training row.
@@ -171,26 +162,6 @@ mod tests {
         assert!((shares - 1.0).abs() < 1e-9);
         let means = forest.leaf_means(1, |row| vec![y[row] as f32]);
         assert!((forest.mean_of(&means, &[0.0])[0] - forest.mean(&[0.0])).abs() < 1e-3);
-    }
-
-    #[test]
-    fn a_thinned_forest_says_about_the_same() {
-        let x: Vec<f64> = (0..2000).map(|i| f64::from(i % 2)).collect();
-        let y: Vec<f64> = (0..2000).map(f64::from).collect();
-        let plan = Plan {
-            trees: 10,
-            leaves: 2,
-            row_share: 0.5,
-            ..Plan::default()
-        };
-        let data = Binned::new(&Table { columns: vec![x] }, 64);
-        let mut forest = Forest::fit(&data, &y, None, &plan);
-        let before = forest.quantiles(&[1.0], &[0.1, 0.5, 0.9]);
-        forest.thin(20);
-        let after = forest.quantiles(&[1.0], &[0.1, 0.5, 0.9]);
-        for (before, after) in before.iter().zip(after) {
-            assert!((before - after).abs() < 60.0, "{before} {after}");
-        }
     }
 
     #[test]

@@ -5,60 +5,16 @@
 //! parent, which for gradients `weight × target` is the reduction of the squared error and for the
 //! pinball gradients that of its quadratic model.
 
-use serde::{Deserialize, Serialize};
-
 use super::super::random::Seeded;
-use super::{Binned, Plan};
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) enum Node {
-    Split {
-        feature: u16,
-        edge: f64,
-        unknown_left: bool,
-        left: u32,
-        right: u32,
-    },
-    /// The number of the leaf.
-    Leaf(u32),
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Tree {
-    pub nodes: Vec<Node>,
-}
-
-impl Tree {
-    /// The number of the leaf that a row falls into.
-    pub fn leaf(&self, row: &[f64]) -> usize {
-        let mut at = 0;
-        loop {
-            match &self.nodes[at] {
-                Node::Leaf(leaf) => return *leaf as usize,
-                Node::Split {
-                    feature,
-                    edge,
-                    unknown_left,
-                    left,
-                    right,
-                } => {
-                    let value = row.get(usize::from(*feature)).copied().unwrap_or(f64::NAN);
-                    let goes_left = if value.is_finite() {
-                        value <= *edge
-                    } else {
-                        *unknown_left
-                    };
-                    at = if goes_left { *left } else { *right } as usize;
-                }
-            }
-        }
-    }
-}
+use super::path::{Paths, Step};
+use super::tree::Node;
+use super::{Binned, Plan, Tree};
 
 /// A grown tree with the training rows of each leaf.
 pub(crate) struct Growth {
     pub tree: Tree,
     pub leaves: Vec<Vec<u32>>,
+    pub(super) paths: Paths,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -70,7 +26,7 @@ struct Cell {
 #[derive(Debug, Clone, Copy)]
 struct Split {
     gain: f64,
-    feature: usize,
+    column: usize,
     /// The last bin that goes left.
     bin: usize,
     unknown_left: bool,
@@ -78,6 +34,7 @@ struct Split {
 
 struct Open {
     node: usize,
+    depth: usize,
     rows: Vec<u32>,
     cells: Vec<Cell>,
     best: Option<Split>,
@@ -92,8 +49,8 @@ pub(crate) struct Grower<'a> {
 impl<'a> Grower<'a> {
     pub fn new(data: &'a Binned, plan: Plan) -> Self {
         let mut offsets = vec![0];
-        for feature in 0..data.codes.len() {
-            offsets.push(offsets[feature] + data.bins(feature));
+        for (at, column) in data.columns.iter().enumerate() {
+            offsets.push(offsets[at] + column.bins());
         }
         Self {
             data,
@@ -110,9 +67,11 @@ impl<'a> Grower<'a> {
         weights: &[f64],
         random: &mut Seeded,
     ) -> Growth {
-        let mut nodes = vec![Node::Leaf(0)];
+        let mut nodes = vec![Node::leaf(0)];
+        let mut paths = Paths::default();
+        paths.steps.push(Step::leaf(0));
         let cells = self.histogram(&rows, gradients, weights);
-        let mut open = vec![self.opened(0, rows, cells, random)];
+        let mut open = vec![self.opened((0, 0), rows, cells, random)];
         while open.len() < self.plan.leaves {
             let Some((at, split)) = open
                 .iter()
@@ -124,87 +83,116 @@ impl<'a> Grower<'a> {
             };
             let leaf = open.swap_remove(at);
             let (left, right) = self.part(&leaf.rows, split);
-            let small = if left.len() <= right.len() {
-                &left
-            } else {
-                &right
-            };
-            let small_cells = self.histogram(small, gradients, weights);
+            let left_is_small = left.len() <= right.len();
+            let small = if left_is_small { &left } else { &right };
             let mut large_cells = leaf.cells;
+            let mut small_cells = self.histogram(small, gradients, weights);
             for (large, small) in large_cells.iter_mut().zip(&small_cells) {
-                large.gradient -= small.gradient;
-                large.weight -= small.weight;
+                *large = minus(*large, *small);
             }
-            let (left_cells, right_cells) = if left.len() <= right.len() {
+            if !self.can_split(small, weights) {
+                small_cells.clear();
+            }
+            let (left_cells, right_cells) = if left_is_small {
                 (small_cells, large_cells)
             } else {
                 (large_cells, small_cells)
             };
             let first = nodes.len();
-            nodes[leaf.node] = Node::Split {
-                feature: split.feature as u16,
-                edge: self.edge(split),
+            let column = &self.data.columns[split.column];
+            nodes[leaf.node] = Node {
+                feature: column.feature,
+                // Bin 0 alone left: every known value goes right.
+                edge: match split.bin {
+                    0 => f64::MIN,
+                    bin => column.edges.get(bin - 1).copied().unwrap_or(f64::INFINITY),
+                },
                 unknown_left: split.unknown_left,
-                left: first as u32,
-                right: first as u32 + 1,
+                to: first as u32,
             };
-            nodes.extend([Node::Leaf(0), Node::Leaf(0)]);
-            open.push(self.opened(first, left, left_cells, random));
-            open.push(self.opened(first + 1, right, right_cells, random));
+            nodes.extend([Node::leaf(0), Node::leaf(0)]);
+            paths.steps[leaf.node] = Step {
+                to: first as u32,
+                column: split.column as u16,
+                last: split.bin as u8,
+                unknown_left: split.unknown_left,
+            };
+            paths.steps.extend([first, first + 1].map(Step::leaf));
+            let depth = leaf.depth + 1;
+            paths.depth = paths.depth.max(depth);
+            open.push(self.opened((first, depth), left, left_cells, random));
+            open.push(self.opened((first + 1, depth), right, right_cells, random));
         }
         let leaves = open
             .into_iter()
             .enumerate()
             .map(|(number, leaf)| {
-                nodes[leaf.node] = Node::Leaf(number as u32);
+                nodes[leaf.node] = Node::leaf(number as u32);
                 leaf.rows
             })
             .collect();
         Growth {
             tree: Tree { nodes },
             leaves,
+            paths,
         }
     }
 
-    fn edge(&self, split: Split) -> f64 {
-        let edges = &self.data.edges[split.feature];
-        // Bin 0 alone left: every known value goes right.
-        match split.bin {
-            0 => f64::MIN,
-            bin => edges.get(bin - 1).copied().unwrap_or(f64::INFINITY),
-        }
+    fn can_split(&self, rows: &[u32], weights: &[f64]) -> bool {
+        let weight: f64 = rows.iter().map(|row| weights[*row as usize]).sum();
+        weight >= 2.0 * self.plan.min_leaf
     }
 
+    /// The rows that go left, and those that go right. Each is written to both sides and counts on one: a
+    /// branch would be guessed wrongly every other time.
     fn part(&self, rows: &[u32], split: Split) -> (Vec<u32>, Vec<u32>) {
-        let codes = &self.data.codes[split.feature];
-        rows.iter().partition(|row| {
-            let code = usize::from(codes[**row as usize]);
-            if code == 0 {
-                split.unknown_left
-            } else {
-                code <= split.bin
-            }
-        })
+        let (mut left, mut right) = (vec![0; rows.len()], vec![0; rows.len()]);
+        let (mut lefts, mut rights) = (0, 0);
+        for row in rows {
+            let code = usize::from(self.data.row(*row as usize)[split.column]);
+            let goes_left =
+                ((code != 0) & (code <= split.bin)) | ((code == 0) & split.unknown_left);
+            left[lefts] = *row;
+            right[rights] = *row;
+            lefts += usize::from(goes_left);
+            rights += usize::from(!goes_left);
+        }
+        left.truncate(lefts);
+        right.truncate(rights);
+        left.shrink_to_fit();
+        right.shrink_to_fit();
+        (left, right)
     }
 
     fn histogram(&self, rows: &[u32], gradients: &[f64], weights: &[f64]) -> Vec<Cell> {
-        let mut cells = vec![Cell::default(); self.offsets[self.data.codes.len()]];
-        for (feature, codes) in self.data.codes.iter().enumerate() {
-            let cells = &mut cells[self.offsets[feature]..self.offsets[feature + 1]];
-            for row in rows {
-                let row = *row as usize;
-                let cell = &mut cells[usize::from(codes[row])];
-                cell.gradient += gradients[row];
-                cell.weight += weights[row];
+        let mut cells = vec![Cell::default(); self.offsets[self.data.columns.len()]];
+        for row in rows {
+            let row = *row as usize;
+            let (gradient, weight) = (gradients[row], weights[row]);
+            for (code, offset) in self.data.row(row).iter().zip(&self.offsets) {
+                let cell = &mut cells[offset + usize::from(*code)];
+                cell.gradient += gradient;
+                cell.weight += weight;
             }
         }
         cells
     }
 
-    fn opened(&self, node: usize, rows: Vec<u32>, cells: Vec<Cell>, random: &mut Seeded) -> Open {
-        let best = self.best(&cells, random);
+    /// A leaf at (node, depth); without cells it stays one.
+    fn opened(
+        &self,
+        (node, depth): (usize, usize),
+        rows: Vec<u32>,
+        cells: Vec<Cell>,
+        random: &mut Seeded,
+    ) -> Open {
+        let best = match cells.is_empty() {
+            true => None,
+            false => self.best(&cells, random),
+        };
         Open {
             node,
+            depth,
             rows,
             cells,
             best,
@@ -213,11 +201,11 @@ impl<'a> Grower<'a> {
 
     fn best(&self, cells: &[Cell], random: &mut Seeded) -> Option<Split> {
         let mut best: Option<Split> = None;
-        for feature in 0..self.data.codes.len() {
+        for column in 0..self.data.columns.len() {
             if self.plan.column_share < 1.0 && random.unit() >= self.plan.column_share {
                 continue;
             }
-            let cells = &cells[self.offsets[feature]..self.offsets[feature + 1]];
+            let cells = &cells[self.offsets[column]..self.offsets[column + 1]];
             let total = cells.iter().fold(Cell::default(), plus);
             if total.weight < 2.0 * self.plan.min_leaf {
                 return None;
@@ -250,10 +238,10 @@ impl<'a> Grower<'a> {
                         break;
                     }
                     let gain = power(left) + power(right) - power(total);
-                    if gain > 1e-9 && best.is_none_or(|best| gain > best.gain) {
+                    if gain > 1e-9 && best.is_none_or(|best| gain > best.gain * CLEARLY) {
                         best = Some(Split {
                             gain,
-                            feature,
+                            column,
                             bin,
                             unknown_left,
                         });
@@ -264,6 +252,10 @@ impl<'a> Grower<'a> {
         best
     }
 }
+
+/// Columns often part a few rows alike. Then the first one does, which is known before any history, and not
+/// the one whose sums are rounded luckily.
+const CLEARLY: f64 = 1.0 + 1e-9;
 
 fn plus(a: Cell, b: &Cell) -> Cell {
     Cell {

@@ -5,10 +5,13 @@
 pub mod boost;
 pub mod forest;
 mod grow;
+pub mod like;
+mod path;
+mod tree;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use grow::{Growth, Node, Tree};
+use tree::Tree;
 
 /// Columns of equal length; NaN is "not known".
 #[derive(Debug, Clone, Default)]
@@ -47,33 +50,55 @@ impl Table {
     }
 }
 
-/// A table with each value replaced by its bin. Bin 0 holds what is not known.
+/// A table with each value replaced by its bin. Bin 0 holds what is not known. Columns that are the same
+/// in all rows are left out: they tell nothing.
 #[derive(Debug, Clone)]
 pub struct Binned {
-    codes: Vec<Vec<u8>>,
-    /// Per feature the upper edges of bins 1, 2, …; the last bin has none.
-    edges: Vec<Vec<f64>>,
+    /// Row after row: a histogram then adds to another cell each time, and does not wait for the last.
+    codes: Vec<u8>,
+    columns: Vec<Column>,
     rows: usize,
+}
+
+#[derive(Debug, Clone)]
+struct Column {
+    /// Where it stands in the table.
+    feature: u16,
+    /// The upper edges of bins 1, 2, …; the last bin has none.
+    edges: Vec<f64>,
+}
+
+impl Column {
+    fn bins(&self) -> usize {
+        self.edges.len() + 2
+    }
 }
 
 impl Binned {
     /// Cuts each column at quantiles of its distinct values into at most `bins` (≤ 254) bins.
     pub fn new(table: &Table, bins: usize) -> Self {
-        let edges: Vec<Vec<f64>> = table
+        let (features, columns): (Vec<&Vec<f64>>, Vec<Column>) = table
             .columns
             .iter()
-            .map(|column| edges(column, bins.clamp(2, 254)))
-            .collect();
-        let codes = table
-            .columns
-            .iter()
-            .zip(&edges)
-            .map(|(column, edges)| column.iter().map(|value| code(edges, *value)).collect())
-            .collect();
+            .enumerate()
+            .filter_map(|(feature, values)| {
+                let edges = edges(values, bins.clamp(2, 254));
+                let known = values.iter().filter(|value| value.is_finite()).count();
+                let tells = !edges.is_empty() || (known > 0 && known < values.len());
+                let feature = feature as u16;
+                tells.then_some((values, Column { feature, edges }))
+            })
+            .unzip();
+        let rows = table.rows();
+        let mut codes = Vec::with_capacity(rows * columns.len());
+        for row in 0..rows {
+            let of = |(values, column): (&&Vec<f64>, &Column)| code(&column.edges, values[row]);
+            codes.extend(features.iter().zip(&columns).map(of));
+        }
         Self {
             codes,
-            edges,
-            rows: table.rows(),
+            columns,
+            rows,
         }
     }
 
@@ -81,8 +106,10 @@ impl Binned {
         self.rows
     }
 
-    fn bins(&self, feature: usize) -> usize {
-        self.edges[feature].len() + 2
+    /// The bins of one row, column by column.
+    fn row(&self, row: usize) -> &[u8] {
+        let width = self.columns.len();
+        &self.codes[row * width..(row + 1) * width]
     }
 }
 
@@ -160,25 +187,29 @@ mod tests {
             columns: vec![vec![3.0, f64::NAN, 1.0, 2.0, 2.0]],
         };
         let binned = Binned::new(&table, 64);
-        assert_eq!(binned.codes[0], [3, 0, 1, 2, 2]);
-        assert_eq!(binned.bins(0), 4);
+        assert_eq!(binned.codes, [3, 0, 1, 2, 2]);
+        assert_eq!(binned.columns[0].bins(), 4);
         let many = Table {
             columns: vec![(0..1000).map(f64::from).collect()],
         };
         let binned = Binned::new(&many, 16);
-        assert_eq!(binned.bins(0), 17);
-        assert!(binned.codes[0].windows(2).all(|pair| pair[0] <= pair[1]));
+        assert_eq!(binned.columns[0].bins(), 17);
+        assert!(binned.codes.windows(2).all(|pair| pair[0] <= pair[1]));
     }
 
     #[test]
-    fn a_constant_column_has_one_bin() {
+    fn a_column_that_tells_nothing_is_left_out() {
+        let known_or_not = [vec![5.0; 9], vec![f64::NAN]].concat();
         let table = Table {
-            columns: vec![vec![5.0; 10]],
+            columns: vec![vec![5.0; 10], vec![f64::NAN; 10], known_or_not],
         };
-        assert_eq!(Binned::new(&table, 64).bins(0), 2);
+        let binned = Binned::new(&table, 64);
+        let kept: Vec<u16> = binned.columns.iter().map(|column| column.feature).collect();
+        assert_eq!(kept, [2]);
+        assert_eq!(binned.row(9), [0]);
         let skewed = Table {
             columns: vec![[vec![0.0; 990], (0..200).map(f64::from).collect()].concat()],
         };
-        assert!(Binned::new(&skewed, 16).bins(0) >= 3);
+        assert!(Binned::new(&skewed, 16).columns[0].bins() >= 3);
     }
 }

@@ -1,19 +1,23 @@
 //! Pool sizes on recorded arrivals: cold share against idle time, for foresight and every plain rule.
 
 use greenroom::learn::psim::rule::{COMPARED, Ground, Rule};
-use greenroom::learn::psim::{Host, Trace, WEEK};
+use greenroom::learn::psim::{Host, Trace, WEEK, clairvoyant, foresee, run};
 use greenroom::learn::sizing::Hysteresis;
 
 use crate::traces;
 use crate::{Figure, figure};
 
 /// Costs of a miss in seconds of an idle shell, for a table.
-const COSTS: [f64; 18] = [
-    100.0, 200.0, 300.0, 450.0, 700.0, 1000.0, 1300.0, 1500.0, 1750.0, 1875.0, 2000.0, 2500.0,
-    3000.0, 3700.0, 4500.0, 5000.0, 6500.0, 9000.0,
+const COSTS: [f64; 22] = [
+    100.0, 200.0, 300.0, 450.0, 700.0, 1000.0, 1300.0, 1400.0, 1500.0, 1750.0, 1875.0, 2000.0,
+    2500.0, 3000.0, 3700.0, 4500.0, 5000.0, 5500.0, 5700.0, 6500.0, 6700.0, 9000.0,
 ];
 /// The same for the daemon's forecasts.
 const FORECAST_COSTS: [f64; 7] = [300.0, 700.0, 1500.0, 3000.0, 6000.0, 12_000.0, 30_000.0];
+
+/// Widths of the bells, in ticks of five minutes, under which foresight is told how many requests come: an
+/// hour to both sides, half an hour, a quarter, five minutes.
+const BELLS: [f64; 4] = [12.0, 6.0, 3.0, 1.0];
 
 /// A figure's name, its trace, the host, and goals: idle seconds per request, cold percent.
 type Case<'a> = (
@@ -80,6 +84,12 @@ pub fn measure() -> Vec<Figure> {
                 table.requests,
             ));
         }
+        if !goals.is_empty() {
+            let told = told(name, kind, trace, host, goals);
+            let named =
+                |(label, cold): (String, f64)| figure(&label, cold, "%", "", table.requests);
+            figures.extend(told.into_iter().map(named));
+        }
         for (rule, outcome) in &table.rows {
             let is_shown = [
                 "fixed:1",
@@ -99,6 +109,43 @@ pub fn measure() -> Vec<Figure> {
         }
     }
     figures
+}
+
+/// What foresight would come to at the same idle time if it were told the true rates: the bound of what
+/// any better forecast of rates could bring.
+fn told(
+    name: &str,
+    kind: &str,
+    trace: &Trace,
+    host: Host,
+    goals: &[(f64, f64)],
+) -> Vec<(String, f64)> {
+    let ticks = traces::training_weeks(kind) * WEEK..trace.ticks() - 1;
+    let mut found = Vec::new();
+    for width in BELLS {
+        let expected = clairvoyant::expect(trace, host, ticks.clone(), &[width]);
+        let points = COSTS.map(|cost| {
+            let targets = foresee::targets(&expected, cost, Hysteresis { share: 0.0 });
+            let outcome = run(trace, host, ticks.clone(), |tick| {
+                targets[tick - ticks.start]
+            });
+            (outcome.cold_percent(), outcome.idle_per_request())
+        });
+        let minutes = 5.0 * width;
+        for (cold, idle) in points {
+            eprintln!("  told ±{minutes} min  {cold:7.2} % cold {idle:7.1} s idle per request");
+        }
+        for (idle, _) in goals {
+            let cold = points
+                .iter()
+                .filter(|(_, i)| i <= idle)
+                .map(|(cold, _)| *cold);
+            let least = cold.fold(f64::NAN, f64::min);
+            let label = format!("{name}_told_{minutes}min_cold_at_{idle}");
+            found.push((label, least));
+        }
+    }
+    found
 }
 
 /// Cold percent and idle seconds per request of each rule.

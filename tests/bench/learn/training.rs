@@ -53,8 +53,10 @@ pub fn measure() -> Vec<Figure> {
             let begun = Instant::now();
             for (resource, model, cost) in &models {
                 let row = features::row(&one.case, &mut history, now_s);
-                let amount = trial::amount(model, *resource, &row, *cost);
-                assert!(amount.is_finite() && model.predict(&row).quantiles[1].is_finite());
+                let asked = model.ask(&row);
+                let (said, amount) = trial::answer(&asked, *resource, *cost);
+                assert!(amount.is_finite() && said.quantiles[1].is_finite());
+                assert!(asked.low().is_finite());
             }
             begun.elapsed().as_secs_f64() * 1000.0
         })
