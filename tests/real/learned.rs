@@ -19,7 +19,7 @@ use crate::support::verbs::Verbs;
 use crate::support::yard::Yard;
 use crate::support::{StageExt, chain, stage};
 
-/// Devices, and the memory that they say they have, MiB. The stages of large ones take 160 MiB more, which do not fit into the least that the chain gives.
+/// Devices, and the memory that they say they have, MiB. The stages of large ones take 120 MiB more, which do not fit into the least that the chain gives.
 const DEVICES: [(&str, u64); 4] = [
     ("small-1", 2048),
     ("large-1", 65536),
@@ -27,12 +27,12 @@ const DEVICES: [(&str, u64); 4] = [
     ("large-2", 65536),
 ];
 /// Less than what makes the daemon train by itself.
-const ROUNDS: usize = 7;
+const ROUNDS: usize = 6;
 
 /// `tail` keeps what it is asked for in memory. Two of them at once, because an allocation that is larger
 /// than the machine is refused, and does not end as one does for which memory runs out on the way.
 fn two_stages() -> Chain {
-    let take = "case $GREENROOM_DEVICE in large*) n=80m ;; *) n=1m ;; esac\n\
+    let take = "case $GREENROOM_DEVICE in large*) n=60m ;; *) n=1m ;; esac\n\
                 hold() { head -c $n /dev/zero | tail -c $n | { sleep 1; wc -c; }; }\n\
                 hold > one & hold > two\n\
                 wait\n\
