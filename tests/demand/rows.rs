@@ -12,6 +12,7 @@ fn arrival(key: &str, second: i64, tier: Tier) -> Arrival {
         key: key.into(),
         class: class(TINY),
         client: "acme".into(),
+        persona: None,
         at: at(second),
         tier,
         wait_ms: (tier <= Tier::Warm).then_some(10.0),

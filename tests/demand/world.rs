@@ -87,6 +87,7 @@ impl World {
                             key: format!("{class}-{client}-{day}-{number}"),
                             class: class.clone(),
                             client: client.clone(),
+                            persona: None,
                             at: at(second),
                             tier: Tier::Warm,
                             wait_ms: Some(500.0),

@@ -71,6 +71,7 @@ async fn demand(
                 key: format!("lived-{start_s}-{n}"),
                 class: class.clone(),
                 client: "default".into(),
+                persona: None,
                 at: at(start_s + n * HOUR_S / count),
                 tier: if n % 5 == 4 { Tier::Cool } else { Tier::Hot },
                 wait_ms: Some(45.0),

@@ -45,6 +45,8 @@ fn further() -> Vec<&'static dyn Forecaster> {
     let mut further: Vec<&'static dyn Forecaster> = Vec::new();
     #[cfg(feature = "forecast-mstl")]
     further.push(&super::mstl::Mstl);
+    #[cfg(feature = "forecast-prophet")]
+    further.push(&super::prophet::Prophet);
     #[cfg(feature = "forecast-lstm")]
     further.push(&super::lstm::Lstm { epochs: 20 });
     further
