@@ -116,7 +116,7 @@ impl Demand {
         let events = rows::event_list(&mut connection).await?;
         let totals = rows::count_totals(&mut connection, since_s).await?;
         let policies = rows::policy_list(&mut connection).await?;
-        let heads = personas::persona_list(&mut connection).await?;
+        let kin = personas::kin_list(&mut connection).await?;
         let mut classes: BTreeSet<Class> = totals.iter().map(|(class, ..)| class.clone()).collect();
         let born: BTreeMap<Class, i64> = policies
             .into_iter()
@@ -139,13 +139,10 @@ impl Demand {
             let persona = all.entry(persona.clone()).or_default();
             persona.add(class, *n);
         }
-        for head in heads {
-            let compiled = &head.newest.compiled;
-            let age_s = until_s - head.newest.applied_at.0.div_euclid(1_000_000);
-            let is_new = head.current.is_some() && age_s < NEW_S;
-            if is_new || all.contains_key(&compiled.name) {
-                let persona = all.entry(compiled.name.clone()).or_default();
-                persona.parent = compiled.lineage.first().map(|parent| parent.name.clone());
+        for one in kin {
+            let age_s = until_s - one.applied_at.0.div_euclid(1_000_000);
+            if (one.is_current && age_s < NEW_S) || all.contains_key(&one.name) {
+                all.entry(one.name).or_default().parent = one.parent;
             }
         }
         let mut busiest: Vec<(String, Persona)> = all.into_iter().collect();

@@ -7,7 +7,7 @@ use greenroom::store::demand::{self as rows, Told};
 use greenroom::store::models::{ModelRow, ModelState};
 use greenroom::store::{StoreError, models, observations};
 use greenroom::vocab::access::Role;
-use greenroom::vocab::demand::{Arrival, Level, Watched};
+use greenroom::vocab::demand::{Arrival, Level, Series, Watched};
 use greenroom::vocab::machine::Size;
 use greenroom::vocab::pool::{Class, Tier};
 use greenroom::vocab::prediction::{Expected, Source, Spread, StageExpectation, Used};
@@ -89,7 +89,14 @@ async fn demand(
             steps: (0..24).map(step).collect(),
             how: "a test".into(),
         };
-        rows::forecast_put(connection, &class, "", at(start_s), "demand-1", &told).await?;
+        rows::forecast_put(
+            connection,
+            &Series::of_class(&class),
+            at(start_s),
+            "demand-1",
+            &told,
+        )
+        .await?;
         for bucket in 0..12 {
             let wanted = (middle / 3.0).ceil() as u32;
             let level = Level {

@@ -45,8 +45,9 @@ fn optimizer() -> WasmstanOptimizer {
 }
 
 fn fitted(history: &[f64], horizon: usize, shape: Shape) -> Option<Vec<Step>> {
-    // Its optimiser does not return from values beyond reason.
-    if history.iter().any(|v| v.abs() > 1e12) || history.iter().all(|v| *v == history[0]) {
+    // Its optimiser does not return from values beyond reason, and a line needs no model.
+    let is_sane = |v: &f64| v.is_finite() && v.abs() <= 1e12;
+    if !history.iter().all(is_sane) || history.iter().all(|v| *v == history[0]) {
         return None;
     }
     let step_s = 86_400 / shape.day as i64;
@@ -94,6 +95,7 @@ fn fitted(history: &[f64], horizon: usize, shape: Shape) -> Option<Vec<Step>> {
 #[cfg(test)]
 mod tests {
     use super::super::super::random::Seeded;
+    use super::super::super::score;
     use super::*;
 
     #[test]
@@ -117,13 +119,77 @@ mod tests {
         assert_ne!(forecast, naive::Day.forecast(&history, 24, shape));
     }
 
+    /// Six weeks of hours, of which the last days are kept apart: busy weekdays, a day's course, and more
+    /// each week.
+    fn growing(random: &mut Seeded) -> Vec<f64> {
+        (0..168 * 6)
+            .map(|t| {
+                let day = 1.0 + (std::f64::consts::TAU * (t % 24) as f64 / 24.0).sin();
+                let week = if t / 24 % 7 < 5 { 1.0 } else { 0.2 };
+                20.0 + 0.15 * t as f64 + 40.0 * day * week + 3.0 * random.normal()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_weekly_season_and_a_trend_are_followed_better_than_by_the_naive_rules() {
+        let shape = Shape { day: 24, week: 168 };
+        let all = growing(&mut Seeded::new(4));
+        // What follows begins on a Friday and reaches into the weekend.
+        let (history, actual) = all.split_at(168 * 5 + 4 * 24);
+        let actual = &actual[..48];
+        let loss = |steps: &[Step]| score::mean_pinball(actual, steps);
+        let own = Prophet.forecast(history, 48, shape);
+        assert!(own.iter().all(|step| step.is_sorted()), "{own:?}");
+        let (own, day, week) = (
+            loss(&own),
+            loss(&naive::Day.forecast(history, 48, shape)),
+            loss(&naive::Week.forecast(history, 48, shape)),
+        );
+        assert!(
+            own < 0.5 * day && own < 0.5 * week,
+            "prophet {own}, as yesterday {day}, as a week ago {week}"
+        );
+    }
+
+    #[test]
+    fn its_interval_holds_most_of_what_comes_and_is_no_line() {
+        let shape = Shape { day: 24, week: 168 };
+        let all = growing(&mut Seeded::new(9));
+        let (history, actual) = all.split_at(168 * 5);
+        let steps = Prophet.forecast(history, actual.len(), shape);
+        let inside = |low: usize, high: usize| {
+            let pairs = steps.iter().zip(actual);
+            let within = pairs.filter(|(s, y)| s[low] <= **y && **y <= s[high]);
+            within.count() as f64 / actual.len() as f64
+        };
+        assert!((0.6..=0.97).contains(&inside(1, 3)), "{}", inside(1, 3));
+        assert!(inside(0, 4) >= 0.85, "{}", inside(0, 4));
+    }
+
     #[test]
     fn odd_histories_are_answered() {
         let shape = Shape { day: 4, week: 20 };
-        for history in [vec![0.0; 64], vec![7.0; 64], vec![f64::MAX / 1e10; 64]] {
-            for step in Prophet.forecast(&history, 4, shape) {
-                assert!(step.iter().all(|q| q.is_finite()), "{step:?}");
+        let gap = |t: usize| if t % 9 < 4 { f64::NAN } else { (t % 4) as f64 };
+        for history in [
+            vec![],
+            vec![3.0],
+            vec![1.0, 5.0],
+            vec![0.0; 64],
+            vec![7.0; 64],
+            vec![f64::MAX / 1e10; 64],
+            (0..64).map(gap).collect(),
+            // One moment among quiet ones.
+            (0..64).map(|t| f64::from(t == 40)).collect(),
+        ] {
+            let steps = Prophet.forecast(&history, 4, shape);
+            assert_eq!(steps.len(), 4, "{history:?}");
+            for step in steps {
+                assert!(step.iter().all(|q| q.is_finite()), "{history:?} {step:?}");
+                assert!(step.is_sorted(), "{history:?} {step:?}");
             }
         }
+        let flat = Prophet.forecast(&[7.0; 64], 4, shape);
+        assert_eq!(flat, [[7.0; 5]; 4]);
     }
 }
