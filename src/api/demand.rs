@@ -164,7 +164,8 @@ pub struct PolicyView {
     pub class: String,
     /// `fixed` or `forecast`.
     pub mode: String,
-    /// What a machine that waits for an hour costs, and what a cold start does, in one currency.
+    /// What a machine that waits for an hour costs, and what a cold start does (a clone that boots), in one
+    /// currency.
     pub idle_hour_cost: f64,
     pub cold_cost: f64,
     /// Bounds of the number that the forecast chooses.
@@ -178,9 +179,27 @@ pub struct PolicyView {
     pub why: Option<String>,
     /// Seconds until an ordered machine is ready, as the preview takes it.
     pub lead_s: f64,
+    /// What a request costs by the tier that serves it: a shortage costs as much as its tier waits longer.
+    #[serde(default)]
+    pub tiers: Vec<TierView>,
     /// The last seven days replayed, the policy first; empty where nothing was asked for, and in lists.
     #[serde(default)]
     pub preview: Vec<PreviewView>,
+}
+
+/// A tier that serves requests.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TierView {
+    /// `hot`, `warm` (a fork), `cool` (a clone that boots) or `cold` (an image that is made or fetched first).
+    pub tier: String,
+    /// Median seconds until a machine answers.
+    pub wait_s: f64,
+    /// Requests of the last two weeks that it is of; 0 where it is taken as expected.
+    pub measured: usize,
+    /// In the policy's currency.
+    pub cost: f64,
+    /// This one serves who finds no machine waiting.
+    pub is_next: bool,
 }
 
 /// One way of choosing the number on the recent arrivals.

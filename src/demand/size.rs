@@ -10,15 +10,18 @@ use crate::learn::psim::known::Known;
 use crate::learn::psim::recent::{LEAST_SHARE, Recent};
 use crate::learn::psim::{FORK_S, MOST, TICK_S};
 use crate::learn::robust;
+use crate::learn::sizing::tiers::Waits;
 use crate::learn::sizing::{Expected, peakedness, share_of_recent};
 use crate::pool::PoolStatus;
 use crate::store::demand as rows;
 use crate::vocab::Timestamp;
 use crate::vocab::demand::{BUCKET_S, Mode, Policy};
-use crate::vocab::pool::{Class, ShellState};
+use crate::vocab::pool::{Class, ShellState, Tier};
 
 /// What a shell takes until one was measured, MiB.
 const EXPECTED_PSS_MIB: f64 = 62.0;
+/// Days of waits that tell what a shortage costs.
+const WAITS_DAYS: i64 = 14;
 /// Arrivals that a replay looks at, at most.
 const MOST_ARRIVALS: i64 = 200_000;
 /// Newcomers that are expected to add more than this share to a class are told by no replay of its past.
@@ -61,18 +64,20 @@ impl Demand {
         }
         let mut expected = Vec::new();
         for policy in &kept {
-            expected.push(self.expected(known, policy, until_s).await?);
+            let (curves, steps, source) = self.expected(known, policy, until_s).await?;
+            expected.push((curves, steps, source, self.waits(&policy.class).await?));
         }
         let candidates: Vec<Candidate> = kept
             .iter()
             .zip(&expected)
-            .map(|(policy, (expected, steps, source))| Candidate {
+            .map(|(policy, (expected, steps, source, waits))| Candidate {
                 policy,
                 expected,
                 steps,
                 source,
                 standing: standing(&policy.class),
                 each_mib: each_mib(&status, &policy.class),
+                waits,
             })
             .collect();
         let decisions = decide(&candidates, budget_left(&status, &kept));
@@ -187,6 +192,21 @@ impl Demand {
         // A clock that went back leaves arrivals in the future.
         arrivals.retain(|(at, _)| at.0 < until_s.saturating_mul(1_000_000));
         Ok(arrivals)
+    }
+
+    /// How long each tier made people wait for a class lately.
+    pub(super) async fn waits(&self, class: &Class) -> Result<Waits, DemandError> {
+        let since = self.now().0.saturating_sub(WAITS_DAYS * 86_400_000_000);
+        let mut connection = self.services.store.read().await?;
+        let seen = rows::wait_list(&mut connection, class, Timestamp(since)).await?;
+        let of: Vec<Vec<f64>> = Tier::ALL
+            .iter()
+            .map(|tier| {
+                let of_tier = seen.iter().filter(|(of, _)| of == tier);
+                of_tier.map(|(_, ms)| ms / 1000.0).collect()
+            })
+            .collect();
+        Ok(Waits::of([&of[0], &of[1], &of[2], &of[3]]))
     }
 
     /// Seconds until an ordered shell of the class is ready: the median of those that are there.

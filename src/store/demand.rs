@@ -102,6 +102,47 @@ pub async fn arrival_trace(
         .collect()
 }
 
+/// What requests of a class waited since, in milliseconds, by the tier that served them, the newest of
+/// each; those that were sent away until the machine that they made themselves had booted.
+pub async fn wait_list(
+    connection: &mut SqliteConnection,
+    class: &Class,
+    since: Timestamp,
+) -> Result<Vec<(Tier, f64)>, StoreError> {
+    /// As much of a machine as matters here.
+    #[derive(Deserialize)]
+    struct Machine {
+        phases: crate::vocab::machine::MachinePhases,
+    }
+    const MOST: i64 = 300;
+    let mut waits = Vec::new();
+    for tier in Tier::ALL {
+        let rows = sqlx::query(
+            "SELECT a.wait_ms AS wait_ms, m.body AS body FROM arrivals AS a LEFT JOIN machines AS m ON m.id = a.key
+             WHERE a.class = $1 AND a.at >= $2 AND a.tier = $3 AND (a.wait_ms IS NOT NULL OR m.id IS NOT NULL)
+             ORDER BY a.at DESC LIMIT $4",
+        )
+        .bind(class.to_string())
+        .bind(since.0)
+        .bind(tier.word())
+        .bind(MOST)
+        .fetch_all(&mut *connection)
+        .await?;
+        for row in rows {
+            let served: Option<f64> = row.try_get("wait_ms")?;
+            let body: Option<String> = row.try_get("body")?;
+            let machine = body.and_then(|body| serde_json::from_str::<Machine>(&body).ok());
+            // A machine that never answered has no boot.
+            let booted = machine
+                .map(|machine| machine.phases)
+                .filter(|phases| phases.boot_ms > 0.0)
+                .map(|phases| phases.disk_ms + phases.define_ms + phases.boot_ms);
+            waits.extend(served.or(booted).map(|ms| (tier, ms)));
+        }
+    }
+    Ok(waits)
+}
+
 /// When the run whose first machine this is was submitted; none for other claims' keys.
 pub async fn run_of_first_machine(
     connection: &mut SqliteConnection,

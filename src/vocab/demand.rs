@@ -154,7 +154,8 @@ pub struct Policy {
     pub mode: Mode,
     /// What a shell that waits for an hour costs, in any currency.
     pub idle_hour_cost: f64,
-    /// What a request that finds no shell costs, in the same.
+    /// What a cold start costs, in the same: a request for which a machine is cloned and booted. One that a
+    /// fork serves costs as much less as it waits less.
     pub cold_cost: f64,
     /// Bounds of the number of hot shells.
     pub least: u32,

@@ -15,7 +15,8 @@ use super::{App, Shared, pool};
 use crate::access::Access;
 use crate::api::demand::{
     ChoiceView, ClassShare, ComparedHour, ComparedView, ForecastStep, ForecastView, LevelStep,
-    LevelsView, PlannedEventView, PolicyView, PreviewView, PutPlannedEvent, SetPolicy, Weighed,
+    LevelsView, PlannedEventView, PolicyView, PreviewView, PutPlannedEvent, SetPolicy, TierView,
+    Weighed,
 };
 use crate::api::{ProblemFault, TargetView, Time};
 use crate::demand::compare::{Hour, Scores};
@@ -24,7 +25,7 @@ use crate::vocab::Timestamp;
 use crate::vocab::access::Role;
 use crate::vocab::demand::{BUCKET_S, Mode, PlannedEvent, Series};
 use crate::vocab::device::is_plain_name;
-use crate::vocab::pool::Class;
+use crate::vocab::pool::{Class, Tier};
 
 pub(crate) mod personas;
 
@@ -523,6 +524,17 @@ fn policy_view(now: &PolicyNow) -> PolicyView {
         before: policy.before.as_ref().map(TargetView::of),
         why: now.decision.as_ref().map(|decision| decision.why.clone()),
         lead_s: now.lead_s,
+        tiers: Tier::ALL
+            .into_iter()
+            .zip(now.costs())
+            .map(|(tier, cost)| TierView {
+                tier: tier.word().to_owned(),
+                wait_s: now.waits.seconds[tier as usize],
+                measured: now.waits.measured[tier as usize],
+                cost,
+                is_next: tier == now.instead,
+            })
+            .collect(),
         preview: now
             .previews
             .iter()

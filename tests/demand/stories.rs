@@ -269,9 +269,14 @@ async fn what_is_studied_chooses_the_number_and_the_full_forecast_outlives_a_res
     world.clock_to(9, 0);
     // A little longer than until now, so that no moment is missing before it looks itself.
     world.watched(15, world.midnight_s + 9 * 3600 + 30).await;
+    // A wait of half a second matters here.
+    let dear = ChangePolicy {
+        cold_cost: Some(6.0),
+        ..by_forecast()
+    };
     world
         .demand
-        .change_policy(&class(TINY), by_forecast())
+        .change_policy(&class(TINY), dear)
         .await
         .unwrap();
     let forecast = world.demand.forecasts().remove(0);
