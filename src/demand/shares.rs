@@ -1,5 +1,6 @@
 //! Personas beside the classes that their machines are of: families, shares, and forecasts that agree. Pure.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Forecast;
@@ -127,13 +128,143 @@ fn with(steps: &[Step], parts: &[(f64, &[Step])]) -> Vec<Step> {
     let mut all = steps.to_vec();
     for (share, part) in parts {
         for (step, other) in all.iter_mut().zip(*part) {
-            let middle = step[2] + share * other[2];
-            *step = std::array::from_fn(|q| {
-                let (own, theirs) = (step[q] - step[2], share * (other[q] - other[2]));
-                (middle + own.hypot(theirs) * (q as f64 - 2.0).signum() * f64::from(q != 2))
-                    .max(0.0)
-            });
+            let (before, middle) = (*step, step[2] + share * other[2]);
+            for (q, quantile) in step.iter_mut().enumerate() {
+                let beside = (before[q] - before[2]).hypot(share * (other[q] - other[2]));
+                *quantile = match q.cmp(&2) {
+                    Ordering::Less => (middle - beside).max(0.0),
+                    Ordering::Equal => middle,
+                    Ordering::Greater => middle + beside,
+                };
+            }
         }
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::learn::series::Faults;
+    use crate::vocab::Timestamp;
+    use crate::vocab::demand::Series;
+
+    fn forecast(series: Series, medians: &[f64], basis: Basis) -> Forecast {
+        let steps = medians
+            .iter()
+            .map(|m| [0.0, m - 3.0, *m, m + 3.0, m + 6.0].map(|q: f64| q.max(0.0)));
+        Forecast {
+            series,
+            made_at: Timestamp(0),
+            steps: steps.collect(),
+            basis,
+            choice: None,
+            faults: Faults::default(),
+            known_h: 500,
+            last_day: Vec::new(),
+            events: Vec::new(),
+            parent: None,
+            classes: Vec::new(),
+            newcomers: 0.0,
+        }
+    }
+
+    fn persona(name: &str, medians: &[f64], classes: &[(&str, f64)]) -> Forecast {
+        Forecast {
+            classes: classes
+                .iter()
+                .map(|(class, share)| (class.parse().unwrap(), *share))
+                .collect(),
+            ..forecast(Series::of_persona(name), medians, Basis::Cheap)
+        }
+    }
+
+    fn classes(of: &[(&str, &[f64])]) -> BTreeMap<Class, Forecast> {
+        of.iter()
+            .map(|(name, medians)| {
+                let class: Class = name.parse().unwrap();
+                let series = Series::of_class(&class);
+                (class, forecast(series, medians, Basis::Combined))
+            })
+            .collect()
+    }
+
+    fn medians(forecast: &Forecast) -> Vec<f64> {
+        forecast.steps.iter().map(|step| step[2]).collect()
+    }
+
+    #[test]
+    fn personas_add_up_to_the_class_and_keep_their_shapes() {
+        let mut classes = classes(&[("a:1x128", &[20.0, 30.0, 0.0])]);
+        let mut personas = [
+            persona("x", &[10.0, 0.0, 0.0], &[("a:1x128", 1.0)]),
+            persona("y", &[6.0, 20.0, 0.0], &[("a:1x128", 1.0)]),
+        ];
+        align(&mut personas, &mut classes);
+        assert_eq!(medians(&personas[0]), [12.5, 0.0, 0.0]);
+        assert_eq!(medians(&personas[1]), [7.5, 30.0, 0.0]);
+        let class = classes.values().next().unwrap();
+        assert_eq!((medians(class)[0], class.newcomers), (20.0, 0.0));
+        assert!(
+            personas
+                .iter()
+                .all(|p| p.steps.iter().all(|s| s.is_sorted()))
+        );
+    }
+
+    #[test]
+    fn what_a_class_says_moves_a_persona_by_its_share_and_never_far() {
+        let mut classes = classes(&[("a:1x128", &[10.0]), ("b:1x128", &[1000.0])]);
+        let of = [("a:1x128", 0.5), ("b:1x128", 0.5)];
+        let mut personas = [persona("x", &[10.0], &of), persona("new", &[5.0], &[])];
+        align(&mut personas, &mut classes);
+        // Half of it twice as much, half of it three times: not the two hundred times of b.
+        assert_eq!(medians(&personas[0]), [25.0]);
+        assert_eq!(medians(&personas[1]), [5.0], "it has no machines yet");
+    }
+
+    #[test]
+    fn newcomers_add_to_their_class_what_was_not_seen_of_them_yet() {
+        let mut classes = classes(&[("a:1x128", &[20.0, 0.0])]);
+        let mut personas = [
+            persona("old", &[20.0, 0.0], &[("a:1x128", 1.0)]),
+            Forecast {
+                basis: Basis::Family,
+                known_h: 24,
+                ..persona("new", &[8.0, 8.0], &[("a:1x128", 1.0)])
+            },
+        ];
+        align(&mut personas, &mut classes);
+        let class = classes.values().next().unwrap();
+        // Half of what its family suggests: a day of its own is in the class's history.
+        assert_eq!(medians(class), [24.0, 4.0]);
+        assert!((class.newcomers - 8.0 / 28.0).abs() < 1e-9, "{class:?}");
+        assert!(class.steps.iter().all(|step| step.is_sorted()), "{class:?}");
+        // Independent parts: a band of 3 and one of 1.5 are one of 3.35, not of 4.5.
+        assert!((class.steps[0][3] - 24.0 - 3.0f64.hypot(1.5)).abs() < 1e-9);
+        let sum = medians(&personas[0])[0] + medians(&personas[1])[0];
+        assert!((sum - 24.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_family_is_parent_children_and_siblings() {
+        let of = |parent: Option<&str>| Persona {
+            parent: parent.map(str::to_owned),
+            ..Persona::default()
+        };
+        let all = BTreeMap::from([
+            (String::new(), of(None)),
+            ("base".into(), of(None)),
+            ("till".into(), of(Some("base"))),
+            ("till-north".into(), of(Some("till"))),
+            ("till-south".into(), of(Some("till"))),
+            ("odd".into(), of(None)),
+        ]);
+        let family = |name: &str| family(name, &all).into_iter().collect::<Vec<_>>();
+        assert_eq!(family("till-north"), ["till", "till-south"]);
+        assert_eq!(family("till"), ["base", "till-north", "till-south"]);
+        assert_eq!(family("odd"), [""; 0]);
+        assert_eq!(family(""), [""; 0]);
+        assert_eq!(family("gone"), [""; 0]);
+    }
 }
