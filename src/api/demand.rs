@@ -5,10 +5,20 @@ use serde::{Deserialize, Serialize};
 
 use super::{TargetView, Time, WhichClass};
 
-/// What is expected of a class in the coming day.
+/// What is expected of a class, or of a persona, in the coming day.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ForecastView {
-    pub class: String,
+    /// None: of a persona.
+    pub class: Option<String>,
+    /// None: of a class. Empty: requests without a persona.
+    #[serde(default)]
+    pub persona: Option<String>,
+    /// Of a persona: what it was made from.
+    #[serde(default)]
+    pub parent: Option<String>,
+    /// Of a persona: the classes of its machines, the largest share first.
+    #[serde(default)]
+    pub classes: Vec<ClassShare>,
     /// None: all clients together.
     pub client: Option<String>,
     /// The first step begins here.
@@ -34,6 +44,25 @@ pub struct ForecastView {
     pub sized: Option<String>,
     /// Version of the model.
     pub model: String,
+}
+
+/// How many of a persona's machines are of a class.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ClassShare {
+    pub class: String,
+    /// 0 to 1.
+    pub share: f64,
+}
+
+impl ForecastView {
+    /// For people.
+    pub fn name(&self) -> &str {
+        match (&self.class, self.persona.as_deref()) {
+            (Some(class), _) => class,
+            (None, Some("") | None) => "(no persona)",
+            (None, Some(persona)) => persona,
+        }
+    }
 }
 
 /// Requests of one step, by quantile.
@@ -69,7 +98,10 @@ pub struct Weighed {
 /// What was expected against what came.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ComparedView {
-    pub class: String,
+    /// One of the two is named.
+    pub class: Option<String>,
+    #[serde(default)]
+    pub persona: Option<String>,
     pub client: Option<String>,
     /// Each hour beside the last forecast that was made so long before it.
     pub ahead_s: i64,
@@ -132,7 +164,8 @@ pub struct PolicyView {
     pub class: String,
     /// `fixed` or `forecast`.
     pub mode: String,
-    /// What a machine that waits for an hour costs, and what a cold start does, in one currency.
+    /// What a machine that waits for an hour costs, and what a cold start does (a clone that boots), in one
+    /// currency.
     pub idle_hour_cost: f64,
     pub cold_cost: f64,
     /// Bounds of the number that the forecast chooses.
@@ -146,9 +179,27 @@ pub struct PolicyView {
     pub why: Option<String>,
     /// Seconds until an ordered machine is ready, as the preview takes it.
     pub lead_s: f64,
+    /// What a request costs by the tier that serves it: a shortage costs as much as its tier waits longer.
+    #[serde(default)]
+    pub tiers: Vec<TierView>,
     /// The last seven days replayed, the policy first; empty where nothing was asked for, and in lists.
     #[serde(default)]
     pub preview: Vec<PreviewView>,
+}
+
+/// A tier that serves requests.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TierView {
+    /// `hot`, `warm` (a fork), `cool` (a clone that boots) or `cold` (an image that is made or fetched first).
+    pub tier: String,
+    /// Median seconds until a machine answers.
+    pub wait_s: f64,
+    /// Requests of the last two weeks that it is of; 0 where it is taken as expected.
+    pub measured: usize,
+    /// In the policy's currency.
+    pub cost: f64,
+    /// This one serves who finds no machine waiting.
+    pub is_next: bool,
 }
 
 /// One way of choosing the number on the recent arrivals.

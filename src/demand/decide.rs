@@ -3,6 +3,7 @@
 
 use crate::learn::forecast::Step;
 use crate::learn::psim::MOST;
+use crate::learn::sizing::tiers::Waits;
 use crate::learn::sizing::{
     self, Class as SizedClass, Costs, Curve, Expected, Hysteresis, Reason, Sized,
 };
@@ -24,6 +25,33 @@ pub struct Candidate<'a> {
     pub standing: Option<Target>,
     /// One shell, MiB.
     pub each_mib: f64,
+    /// How long each tier makes people wait.
+    pub waits: &'a Waits,
+}
+
+impl Candidate<'_> {
+    /// Whether a template is kept although no shell may wait.
+    fn keeps_template(&self) -> bool {
+        sizing::keeps_template(self.steps, self.has_template())
+    }
+
+    fn has_template(&self) -> bool {
+        let standing = self.standing;
+        standing.is_none_or(|target| target.hot > 0 || target.floor <= Tier::Warm)
+    }
+
+    /// What serves a request that finds no shell.
+    fn instead(&self) -> Tier {
+        match self.keeps_template() {
+            true => Tier::Warm,
+            false => Tier::Cool,
+        }
+    }
+}
+
+/// A shortage that this tier serves, in seconds of one idle shell.
+pub fn miss_s(policy: &Policy, waits: &Waits, instead: Tier) -> f64 {
+    policy.miss_s() * waits.cold_starts(instead as usize)
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -31,6 +59,8 @@ pub struct Decision {
     pub class: Class,
     pub target: Target,
     pub sized: Sized,
+    /// What serves who finds no shell: the shortage is priced by it.
+    pub instead: Tier,
     /// Why it is as many as it is.
     pub why: String,
 }
@@ -45,7 +75,7 @@ pub fn decide(candidates: &[Candidate], budget_mib: f64) -> Vec<Decision> {
             let alone = SizedClass {
                 curve: &empty,
                 costs: Costs {
-                    miss_s: policy.miss_s(),
+                    miss_s: miss_s(policy, candidate.waits, candidate.instead()),
                 },
                 now: candidate.standing.map_or(0, |target| target.hot as usize),
                 least: policy.least as usize,
@@ -74,8 +104,7 @@ fn told(candidate: &Candidate, sized: Sized) -> Decision {
         }
         _ => u32::try_from(sized.shells).unwrap_or(u32::MAX),
     };
-    let kept = standing.is_none_or(|target| target.hot > 0 || target.floor <= Tier::Warm);
-    let floor = if shells > 0 || sizing::keeps_template(candidate.steps, kept) {
+    let floor = if shells > 0 || candidate.keeps_template() {
         Tier::Warm
     } else {
         Tier::Cool
@@ -84,6 +113,7 @@ fn told(candidate: &Candidate, sized: Sized) -> Decision {
         class: candidate.policy.class.clone(),
         target: Target { hot: shells, floor },
         sized,
+        instead: candidate.instead(),
         why: words(candidate, sized, shells, floor),
     }
 }
@@ -153,7 +183,39 @@ mod tests {
                 floor: Tier::Warm,
             }),
             each_mib: 50.0,
+            waits: &BOOTS,
         }
+    }
+
+    /// A fork answers as late as a boot.
+    const BOOTS: Waits = Waits {
+        seconds: [0.0, 6.0, 6.0, 60.0],
+        measured: [0; 4],
+    };
+
+    #[test]
+    fn a_shortage_is_priced_by_the_tier_that_serves_it() {
+        let class = policy("busy:1x128");
+        let much = steady(700.0);
+        let of = |waits: &Waits, at: &(Vec<Step>, Expected)| {
+            let one = Candidate {
+                waits,
+                ..candidate(&class, at, Some(0))
+            };
+            decide(&[one], 1e6).remove(0)
+        };
+        let forks = Waits {
+            seconds: [0.0, 0.06, 6.0, 60.0],
+            measured: [9; 4],
+        };
+        let (slow, fast) = (of(&BOOTS, &much), of(&forks, &much));
+        assert_eq!((slow.instead, fast.instead), (Tier::Warm, Tier::Warm));
+        assert!(fast.target.hot < slow.target.hot, "{fast:?} {slow:?}");
+        assert_eq!(miss_s(&class, &forks, Tier::Warm), 18.0);
+        assert_eq!(miss_s(&class, &forks, Tier::Cool), 1800.0);
+        assert_eq!(miss_s(&class, &forks, Tier::Cold), 18_000.0);
+        // Where no template is kept, who finds no shell waits for a boot.
+        assert_eq!(of(&forks, &steady(0.0)).instead, Tier::Cool);
     }
 
     #[test]

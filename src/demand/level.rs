@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{Demand, DemandError};
 use crate::store::demand as rows;
 use crate::vocab::Timestamp;
-use crate::vocab::demand::{BUCKET_S, Count, Level};
+use crate::vocab::demand::{BUCKET_S, Count, Level, Series};
 use crate::vocab::pool::Class;
 
 /// One bucket of a class.
@@ -56,7 +56,8 @@ impl Demand {
         let since_s = now.div_euclid(1_000_000) - hours as i64 * 3600;
         let mut connection = self.services.store.read().await?;
         let levels = rows::level_list(&mut connection, class, since_s).await?;
-        let counts = rows::count_list(&mut connection, class, None, BUCKET_S, since_s).await?;
+        let counts =
+            rows::count_list(&mut connection, &Series::of_class(class), BUCKET_S, since_s).await?;
         Ok(steps(&levels, &counts))
     }
 }

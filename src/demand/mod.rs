@@ -8,7 +8,7 @@
 //!
 //! [`Demand::look`] looks at everything, compares, acts, and is content to be called again; it runs at
 //! each bucket's begin. What takes long is learned beside it, one class at a time ([`study`]).
-//! [`history`], [`watch`], [`decide`], [`preview`] and [`compare`] are pure. The pool stays in charge of
+//! [`history`], [`watch`], [`shares`], [`decide`], [`preview`] and [`compare`] are pure. The pool stays in charge of
 //! shells and budget: only the target of a class whose policy says `forecast` comes from here.
 
 use std::collections::BTreeMap;
@@ -27,11 +27,12 @@ use crate::pool::{Pool, PoolError};
 use crate::store::demand as rows;
 use crate::store::{Store, StoreError};
 use crate::vocab::Timestamp;
-use crate::vocab::demand::{BUCKET_S, PlannedEvent, Policy, Watched};
+use crate::vocab::demand::{BUCKET_S, PlannedEvent, Policy, Series, Watched};
 use crate::vocab::pool::Class;
 
 pub mod compare;
 pub mod decide;
+mod foretell;
 pub mod history;
 pub mod level;
 mod look;
@@ -39,6 +40,8 @@ mod months;
 mod policies;
 pub mod preview;
 pub mod rehearsal;
+pub mod shares;
+mod size;
 mod study;
 pub mod watch;
 
@@ -67,10 +70,10 @@ pub struct DemandServices {
     pub pool: Arc<Pool>,
 }
 
-/// What is expected of a class, as it was last told.
+/// What is expected of a series, as it was last told.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Forecast {
-    pub class: Class,
+    pub series: Series,
     pub made_at: Timestamp,
     /// Hours from `made_at` on, with events and width applied.
     pub steps: Vec<Step>,
@@ -85,6 +88,23 @@ pub struct Forecast {
     pub last_day: Vec<f64>,
     /// Planned events that change it.
     pub events: Vec<String>,
+    /// Of a persona: what it was made from.
+    pub parent: Option<String>,
+    /// Of a persona: the share of its machines that is of each class, the largest first.
+    pub classes: Vec<(Class, f64)>,
+    /// Of a class: the share of it that newcomers among its personas are expected to add.
+    pub newcomers: f64,
+}
+
+impl Forecast {
+    /// From what it was made, for people.
+    pub fn because(&self) -> &'static str {
+        match (self.basis, &self.series.class) {
+            (Basis::Family, None) => "personas of its family, for want of a history of its own",
+            (Basis::Everyone, None) => "all personas, for want of a history of its own",
+            (basis, _) => basis.words(),
+        }
+    }
 }
 
 /// What is kept in memory of a class.
@@ -101,6 +121,8 @@ struct Standing {
 #[derive(Default)]
 struct Inner {
     classes: BTreeMap<Class, Standing>,
+    /// Of the personas, by name; the empty one is what comes without a persona.
+    personas: Vec<Forecast>,
     watched: Option<Watched>,
     /// The bucket that was last looked at.
     bucket_s: Option<i64>,
@@ -180,6 +202,11 @@ impl Demand {
         standings.filter_map(|s| s.forecast.clone()).collect()
     }
 
+    /// What is expected of every persona that is asked for or new, by name.
+    pub fn personas(&self) -> Vec<Forecast> {
+        self.inner().personas.clone()
+    }
+
     pub fn decision(&self, class: &Class) -> Option<Decision> {
         self.inner().classes.get(class)?.decision.clone()
     }
@@ -226,8 +253,7 @@ impl Demand {
     /// The `hours` before now, each beside the last forecast that was made `ahead_s` before it.
     pub async fn compared(
         &self,
-        class: &Class,
-        client: Option<&str>,
+        of: &Series,
         hours: usize,
         ahead_s: i64,
     ) -> Result<(Vec<compare::Hour>, compare::Scores), DemandError> {
@@ -236,9 +262,8 @@ impl Demand {
         let early = Timestamp((since_s - 2 * 86_400).saturating_mul(1_000_000));
         let since = Timestamp(since_s.saturating_mul(1_000_000));
         let mut connection = self.services.store.read().await?;
-        let of = client.unwrap_or("");
-        let told = rows::forecast_list(&mut connection, class, of, early).await?;
-        let counts = rows::count_list(&mut connection, class, client, STEP_S, since_s).await?;
+        let told = rows::forecast_list(&mut connection, of, early).await?;
+        let counts = rows::count_list(&mut connection, of, STEP_S, since_s).await?;
         let spans = rows::watch_list(&mut connection, since).await?;
         let hours = compare::hours(&told, &counts, &spans, until_s, hours, ahead_s);
         let scores = compare::scores(&hours);

@@ -6,7 +6,7 @@ use super::{Demand, DemandError, HORIZON, STEP_S, WEEKS};
 use crate::learn::forecast::month;
 use crate::store::demand as rows;
 use crate::vocab::Timestamp;
-use crate::vocab::demand::{Count, PlannedEvent, Watched};
+use crate::vocab::demand::{Count, PlannedEvent, Series, Watched};
 use crate::vocab::pool::Class;
 
 const DAY_S: i64 = 86_400;
@@ -47,7 +47,8 @@ impl Demand {
     async fn months_of(&self, class: &Class, today: i64) -> Result<Vec<PlannedEvent>, DemandError> {
         let since_s = (today - DAYS) * DAY_S;
         let mut connection = self.services.store.read().await?;
-        let counts = rows::count_list(&mut connection, class, None, STEP_S, since_s).await?;
+        let counts =
+            rows::count_list(&mut connection, &Series::of_class(class), STEP_S, since_s).await?;
         let since = Timestamp(since_s.saturating_mul(1_000_000));
         let spans = rows::watch_list(&mut connection, since).await?;
         let planned = rows::event_list(&mut connection).await?;

@@ -2,9 +2,10 @@
 
 use super::preview::{Preview, preview};
 use super::{Decision, Demand, DemandError, history};
+use crate::learn::sizing::tiers::Waits;
 use crate::store::demand as rows;
 use crate::vocab::demand::{BUCKET_S, Mode, Policy};
-use crate::vocab::pool::{Class, Target};
+use crate::vocab::pool::{Class, Target, Tier};
 
 /// Days of arrivals that a preview reads: those that it replays, and before them those that forecasts
 /// are made from.
@@ -31,6 +32,27 @@ pub struct PolicyNow {
     pub previews: Vec<Preview>,
     /// Seconds until an ordered shell is ready, as previews take it.
     pub lead_s: f64,
+    /// How long each tier made people wait.
+    pub waits: Waits,
+    /// What serves a request that finds no shell.
+    pub instead: Tier,
+}
+
+impl PolicyNow {
+    /// What a request costs that each tier serves, in the policy's currency.
+    pub fn costs(&self) -> [f64; 4] {
+        [0, 1, 2, 3].map(|tier| self.policy.cold_cost * self.waits.cold_starts(tier))
+    }
+}
+
+/// As the decision says; without one, as the number that is set says.
+fn instead(decision: Option<&Decision>, standing: Option<Target>) -> Tier {
+    match (decision, standing) {
+        (Some(decision), _) => decision.instead,
+        (None, Some(target)) if target.hot == 0 && target.floor > Tier::Warm => Tier::Cool,
+        // A class that anything is wanted of has a template.
+        _ => Tier::Warm,
+    }
 }
 
 impl Demand {
@@ -54,9 +76,13 @@ impl Demand {
         for (class, policy) in policies {
             let view = status.pools.iter().find(|view| view.class == class);
             let is_forecast = policy.mode == Mode::Forecast;
+            let standing = view.and_then(|view| view.target);
+            let decision = self.decision(&class).filter(|_| is_forecast);
             all.push(PolicyNow {
-                standing: view.and_then(|view| view.target),
-                decision: self.decision(&class).filter(|_| is_forecast),
+                instead: instead(decision.as_ref(), standing),
+                waits: self.waits(&class).await?,
+                standing,
+                decision,
                 previews: Vec::new(),
                 lead_s: self.lead_s(&class).await?,
                 policy,
@@ -126,21 +152,32 @@ impl Demand {
         let arrivals = self.arrivals(&class, until_s, PREVIEW_DAYS).await?;
         let fixed = policy.before.or(standing).map_or(0, |target| target.hot);
         let of = policy.clone();
-        let previews = crate::blocking::run(move || match history::trace(&arrivals) {
-            Some((trace, zero_s)) => preview(&trace, (until_s - zero_s) as f64, &of, fixed, lead_s),
-            None => Vec::new(),
-        })
-        .await;
         let decision = match policy.mode {
             Mode::Forecast => self.decision(&class),
             Mode::Fixed => None,
         };
+        let waits = self.waits(&class).await?;
+        let instead = instead(decision.as_ref(), standing);
+        let cold_starts = waits.cold_starts(instead as usize);
+        let previews = crate::blocking::run(move || match history::trace(&arrivals) {
+            Some((trace, zero_s)) => preview(
+                &trace,
+                (until_s - zero_s) as f64,
+                &of,
+                fixed,
+                (lead_s, cold_starts),
+            ),
+            None => Vec::new(),
+        })
+        .await;
         Ok(PolicyNow {
             policy,
             standing,
             decision,
             previews,
             lead_s,
+            waits,
+            instead,
         })
     }
 }

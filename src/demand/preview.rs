@@ -28,13 +28,14 @@ pub struct Preview {
 }
 
 /// Replays the last days before `until_s` (seconds of the trace) with what the policy says, and with
-/// fixed numbers beside it. Empty where nothing was asked for in them.
+/// fixed numbers beside it. `lead_s` is the time until an ordered shell is ready, `cold_starts` what a
+/// request that finds none costs, in the policy's cold starts. Empty where nothing was asked for in them.
 pub fn preview(
     trace: &Trace,
     until_s: f64,
     policy: &Policy,
     fixed: u32,
-    lead_s: f64,
+    (lead_s, cold_starts): (f64, f64),
 ) -> Vec<Preview> {
     if !until_s.is_finite() || until_s < TICK_S || !lead_s.is_finite() || lead_s <= 0.0 {
         return Vec::new();
@@ -59,13 +60,14 @@ pub fn preview(
         reuse_s: None,
     };
     let ground = Ground::new(&trace, host, begin..end, HYSTERESIS).forecasting_each(EVERY);
+    let by_forecast = Rule::Forecast((policy.miss_s() * cold_starts).round().max(1.0));
     let asked = match policy.mode {
         Mode::Fixed => Rule::Fixed(fixed as usize),
-        Mode::Forecast => Rule::Forecast(policy.miss_s()),
+        Mode::Forecast => by_forecast,
     };
     let mut rules = vec![asked];
     if policy.mode == Mode::Fixed {
-        rules.push(Rule::Forecast(policy.miss_s()));
+        rules.push(by_forecast);
     }
     let bounds = policy.least as usize..=(policy.most as usize).min(MOST);
     for count in [0, 1, 2, 4, 8, 16, 32, fixed as usize] {
@@ -89,7 +91,7 @@ pub fn preview(
                 cold: outcome.cold,
                 idle_s_per_day,
                 cost_per_day: idle_s_per_day / 3600.0 * policy.idle_hour_cost
-                    + cold_per_day * policy.cold_cost,
+                    + cold_per_day * policy.cold_cost * cold_starts,
             }
         })
         .collect()
@@ -120,7 +122,7 @@ mod tests {
             ..Policy::of("tiny:1x128".parse().unwrap())
         };
         let trace = noon(28);
-        let previews = preview(&trace, 28.0 * 86_400.0, &policy, 1, 10.0);
+        let previews = preview(&trace, 28.0 * 86_400.0, &policy, 1, (10.0, 1.0));
         let asked = &previews[0];
         assert!(asked.is_asked && asked.rule.starts_with("forecast:"));
         let fixed = previews.iter().find(|p| p.rule == "fixed:1").unwrap();
@@ -137,10 +139,10 @@ mod tests {
         let policy = Policy::of("tiny:1x128".parse().unwrap());
         for until_s in [0.0, 1e9, f64::NAN, -5.0] {
             assert!(
-                preview(&Trace::default(), until_s, &policy, 1, 1.0).is_empty(),
+                preview(&Trace::default(), until_s, &policy, 1, (1.0, 1.0)).is_empty(),
                 "{until_s}"
             );
         }
-        assert!(preview(&noon(2), 86_400.0, &policy, 1, f64::INFINITY).is_empty());
+        assert!(preview(&noon(2), 86_400.0, &policy, 1, (f64::INFINITY, 1.0)).is_empty());
     }
 }

@@ -9,6 +9,7 @@
 use serde::{Deserialize, Serialize};
 
 mod ahead;
+pub mod tiers;
 
 pub use ahead::{Expected, keeps_template, peakedness, share_of_recent};
 

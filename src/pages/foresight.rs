@@ -1,6 +1,8 @@
 //! What was foreseen and what came of it: demand by class, sizes by stage, the models and their judgement,
 //! and what all of it saved against the plain rules.
 
+use std::sync::Arc;
+
 use askama::Template;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -14,11 +16,11 @@ use crate::api::Time;
 use crate::api::demand::{ComparedView, ForecastView, PolicyView, PreviewView};
 use crate::api::models::{ModelSummary, RecordView};
 use crate::vocab::access::Role;
-use crate::web::demand::{Back, Compare};
+use crate::web::demand::{Back, Compare, OfClient};
 use crate::web::extract::{InPath, Params};
 use crate::web::refusal::Refusal;
 use crate::web::routes::{Op, Routes};
-use crate::web::{Shared, demand, models, present};
+use crate::web::{App, Shared, demand, models, present};
 
 mod draw;
 mod stages;
@@ -42,6 +44,8 @@ pub fn routes() -> Routes {
 struct Which {
     /// The class whose demand is drawn; the busiest when not given.
     class: Option<String>,
+    /// The persona whose demand is drawn instead.
+    persona: Option<String>,
     /// Not empty: what its policy would have saved, which takes a moment.
     #[serde(default)]
     saved: String,
@@ -53,6 +57,9 @@ struct Foresight {
     frame: Frame,
     now: Time,
     classes: Vec<ForecastView>,
+    personas: Vec<ForecastView>,
+    /// The persona that was asked for.
+    persona: Option<ShownPersona>,
     shown: Option<Shown>,
     models: Vec<ModelSummary>,
     record: RecordView,
@@ -70,7 +77,18 @@ struct Shown {
     policy: Option<PolicyView>,
 }
 
+/// The demand for one persona.
+struct ShownPersona {
+    forecast: ForecastView,
+    compared: ComparedView,
+    expected: Markup,
+}
+
 impl Shown {
+    fn name(&self) -> &str {
+        self.forecast.name()
+    }
+
     fn next_day(&self) -> String {
         let all: f64 = self.forecast.steps.iter().map(|step| step.median).sum();
         format!("{all:.0}")
@@ -110,11 +128,36 @@ impl Foresight {
         crate::runs::pinned::ENOUGH
     }
 
+    fn next_day(&self, one: &ForecastView) -> String {
+        let all: f64 = one.steps.iter().map(|step| step.median).sum();
+        format!("{all:.0}")
+    }
+
     fn is_shown(&self, class: &ForecastView) -> bool {
         self.shown
             .as_ref()
-            .is_some_and(|shown| shown.forecast.class == class.class)
+            .is_some_and(|shown| shown.name() == class.name())
     }
+}
+
+async fn persona_of(app: &Arc<App>, name: String) -> Result<ShownPersona, Refusal> {
+    let of = Params(OfClient::default());
+    let forecast = demand::personas::show(State(app.clone()), InPath(name.clone()), of)
+        .await?
+        .0;
+    let back = Params(Compare {
+        hours: Some(HOURS),
+        ..Compare::default()
+    });
+    let compared = demand::personas::compare(State(app.clone()), InPath(name), back)
+        .await?
+        .0;
+    let now = present::time(app.state.services.now());
+    Ok(ShownPersona {
+        expected: draw::expected(&compared, &forecast, now),
+        forecast,
+        compared,
+    })
 }
 
 async fn show(
@@ -124,14 +167,14 @@ async fn show(
 ) -> Result<Response, Refusal> {
     let mut classes = demand::list(State(app.clone())).await?.0;
     let busy = |one: &ForecastView| one.steps.iter().map(|step| step.median).sum::<f64>();
-    classes.sort_by(|a, b| busy(b).total_cmp(&busy(a)).then(a.class.cmp(&b.class)));
+    classes.sort_by(|a, b| busy(b).total_cmp(&busy(a)).then(a.name().cmp(b.name())));
     let found = match &which.class {
-        Some(class) => classes.iter().find(|one| one.class == *class),
+        Some(class) => classes.iter().find(|one| one.name() == class),
         None => classes.first(),
     };
     let shown = match found.cloned() {
         Some(forecast) => {
-            let class = || InPath(forecast.class.clone());
+            let class = || InPath(forecast.name().to_owned());
             let of = Compare {
                 hours: Some(HOURS),
                 ..Compare::default()
@@ -161,12 +204,21 @@ async fn show(
         }
         None => None,
     };
+    let personas = demand::personas::list(State(app.clone()), Params(OfClient::default()))
+        .await?
+        .0;
+    let persona = match which.persona.clone() {
+        Some(name) => Some(persona_of(&app, name).await?),
+        None => None,
+    };
     let models = models::list(State(app.clone())).await?.0;
     let record = models::record(State(app.clone())).await?.0;
     let now = present::time(app.state.services.now());
     Ok(Page::of(Foresight {
         frame: visitor.frame(Part::Foresight, "Foresight"),
         classes,
+        personas,
+        persona,
         shown,
         stages: stages::of(&record, now),
         calibration: draw::calibration(&record, &models),

@@ -69,6 +69,7 @@ mod tests {
             key: key.into(),
             class: "tiny:1x128".parse().unwrap(),
             client: "default".into(),
+            persona: None,
             at: Timestamp(at_s * 1_000_000),
             tier: Tier::Cool,
             wait_ms: None,

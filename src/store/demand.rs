@@ -1,15 +1,15 @@
 //! Arrivals and their counts, forecasts and what they were learned from, planned events, policies.
 //! `demand` is the only writer.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use super::{StoreError, from_text, to_text};
 use crate::vocab::Timestamp;
-use crate::vocab::demand::{Arrival, BUCKET_S, Count, Level, PlannedEvent, Policy, Watched};
+use crate::vocab::demand::{
+    Arrival, BUCKET_S, Count, Level, PlannedEvent, Policy, Series, Watched,
+};
 use crate::vocab::pool::{Class, Tier};
 
 /// The steps that arrivals are counted in.
@@ -31,13 +31,15 @@ pub async fn arrival_insert(
     arrival: &Arrival,
 ) -> Result<bool, StoreError> {
     let class = arrival.class.to_string();
+    let persona = arrival.persona.as_deref().unwrap_or("");
     let new = sqlx::query(
-        "INSERT INTO arrivals (key, class, client, tier, wait_ms, at) VALUES ($1, $2, $3, $4, $5, $6)
+        "INSERT INTO arrivals (key, class, client, persona, tier, wait_ms, at) VALUES ($1, $2, $3, $4, $5, $6, $7)
          ON CONFLICT (key, at) DO NOTHING",
     )
     .bind(&arrival.key)
     .bind(&class)
     .bind(&arrival.client)
+    .bind(persona)
     .bind(arrival.tier.word())
     .bind(arrival.wait_ms)
     .bind(arrival.at.0)
@@ -51,13 +53,14 @@ pub async fn arrival_insert(
     for step_s in STEPS_S {
         let start_s = arrival.at.0.div_euclid(1_000_000).div_euclid(step_s) * step_s;
         sqlx::query(
-            "INSERT INTO arrival_counts (class, client, step_s, start_s, hot, warm, cold, wait_ms)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
-             ON CONFLICT (class, step_s, start_s, client) DO UPDATE SET hot = arrival_counts.hot + excluded.hot,
+            "INSERT INTO arrival_counts (class, persona, client, step_s, start_s, hot, warm, cold, wait_ms)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+             ON CONFLICT (class, step_s, start_s, client, persona) DO UPDATE SET hot = arrival_counts.hot + excluded.hot,
                  warm = arrival_counts.warm + excluded.warm, cold = arrival_counts.cold + excluded.cold,
                  wait_ms = arrival_counts.wait_ms + excluded.wait_ms",
         )
         .bind(&class)
+        .bind(persona)
         .bind(&arrival.client)
         .bind(step_s)
         .bind(start_s)
@@ -99,6 +102,47 @@ pub async fn arrival_trace(
         .collect()
 }
 
+/// What requests of a class waited since, in milliseconds, by the tier that served them, the newest of
+/// each; those that were sent away until the machine that they made themselves had booted.
+pub async fn wait_list(
+    connection: &mut SqliteConnection,
+    class: &Class,
+    since: Timestamp,
+) -> Result<Vec<(Tier, f64)>, StoreError> {
+    /// As much of a machine as matters here.
+    #[derive(Deserialize)]
+    struct Machine {
+        phases: crate::vocab::machine::MachinePhases,
+    }
+    const MOST: i64 = 300;
+    let mut waits = Vec::new();
+    for tier in Tier::ALL {
+        let rows = sqlx::query(
+            "SELECT a.wait_ms AS wait_ms, m.body AS body FROM arrivals AS a LEFT JOIN machines AS m ON m.id = a.key
+             WHERE a.class = $1 AND a.at >= $2 AND a.tier = $3 AND (a.wait_ms IS NOT NULL OR m.id IS NOT NULL)
+             ORDER BY a.at DESC LIMIT $4",
+        )
+        .bind(class.to_string())
+        .bind(since.0)
+        .bind(tier.word())
+        .bind(MOST)
+        .fetch_all(&mut *connection)
+        .await?;
+        for row in rows {
+            let served: Option<f64> = row.try_get("wait_ms")?;
+            let body: Option<String> = row.try_get("body")?;
+            let machine = body.and_then(|body| serde_json::from_str::<Machine>(&body).ok());
+            // A machine that never answered has no boot.
+            let booted = machine
+                .map(|machine| machine.phases)
+                .filter(|phases| phases.boot_ms > 0.0)
+                .map(|phases| phases.disk_ms + phases.define_ms + phases.boot_ms);
+            waits.extend(served.or(booted).map(|ms| (tier, ms)));
+        }
+    }
+    Ok(waits)
+}
+
 /// When the run whose first machine this is was submitted; none for other claims' keys.
 pub async fn run_of_first_machine(
     connection: &mut SqliteConnection,
@@ -115,25 +159,63 @@ pub async fn run_of_first_machine(
     Ok(at.map(Timestamp))
 }
 
-/// Counts of a class since, in steps of `step_s`, oldest first; of one client or of all.
+/// The persona of the run that this machine is of; none for other claims' keys and runs without one.
+pub async fn persona_of_machine(
+    connection: &mut SqliteConnection,
+    machine: &str,
+) -> Result<Option<String>, StoreError> {
+    /// As much of a plan as matters here.
+    #[derive(Deserialize)]
+    struct Plan {
+        persona: Option<Named>,
+    }
+    #[derive(Deserialize)]
+    struct Named {
+        name: String,
+    }
+    let body: Option<String> = sqlx::query_scalar(
+        "SELECT p.body FROM machines AS m JOIN plans AS p ON p.run = m.run WHERE m.id = $1",
+    )
+    .bind(machine)
+    .fetch_optional(connection)
+    .await?;
+    // A plan that a later version wrote otherwise is not worth losing the arrival for.
+    let plan = body.and_then(|body| serde_json::from_str::<Plan>(&body).ok());
+    Ok(plan.and_then(|plan| plan.persona).map(|named| named.name))
+}
+
+macro_rules! counts {
+    ($of:literal) => {
+        concat!(
+            "SELECT start_s, SUM(hot) AS hot, SUM(warm) AS warm, SUM(cold) AS cold, SUM(wait_ms) AS wait_ms
+             FROM arrival_counts WHERE step_s = $1 AND start_s >= $2 AND ($5 IS NULL OR client = $5) AND ",
+            $of,
+            " GROUP BY start_s ORDER BY start_s"
+        )
+    };
+}
+
+/// Counts of a series since, in steps of `step_s`, oldest first.
 pub async fn count_list(
     connection: &mut SqliteConnection,
-    class: &Class,
-    client: Option<&str>,
+    of: &Series,
     step_s: i64,
     since_s: i64,
 ) -> Result<Vec<Count>, StoreError> {
-    let rows = sqlx::query(
-        "SELECT start_s, SUM(hot) AS hot, SUM(warm) AS warm, SUM(cold) AS cold, SUM(wait_ms) AS wait_ms
-         FROM arrival_counts WHERE class = $1 AND step_s = $2 AND start_s >= $3 AND ($4 IS NULL OR client = $4)
-         GROUP BY start_s ORDER BY start_s",
-    )
-    .bind(class.to_string())
-    .bind(step_s)
-    .bind(since_s)
-    .bind(client)
-    .fetch_all(connection)
-    .await?;
+    // Written out, so that the index of what is named serves.
+    let sql = match (&of.class, &of.persona) {
+        (Some(_), _) => counts!("class = $3 AND ($4 IS NULL OR persona = $4)"),
+        (None, Some(_)) => counts!("$3 IS NULL AND persona = $4"),
+        (None, None) => counts!("$3 IS NULL AND $4 IS NULL"),
+    };
+    let rows = sqlx::query(sql)
+        .bind(step_s)
+        .bind(since_s)
+        .bind(of.class.as_ref().map(Class::to_string))
+        .bind(&of.persona)
+        .bind(&of.client)
+        .fetch_all(connection)
+        .await?;
     rows.into_iter()
         .map(|row| {
             let count = |name: &str| -> Result<u64, StoreError> {
@@ -152,28 +234,26 @@ pub async fn count_list(
         .collect()
 }
 
-/// Arrivals of each class and client since, by hours.
+/// Arrivals of each class, persona and client since, by hours; all three are named.
 pub async fn count_totals(
     connection: &mut SqliteConnection,
     since_s: i64,
-) -> Result<BTreeMap<(Class, String), u64>, StoreError> {
+) -> Result<Vec<(Class, String, String, u64)>, StoreError> {
     let rows = sqlx::query(
-        "SELECT class, client, SUM(hot + warm + cold) AS n FROM arrival_counts
-         WHERE step_s = 3600 AND start_s >= $1 GROUP BY class, client",
+        "SELECT class, persona, client, SUM(hot + warm + cold) AS n FROM arrival_counts
+         WHERE step_s = 3600 AND start_s >= $1 GROUP BY class, persona, client",
     )
     .bind(since_s)
     .fetch_all(connection)
     .await?;
-    let mut totals = BTreeMap::new();
+    let mut totals = Vec::new();
     for row in rows {
         let class: String = row.try_get("class")?;
         // What a later version wrote otherwise is not worth failing for.
         if let Ok(class) = class.parse() {
             let n: i64 = row.try_get("n")?;
-            totals.insert(
-                (class, row.try_get("client")?),
-                u64::try_from(n).unwrap_or(0),
-            );
+            let n = u64::try_from(n).unwrap_or(0);
+            totals.push((class, row.try_get("persona")?, row.try_get("client")?, n));
         }
     }
     Ok(totals)
@@ -218,18 +298,18 @@ pub async fn watch_list(
 
 pub async fn forecast_put(
     connection: &mut SqliteConnection,
-    class: &Class,
-    client: &str,
+    of: &Series,
     made_at: Timestamp,
     model: &str,
     told: &Told,
 ) -> Result<(), StoreError> {
     sqlx::query(
-        "INSERT INTO forecasts (class, client, made_at, model, body) VALUES ($1, $2, $3, $4, $5)
-         ON CONFLICT (class, client, made_at) DO UPDATE SET model = excluded.model, body = excluded.body",
+        "INSERT INTO forecasts (class, persona, client, made_at, model, body) VALUES ($1, $2, $3, $4, $5, $6)
+         ON CONFLICT (class, persona, client, made_at) DO UPDATE SET model = excluded.model, body = excluded.body",
     )
-    .bind(class.to_string())
-    .bind(client)
+    .bind(of.class.as_ref().map_or_else(String::new, Class::to_string))
+    .bind(of.persona.as_deref().unwrap_or(""))
+    .bind(of.client.as_deref().unwrap_or(""))
     .bind(made_at.0)
     .bind(model)
     .bind(to_text(told)?)
@@ -238,18 +318,19 @@ pub async fn forecast_put(
     Ok(())
 }
 
-/// Forecasts of a class that were made since, oldest first, each with when it was made.
+/// Forecasts of a series that were made since, oldest first, each with when it was made.
 pub async fn forecast_list(
     connection: &mut SqliteConnection,
-    class: &Class,
-    client: &str,
+    of: &Series,
     since: Timestamp,
 ) -> Result<Vec<(Timestamp, Told)>, StoreError> {
     sqlx::query(
-        "SELECT made_at, body FROM forecasts WHERE class = $1 AND client = $2 AND made_at >= $3 ORDER BY made_at",
+        "SELECT made_at, body FROM forecasts
+         WHERE class = $1 AND persona = $2 AND client = $3 AND made_at >= $4 ORDER BY made_at",
     )
-    .bind(class.to_string())
-    .bind(client)
+    .bind(of.class.as_ref().map_or_else(String::new, Class::to_string))
+    .bind(of.persona.as_deref().unwrap_or(""))
+    .bind(of.client.as_deref().unwrap_or(""))
     .bind(since.0)
     .fetch_all(connection)
     .await?

@@ -89,6 +89,52 @@ pub async fn persona_list(
         .collect()
 }
 
+/// A persona and what it is written over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kin {
+    pub name: String,
+    pub parent: Option<String>,
+    /// Of its newest version.
+    pub applied_at: Timestamp,
+    /// Devices can get it.
+    pub is_current: bool,
+}
+
+/// All personas by name, without their documents.
+pub async fn kin_list(connection: &mut SqliteConnection) -> Result<Vec<Kin>, StoreError> {
+    /// As much of a version as matters here.
+    #[derive(serde::Deserialize)]
+    struct Version {
+        compiled: Compiled,
+    }
+    #[derive(serde::Deserialize)]
+    struct Compiled {
+        lineage: Vec<crate::vocab::persona::PersonaRef>,
+    }
+    let rows = sqlx::query(
+        "SELECT v.name AS name, v.applied_at AS applied_at, v.body AS body, c.version IS NOT NULL AS is_current
+         FROM persona_versions AS v LEFT JOIN persona_current AS c ON c.name = v.name
+         WHERE v.version = (SELECT MAX(version) FROM persona_versions WHERE name = v.name) ORDER BY v.name",
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let name = row.try_get("name")?;
+            let applied_at = Timestamp(row.try_get("applied_at")?);
+            let is_current = row.try_get("is_current")?;
+            let version: Version = read(row)?;
+            let parent = version.compiled.lineage.into_iter().next();
+            Ok(Kin {
+                name,
+                parent: parent.map(|parent| parent.name),
+                applied_at,
+                is_current,
+            })
+        })
+        .collect()
+}
+
 /// Whether there is any persona.
 pub async fn persona_exists(connection: &mut SqliteConnection) -> Result<bool, StoreError> {
     let found: i64 = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM persona_versions)")

@@ -17,11 +17,63 @@ pub struct Arrival {
     pub key: String,
     pub class: Class,
     pub client: String,
+    /// What the device is to become; none where nobody said so, or it was not looked up yet.
+    #[serde(default)]
+    pub persona: Option<String>,
     pub at: Timestamp,
     /// What served it; worse than `Warm` where the pool had nothing.
     pub tier: Tier,
     /// From asking to a machine that answers; none where the claimant had to make its own.
     pub wait_ms: Option<f64>,
+}
+
+/// Whose arrivals: of a class, of a persona, of a client, or of all where none is named.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+pub struct Series {
+    pub class: Option<Class>,
+    /// The empty name stands for requests without a persona.
+    pub persona: Option<String>,
+    pub client: Option<String>,
+}
+
+impl Series {
+    pub fn of_class(class: &Class) -> Self {
+        Self {
+            class: Some(class.clone()),
+            ..Self::default()
+        }
+    }
+
+    /// Whatever classes it is made from.
+    pub fn of_persona(persona: &str) -> Self {
+        Self {
+            persona: Some(persona.to_owned()),
+            ..Self::default()
+        }
+    }
+
+    /// The same of one client, or of all.
+    pub fn by(self, client: Option<&str>) -> Self {
+        Self {
+            client: client.map(str::to_owned),
+            ..self
+        }
+    }
+}
+
+impl fmt::Display for Series {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.class, self.persona.as_deref()) {
+            (Some(class), _) => write!(f, "{class}")?,
+            (None, Some("")) => f.write_str("no persona")?,
+            (None, Some(persona)) => write!(f, "persona {persona}")?,
+            (None, None) => f.write_str("everything")?,
+        }
+        match &self.client {
+            Some(client) => write!(f, " for {client}"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Arrivals of one bucket.
@@ -102,7 +154,8 @@ pub struct Policy {
     pub mode: Mode,
     /// What a shell that waits for an hour costs, in any currency.
     pub idle_hour_cost: f64,
-    /// What a request that finds no shell costs, in the same.
+    /// What a cold start costs, in the same: a request for which a machine is cloned and booted. One that a
+    /// fork serves costs as much less as it waits less.
     pub cold_cost: f64,
     /// Bounds of the number of hot shells.
     pub least: u32,

@@ -135,6 +135,8 @@ pub enum Tier {
 }
 
 impl Tier {
+    pub const ALL: [Self; 4] = [Self::Hot, Self::Warm, Self::Cool, Self::Cold];
+
     pub fn word(self) -> &'static str {
         match self {
             Self::Hot => "hot",

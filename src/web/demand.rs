@@ -1,4 +1,4 @@
-//! `/forecasts`, `/planned-events`, `/pool/policies`: what is expected, and how many wait because of it.
+//! `/forecasts`, `/persona-forecasts`, `/planned-events`, `/pool/policies`: what is expected, and how many wait because of it.
 
 use axum::Json;
 use axum::extract::State;
@@ -14,17 +14,20 @@ use super::routes::{Op, Routes};
 use super::{App, Shared, pool};
 use crate::access::Access;
 use crate::api::demand::{
-    ChoiceView, ComparedHour, ComparedView, ForecastStep, ForecastView, LevelStep, LevelsView,
-    PlannedEventView, PolicyView, PreviewView, PutPlannedEvent, SetPolicy, Weighed,
+    ChoiceView, ClassShare, ComparedHour, ComparedView, ForecastStep, ForecastView, LevelStep,
+    LevelsView, PlannedEventView, PolicyView, PreviewView, PutPlannedEvent, SetPolicy, TierView,
+    Weighed,
 };
 use crate::api::{ProblemFault, TargetView, Time};
 use crate::demand::compare::{Hour, Scores};
 use crate::demand::{ChangePolicy, DemandError, Forecast, PolicyNow, STEP_S};
 use crate::vocab::Timestamp;
 use crate::vocab::access::Role;
-use crate::vocab::demand::{BUCKET_S, Mode, PlannedEvent};
+use crate::vocab::demand::{BUCKET_S, Mode, PlannedEvent, Series};
 use crate::vocab::device::is_plain_name;
-use crate::vocab::pool::Class;
+use crate::vocab::pool::{Class, Tier};
+
+pub(crate) mod personas;
 
 /// Most hours of one comparison: what is kept.
 const MOST_HOURS: usize = 24 * 60;
@@ -73,6 +76,24 @@ pub fn routes() -> Routes {
                 .answers::<LevelsView>(200),
         )
         .with(
+            Op::get("persona_forecast_list", "/persona-forecasts", see, personas::list)
+                .says("What is expected of each persona in the coming day; of one client or of all")
+                .query::<OfClient>()
+                .answers::<Vec<ForecastView>>(200),
+        )
+        .with(
+            Op::get("persona_forecast_show", "/persona-forecasts/{name}", see, personas::show)
+                .says("The same of one persona")
+                .query::<OfClient>()
+                .answers::<ForecastView>(200),
+        )
+        .with(
+            Op::get("persona_forecast_compare", "/persona-forecasts/{name}/compared", see, personas::compare)
+                .says("What was expected of a persona against what came, with scores")
+                .query::<Compare>()
+                .answers::<ComparedView>(200),
+        )
+        .with(
             Op::get("planned_event_list", "/planned-events", see, events)
                 .says("Planned events by when they begin")
                 .answers::<Vec<PlannedEventView>>(200),
@@ -106,11 +127,11 @@ pub fn routes() -> Routes {
         )
 }
 
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct OfClient {
+pub struct OfClient {
     /// All clients together when not given.
-    client: Option<String>,
+    pub client: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -133,9 +154,7 @@ pub struct Back {
 
 pub async fn list(State(app): Shared) -> Result<Json<Vec<ForecastView>>, Refusal> {
     let forecasts = app.state.demand.forecasts();
-    Ok(Json(
-        forecasts.iter().map(|f| view(&app, f, None)).collect(),
-    ))
+    Ok(Json(forecasts.iter().map(|f| view(&app, f)).collect()))
 }
 
 async fn show(
@@ -145,16 +164,22 @@ async fn show(
 ) -> Result<Json<ForecastView>, Refusal> {
     let demand = &app.state.demand;
     let forecasts = demand.forecasts();
-    let class = pick(forecasts.iter().map(|f| &f.class), &which)?;
+    let class = pick(
+        forecasts.iter().filter_map(|f| f.series.class.as_ref()),
+        &which,
+    )?;
     let Some(client) = of.client else {
-        let found = forecasts.iter().find(|f| f.class == class);
+        let found = forecasts
+            .iter()
+            .find(|f| f.series.class.as_ref() == Some(&class));
         return found
-            .map(|forecast| Json(view(&app, forecast, None)))
+            .map(|forecast| Json(view(&app, forecast)))
             .ok_or_else(|| unknown(&which));
     };
-    let found = demand.of_client(&class, &client, demand.now()).await?;
+    let series = Series::of_class(&class).by(Some(&client));
+    let found = demand.of_series(&series, demand.now()).await?;
     found
-        .map(|forecast| Json(view(&app, &forecast, Some(client.clone()))))
+        .map(|forecast| Json(view(&app, &forecast)))
         .ok_or_else(|| {
             Refusal::not_found(format!(
                 "the client {client:?} has asked for no machine of {class} within six weeks"
@@ -169,7 +194,10 @@ pub async fn levels(
 ) -> Result<Json<LevelsView>, Refusal> {
     let demand = &app.state.demand;
     let forecasts = demand.forecasts();
-    let class = pick(forecasts.iter().map(|f| &f.class), &which)?;
+    let class = pick(
+        forecasts.iter().filter_map(|f| f.series.class.as_ref()),
+        &which,
+    )?;
     let hours = back(of.hours)?;
     let steps = demand.levels(&class, hours).await?;
     Ok(Json(LevelsView {
@@ -207,7 +235,15 @@ pub async fn compare(
 ) -> Result<Json<ComparedView>, Refusal> {
     let demand = &app.state.demand;
     let forecasts = demand.forecasts();
-    let class = pick(forecasts.iter().map(|f| &f.class), &which)?;
+    let class = pick(
+        forecasts.iter().filter_map(|f| f.series.class.as_ref()),
+        &which,
+    )?;
+    let series = Series::of_class(&class).by(of.client.as_deref());
+    judged(&app, &series, &of).await
+}
+
+async fn judged(app: &App, series: &Series, of: &Compare) -> Result<Json<ComparedView>, Refusal> {
     let hours = back(of.hours)?;
     let ahead_s = of.ahead_s.unwrap_or(STEP_S);
     if !(0..=86_400).contains(&ahead_s) {
@@ -215,9 +251,9 @@ pub async fn compare(
             "ahead_s={ahead_s} is not within 0 and 86400: a forecast reaches a day ahead"
         )));
     }
-    let client = of.client.as_deref();
-    let (hours, scores) = demand.compared(&class, client, hours, ahead_s).await?;
-    Ok(Json(compared(&class, of.client, ahead_s, &hours, scores)))
+    let demand = &app.state.demand;
+    let (hours, scores) = demand.compared(series, hours, ahead_s).await?;
+    Ok(Json(compared(series, ahead_s, &hours, scores)))
 }
 
 pub async fn events(State(app): Shared) -> Result<Json<Vec<PlannedEventView>>, Refusal> {
@@ -381,11 +417,12 @@ fn step(at_s: i64, step: &[f64; 5]) -> ForecastStep {
     }
 }
 
-fn view(app: &App, forecast: &Forecast, client: Option<String>) -> ForecastView {
+fn view(app: &App, forecast: &Forecast) -> ForecastView {
     let begin_s = forecast.made_at.0.div_euclid(1_000_000);
-    let decision = match &client {
-        None => app.state.demand.decision(&forecast.class),
-        Some(_) => None,
+    let series = &forecast.series;
+    let decision = match (&series.class, &series.client) {
+        (Some(class), None) => app.state.demand.decision(class),
+        _ => None,
     };
     let weighed = |list: &[(String, f64)]| {
         list.iter()
@@ -396,8 +433,18 @@ fn view(app: &App, forecast: &Forecast, client: Option<String>) -> ForecastView 
             .collect()
     };
     ForecastView {
-        class: forecast.class.to_string(),
-        client,
+        class: series.class.as_ref().map(Class::to_string),
+        persona: series.persona.clone(),
+        parent: forecast.parent.clone(),
+        classes: forecast
+            .classes
+            .iter()
+            .map(|(class, share)| ClassShare {
+                class: class.to_string(),
+                share: *share,
+            })
+            .collect(),
+        client: series.client.clone(),
         made_at: time(forecast.made_at),
         step_s: STEP_S,
         steps: forecast
@@ -407,7 +454,7 @@ fn view(app: &App, forecast: &Forecast, client: Option<String>) -> ForecastView 
             .map(|(at, quantiles)| step(begin_s + at as i64 * STEP_S, quantiles))
             .collect(),
         basis: word(&forecast.basis),
-        because: forecast.basis.words().to_owned(),
+        because: forecast.because().to_owned(),
         last_day: forecast
             .last_day
             .iter()
@@ -436,13 +483,7 @@ fn word<T: serde::Serialize>(variant: &T) -> String {
     }
 }
 
-fn compared(
-    class: &Class,
-    client: Option<String>,
-    ahead_s: i64,
-    hours: &[Hour],
-    scores: Scores,
-) -> ComparedView {
+fn compared(series: &Series, ahead_s: i64, hours: &[Hour], scores: Scores) -> ComparedView {
     let hour = |hour: &Hour| ComparedHour {
         at: time(Timestamp(hour.start_s.saturating_mul(1_000_000))),
         expected: hour
@@ -452,8 +493,9 @@ fn compared(
         actual: hour.actual,
     };
     ComparedView {
-        class: class.to_string(),
-        client,
+        class: series.class.as_ref().map(Class::to_string),
+        persona: series.persona.clone(),
+        client: series.client.clone(),
         ahead_s,
         hours: hours.iter().map(hour).collect(),
         judged: scores.hours,
@@ -482,6 +524,17 @@ fn policy_view(now: &PolicyNow) -> PolicyView {
         before: policy.before.as_ref().map(TargetView::of),
         why: now.decision.as_ref().map(|decision| decision.why.clone()),
         lead_s: now.lead_s,
+        tiers: Tier::ALL
+            .into_iter()
+            .zip(now.costs())
+            .map(|(tier, cost)| TierView {
+                tier: tier.word().to_owned(),
+                wait_s: now.waits.seconds[tier as usize],
+                measured: now.waits.measured[tier as usize],
+                cost,
+                is_next: tier == now.instead,
+            })
+            .collect(),
         preview: now
             .previews
             .iter()

@@ -32,6 +32,8 @@ mod simulated;
 mod station;
 #[path = "../support/traces.rs"]
 mod traces;
+#[path = "../support/weeks.rs"]
+mod weeks;
 
 use serde::Serialize;
 

@@ -2,7 +2,7 @@
 //! event is told to a browser.
 //!
 //! One request after the other, on a kept connection over TLS, as one person's browser asks. 10,000
-//! devices that came from the network, and 1,000 runs with what they left.
+//! devices that came from the network, 1,000 runs with what they left, and days of demand by persona.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -85,6 +85,7 @@ async fn full() -> Ground {
         let status = ground.local.status().await.expect("the status");
         let ended: i64 = status.runs.get("succeeded").copied().unwrap_or(0);
         if ended >= RUNS as i64 {
+            crate::weeks::lived(&ground.running, "odd").await;
             return ground;
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -99,7 +100,7 @@ fn came_from_the_network(device: &Device, now: greenroom::vocab::Timestamp) -> B
     }
 }
 
-const PAGES: [(&str, &str); 19] = [
+const PAGES: [(&str, &str); 21] = [
     ("overview", "/"),
     ("devices", "/devices"),
     ("devices_by_name", "/devices?name=99"),
@@ -122,6 +123,8 @@ const PAGES: [(&str, &str); 19] = [
     ),
     ("assignments", "/assignments"),
     ("images", "/images"),
+    ("foresight", "/foresight"),
+    ("foresight_persona", "/foresight?persona=kiosk"),
 ];
 
 /// Milliseconds from the request to the last byte.

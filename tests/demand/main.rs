@@ -7,6 +7,7 @@ mod ground;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod personas;
 mod rows;
 mod stories;
 mod world;

@@ -1,17 +1,24 @@
 //! The rows of demand, on a real database.
 
 use greenroom::store::demand as rows;
-use greenroom::vocab::demand::{Arrival, Policy, Watched};
+use greenroom::vocab::demand::{Arrival, Policy, Series, Watched};
 use greenroom::vocab::pool::Tier;
 
 use crate::ground::{TINY, class};
 use crate::world::{World, at};
 
-fn arrival(key: &str, second: i64, tier: Tier) -> Arrival {
+fn by(client: &str) -> Series {
+    Series::of_class(&class(TINY)).by(Some(client))
+}
+
+pub const HOT: Tier = Tier::Hot;
+
+pub fn arrival(key: &str, second: i64, tier: Tier) -> Arrival {
     Arrival {
         key: key.into(),
         class: class(TINY),
         client: "acme".into(),
+        persona: None,
         at: at(second),
         tier,
         wait_ms: (tier <= Tier::Warm).then_some(10.0),
@@ -39,7 +46,7 @@ async fn arrivals_are_counted_once_whatever_their_order() {
         })
         .await;
     let mut connection = world.store.read().await.unwrap();
-    let short = rows::count_list(&mut connection, &class(TINY), None, 300, 0).await;
+    let short = rows::count_list(&mut connection, &Series::of_class(&class(TINY)), 300, 0).await;
     let short = short.unwrap();
     let starts: Vec<(i64, u64)> = short.iter().map(|c| (c.start_s, c.arrivals)).collect();
     assert_eq!(starts, [(0, 2), (300, 1), (7200, 1)]);
@@ -47,10 +54,10 @@ async fn arrivals_are_counted_once_whatever_their_order() {
         (short[0].warm, short[0].cold, short[0].wait_ms),
         (1, 1, 10.0)
     );
-    let hours = rows::count_list(&mut connection, &class(TINY), Some("acme"), 3600, 0).await;
+    let hours = rows::count_list(&mut connection, &by("acme"), 3600, 0).await;
     let hours: Vec<u64> = hours.unwrap().iter().map(|c| c.arrivals).collect();
     assert_eq!(hours, [3, 1]);
-    let none = rows::count_list(&mut connection, &class(TINY), Some("other"), 3600, 0).await;
+    let none = rows::count_list(&mut connection, &by("other"), 3600, 0).await;
     assert!(none.unwrap().is_empty());
     let trace = rows::arrival_trace(&mut connection, &class(TINY), at(0), 3).await;
     let trace: Vec<i64> = trace
@@ -83,7 +90,8 @@ async fn what_is_old_goes_and_hours_stay_longer() {
         .await;
     let mut connection = world.store.read().await.unwrap();
     for (step_s, left) in [(300, 1), (3600, 2)] {
-        let counts = rows::count_list(&mut connection, &class(TINY), None, step_s, 0).await;
+        let counts =
+            rows::count_list(&mut connection, &Series::of_class(&class(TINY)), step_s, 0).await;
         assert_eq!(counts.unwrap().len(), left, "{step_s}");
     }
     let trace = rows::arrival_trace(&mut connection, &class(TINY), at(0), 9).await;

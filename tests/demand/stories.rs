@@ -5,7 +5,7 @@ use std::time::Duration;
 use greenroom::demand::ChangePolicy;
 use greenroom::learn::forecast::serve::Basis;
 use greenroom::pool::Answer;
-use greenroom::vocab::demand::{Mode, PlannedEvent};
+use greenroom::vocab::demand::{Mode, PlannedEvent, Series};
 
 use crate::ground::{TINY, Verbs, class, hot};
 use crate::world::{World, at};
@@ -78,8 +78,13 @@ async fn who_is_served_and_who_is_sent_away_are_counted_alike() {
     world.pool.take(&world.ground.want("served")).await;
     world.demand.look_again().await.unwrap();
     let mut connection = world.store.read().await.unwrap();
-    let counts =
-        greenroom::store::demand::count_list(&mut connection, &class(TINY), None, 300, 0).await;
+    let counts = greenroom::store::demand::count_list(
+        &mut connection,
+        &Series::of_class(&class(TINY)),
+        300,
+        0,
+    )
+    .await;
     let counts = counts.unwrap();
     let sum = |of: fn(&greenroom::vocab::demand::Count) -> u64| counts.iter().map(of).sum::<u64>();
     assert_eq!(
@@ -172,7 +177,10 @@ async fn a_new_class_is_expected_to_be_like_its_family() {
         .await
         .unwrap();
     let forecasts = world.demand.forecasts();
-    let found = forecasts.iter().find(|f| f.class == class(new)).unwrap();
+    let found = forecasts
+        .iter()
+        .find(|f| f.series.class == Some(class(new)))
+        .unwrap();
     assert_eq!(found.basis, Basis::Family);
     let noon = found.steps[2][2];
     assert!((noon - 300.0).abs() < 60.0, "{noon}");
@@ -219,7 +227,10 @@ async fn forecasts_are_stored_and_compared_with_what_came() {
             world.demand.look().await.unwrap();
         }
     }
-    let found = world.demand.compared(&class(TINY), None, 12, 3600).await;
+    let found = world
+        .demand
+        .compared(&Series::of_class(&class(TINY)), 12, 3600)
+        .await;
     let (hours, scores) = found.unwrap();
     assert_eq!(scores.hours, 12, "{hours:#?}");
     // Nobody came at noon on this day: the last hour is the surprise.
@@ -258,9 +269,14 @@ async fn what_is_studied_chooses_the_number_and_the_full_forecast_outlives_a_res
     world.clock_to(9, 0);
     // A little longer than until now, so that no moment is missing before it looks itself.
     world.watched(15, world.midnight_s + 9 * 3600 + 30).await;
+    // A wait of half a second matters here.
+    let dear = ChangePolicy {
+        cold_cost: Some(6.0),
+        ..by_forecast()
+    };
     world
         .demand
-        .change_policy(&class(TINY), by_forecast())
+        .change_policy(&class(TINY), dear)
         .await
         .unwrap();
     let forecast = world.demand.forecasts().remove(0);

@@ -75,8 +75,21 @@ impl World {
 
     /// `count` requests of each of the `days` before the story's day, evenly within the hour from `hour` on.
     pub async fn lived(&self, class: &str, client: &str, days: i64, hour: i64, count: i64) {
+        self.lived_as(None, class, client, days, hour, count).await;
+    }
+
+    /// The same for devices that become a persona.
+    pub async fn lived_as(
+        &self,
+        persona: Option<&str>,
+        class: &str,
+        client: &str,
+        days: i64,
+        hour: i64,
+        count: i64,
+    ) {
         let class: Class = class.parse().expect("a class");
-        let client = client.to_owned();
+        let (client, persona) = (client.to_owned(), persona.map(str::to_owned));
         let midnight_s = self.midnight_s;
         self.write(move |connection| {
             Box::pin(async move {
@@ -84,9 +97,10 @@ impl World {
                     for number in 0..count {
                         let second = midnight_s - day * DAY_S + hour * 3600 + number * 3600 / count;
                         let arrival = Arrival {
-                            key: format!("{class}-{client}-{day}-{number}"),
+                            key: format!("{class}-{client}-{persona:?}-{hour}-{day}-{number}"),
                             class: class.clone(),
                             client: client.clone(),
+                            persona: persona.clone(),
                             at: at(second),
                             tier: Tier::Warm,
                             wait_ms: Some(500.0),

@@ -15,3 +15,5 @@ mod forms;
 mod matrix;
 mod sample;
 mod stories;
+#[path = "../support/weeks.rs"]
+mod weeks;

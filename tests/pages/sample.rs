@@ -121,7 +121,7 @@ impl Sample {
             .claim_take(&serde_json::from_value(order).unwrap())
             .await
             .unwrap();
-        crate::foreseen::lived(&ground).await;
+        crate::weeks::lived(&ground.running, HOSTILE_LINE).await;
         let order = json!({ "kind": "role", "name": HOSTILE_LINE, "persona": "plain", "reason": HOSTILE_LINE });
         let assigned = local
             .persona_assign(&serde_json::from_value(order).unwrap())

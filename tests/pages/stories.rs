@@ -414,7 +414,7 @@ async fn every_page_has_its_picture() {
     console(&ground, "web-1", CONSOLE);
     ground.warm("default").await;
     ground.take("default", "build-42").await;
-    crate::foreseen::lived(&ground).await;
+    crate::weeks::lived(&ground.running, crate::sample::HOSTILE_LINE).await;
     for name in ["web-2", "db-1", "desk-17"] {
         ground.run(name).await;
     }

@@ -24,6 +24,25 @@ impl Client {
             .await
     }
 
+    /// Of each persona; of one client or of all.
+    pub async fn persona_forecast_list(
+        &self,
+        client: Option<&str>,
+    ) -> Result<Vec<ForecastView>, ClientError> {
+        let client = client.map(|client| ("client", client.to_owned()));
+        self.get("/persona-forecasts", client.as_slice()).await
+    }
+
+    pub async fn persona_forecast_show(
+        &self,
+        persona: &str,
+        client: Option<&str>,
+    ) -> Result<ForecastView, ClientError> {
+        let client = client.map(|client| ("client", client.to_owned()));
+        let path = format!("/persona-forecasts/{}", segment(persona));
+        self.get(&path, client.as_slice()).await
+    }
+
     pub async fn forecast_compare(
         &self,
         which: &str,
@@ -31,13 +50,19 @@ impl Client {
         hours: usize,
         ahead_s: i64,
     ) -> Result<ComparedView, ClientError> {
-        let mut query = vec![
-            ("hours", hours.to_string()),
-            ("ahead_s", ahead_s.to_string()),
-        ];
-        query.extend(client.map(|client| ("client", client.to_owned())));
-        self.get(&format!("/forecasts/{}/compared", segment(which)), &query)
-            .await
+        let path = format!("/forecasts/{}/compared", segment(which));
+        self.get(&path, &compared(client, hours, ahead_s)).await
+    }
+
+    pub async fn persona_forecast_compare(
+        &self,
+        persona: &str,
+        client: Option<&str>,
+        hours: usize,
+        ahead_s: i64,
+    ) -> Result<ComparedView, ClientError> {
+        let path = format!("/persona-forecasts/{}/compared", segment(persona));
+        self.get(&path, &compared(client, hours, ahead_s)).await
     }
 
     /// How full the pool was of a class, beside who came.
@@ -84,4 +109,13 @@ impl Client {
         let request = self.request(Method::PUT, "/pool/policies", &[]).json(order);
         self.read(self.send(request).await?).await
     }
+}
+
+fn compared(client: Option<&str>, hours: usize, ahead_s: i64) -> Vec<(&'static str, String)> {
+    let mut query = vec![
+        ("hours", hours.to_string()),
+        ("ahead_s", ahead_s.to_string()),
+    ];
+    query.extend(client.map(|client| ("client", client.to_owned())));
+    query
 }

@@ -8,16 +8,35 @@ use super::super::text;
 use crate::api::Time;
 use crate::api::demand::{ComparedHour, ComparedView, ForecastStep, ForecastView, LevelsView};
 
-/// A line per class.
+/// A line per persona, then one per class.
 pub fn list(forecasts: &[ForecastView], paint: Paint) -> String {
-    let headers = [
-        "CLASS",
+    let (classes, personas): (Vec<_>, Vec<_>) = forecasts.iter().partition(|f| f.class.is_some());
+    let mut out = String::new();
+    if !personas.is_empty() {
+        out.push_str(&lines("PERSONA", &personas, paint));
+    }
+    if !classes.is_empty() || personas.is_empty() {
+        if !out.is_empty() {
+            out.push('\n');
+        }
+        out.push_str(&lines("CLASS", &classes, paint));
+    }
+    out
+}
+
+fn lines(what: &str, forecasts: &[&ForecastView], paint: Paint) -> String {
+    let mut headers = vec![
+        what,
         "NEXT HOUR",
         "80 %",
         "NEXT DAY",
         "DAY BEFORE → NEXT",
         "FROM",
     ];
+    let are_personas = forecasts.first().is_some_and(|f| f.class.is_none());
+    if are_personas {
+        headers.push("MACHINES");
+    }
     let mut table = Table::new(paint, &headers);
     for forecast in forecasts {
         let (next, band) = match forecast.steps.first() {
@@ -25,25 +44,51 @@ pub fn list(forecasts: &[ForecastView], paint: Paint) -> String {
             None => ("-".into(), "-".into()),
         };
         let day: f64 = forecast.steps.iter().map(|step| step.median).sum();
-        table.row([
-            forecast.class.clone(),
+        let mut cells = vec![
+            forecast.name().to_owned(),
             next,
             band,
             number(day),
             bars(forecast),
             forecast.basis.clone(),
-        ]);
+        ];
+        if are_personas {
+            cells.push(machines(forecast));
+        }
+        table.row(cells);
     }
     table.render("nothing is known yet: nobody has asked for a machine")
 }
 
-/// One class by the hour.
+/// Classes of a persona's machines, with their shares where there are several.
+fn machines(forecast: &ForecastView) -> String {
+    match &*forecast.classes {
+        [] => "none yet".to_owned(),
+        [only] => only.class.clone(),
+        several => several
+            .iter()
+            .map(|of| format!("{} {:.0}%", of.class, 100.0 * of.share))
+            .collect::<Vec<_>>()
+            .join(", "),
+    }
+}
+
+/// One class or persona by the hour.
 pub fn forecast(forecast: &ForecastView, paint: Paint) -> String {
     let mut out = String::new();
     let mut field = |label: &str, value: &str| {
         let _ = writeln!(out, "{label:<9} {}", text::line(value));
     };
-    field("class", &forecast.class);
+    match &forecast.class {
+        Some(class) => field("class", class),
+        None => field("persona", forecast.name()),
+    }
+    if let Some(parent) = &forecast.parent {
+        field("parent", parent);
+    }
+    if forecast.class.is_none() {
+        field("machines", &machines(forecast));
+    }
     if let Some(client) = &forecast.client {
         field("client", client);
     }
@@ -270,7 +315,25 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
         }
-        let text = list(&[view()], Paint::Plain);
+        let persona = ForecastView {
+            class: None,
+            persona: Some("kiosk".into()),
+            parent: Some("plain".into()),
+            basis: "family".into(),
+            classes: serde_json::from_value(serde_json::json!([
+                {"class": "tiny:1x128", "share": 0.75}, {"class": "tiny:2x256", "share": 0.25},
+            ]))
+            .unwrap(),
+            ..view()
+        };
+        let text = list(&[persona.clone(), view()], Paint::Plain);
+        let line = "kiosk    2.0        1.0 – 4.0  22        ▁·▅█│▂█▁           family  tiny:1x128 75%, tiny:2x256 25%";
+        assert!(text.lines().any(|found| found == line), "{text}");
+        let shown = forecast(&persona, Paint::Plain);
+        assert!(
+            shown.starts_with("persona   kiosk\nparent    plain\nmachines  tiny:1x128 75%"),
+            "{shown}"
+        );
         let line = "tiny:1x128  2.0        1.0 – 4.0  22        ▁·▅█│▂█▁           combined";
         assert!(text.lines().any(|found| found == line), "{text}");
     }

@@ -11,7 +11,7 @@ use super::super::table::Table;
 use super::super::text;
 use super::ClassOptions;
 use crate::api::TargetView;
-use crate::api::demand::{PolicyView, SetPolicy};
+use crate::api::demand::{PolicyView, SetPolicy, TierView};
 
 #[derive(Debug, Subcommand)]
 pub enum PolicyCommand {
@@ -61,7 +61,8 @@ pub struct Set {
     /// What a machine that waits for an hour costs, in any currency [default: 1]
     #[arg(long, value_name = "COST")]
     idle_cost: Option<f64>,
-    /// What a request that finds none waiting costs, in the same [default: 0.5]
+    /// What a cold start costs (a clone that boots), in the same; what a fork serves costs as much less as it
+    /// waits less [default: 0.5]
     #[arg(long, value_name = "COST")]
     cold_cost: Option<f64>,
     /// The forecast chooses no fewer [default: 0]
@@ -147,6 +148,7 @@ fn one(policy: &PolicyView, paint: Paint) -> String {
         policy.cold_cost, policy.idle_hour_cost
     );
     field("costs", &of);
+    out.push_str(&tiers(&policy.tiers, paint));
     if policy.preview.is_empty() {
         out.push_str("\nno preview: nothing was asked for lately\n");
         return out;
@@ -182,6 +184,37 @@ fn one(policy: &PolicyView, paint: Paint) -> String {
     out
 }
 
+/// What a request costs by the tier that serves it.
+fn tiers(tiers: &[TierView], paint: Paint) -> String {
+    if tiers.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new(paint, &["", "SERVED BY", "WAITS", "MEASURED", "COSTS"]);
+    for tier in tiers {
+        let how = match &*tier.tier {
+            "hot" => "hot: one that waits",
+            "warm" => "warm: a fork",
+            "cool" => "cool: a clone that boots",
+            "cold" => "cold: its image is made first",
+            other => other,
+        };
+        table.row([
+            if tier.is_next { "▸" } else { "" }.to_owned(),
+            how.to_owned(),
+            text::millis(tier.wait_s * 1000.0),
+            match tier.measured {
+                0 => "as expected".to_owned(),
+                n => format!("{n} requests"),
+            },
+            format!("{:.3}", tier.cost),
+        ]);
+    }
+    let table = table.render("no tiers");
+    format!(
+        "\nWho finds none waiting is served by the tier at ▸; that is what a shortage costs:\n\n{table}"
+    )
+}
+
 fn target(target: Option<&TargetView>) -> String {
     match target {
         None => "-".to_owned(),
@@ -205,6 +238,11 @@ mod tests {
             "least": 0, "most": 8, "target": {"hot": 3, "floor": "warm"},
             "before": {"hot": 2, "floor": "warm"}, "why": "one more would cost more than it saves",
             "lead_s": 0.62,
+            "tiers": [
+                {"tier": "hot", "wait_s": 0.04, "measured": 700, "cost": 0.0, "is_next": false},
+                {"tier": "warm", "wait_s": 0.6, "measured": 40, "cost": 0.0421, "is_next": true},
+                {"tier": "cool", "wait_s": 6.7, "measured": 0, "cost": 0.5, "is_next": false},
+            ],
             "preview": [
                 {"rule": "forecast:1800", "is_asked": true, "requests": 812, "cold": 4, "idle_s_per_day": 51200.0, "cost_per_day": 14.5},
                 {"rule": "fixed:2", "is_asked": false, "requests": 812, "cold": 40, "idle_s_per_day": 170000.0, "cost_per_day": 50.1},
@@ -217,6 +255,8 @@ mod tests {
             "because   one more would cost more than it saves",
             "before    2 hot",
             "costs     a cold start 0.5, an hour of waiting 1",
+            "▸  warm: a fork              600ms  40 requests   0.042",
+            "   cool: a clone that boots  6.7s   as expected   0.500",
             "On the arrivals of the last seven days, a machine being ready 620ms after it is ordered:",
             "▸  forecast:1800  812       4     0.49    51200          14.50",
             "   fixed:2        812       40    4.93    170000         50.10",

@@ -173,6 +173,7 @@ impl Windows {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::score;
     use super::*;
 
     const SHAPE: Shape = Shape { day: 4, week: 28 };
@@ -192,11 +193,49 @@ mod tests {
         assert_eq!(forecast, lstm.forecast(&history, 4, SHAPE));
     }
 
+    /// A day whose course a flat line misses, and weekends that are half as busy: what came is not seen.
+    #[test]
+    fn a_daily_shape_is_learned_far_better_than_a_flat_line() {
+        let mut random = Seeded::new(8);
+        let all: Vec<f64> = (0..28 * 9)
+            .map(|t| {
+                let busy = if t / 4 % 7 < 5 { 1.0 } else { 0.5 };
+                f64::from([20, 60, 90, 30][t % 4]) * busy + 4.0 * random.normal()
+            })
+            .collect();
+        let (history, actual) = all.split_at(28 * 8);
+        let sorted = robust::ascending(history);
+        let flat: Vec<Step> =
+            vec![LEVELS.map(|level| robust::quantile_sorted(&sorted, level)); actual.len()];
+        let flat = score::mean_pinball(actual, &flat);
+        // Day by day, each from what was known when it began.
+        let mut own = 0.0;
+        for day in 0..7 {
+            let known = &all[..history.len() + 4 * day];
+            let steps = Lstm::default().forecast(known, 4, SHAPE);
+            assert!(steps.iter().all(|step| step.is_sorted()));
+            own += score::mean_pinball(&actual[4 * day..4 * day + 4], &steps) / 7.0;
+        }
+        assert!(own < 0.5 * flat, "lstm {own}, flat {flat}");
+    }
+
     #[test]
     fn odd_histories_are_answered() {
-        for history in [vec![0.0; 28 * 4], vec![7.0; 28 * 4], vec![1e300; 28 * 4]] {
-            for step in (Lstm { epochs: 1 }).forecast(&history, 4, SHAPE) {
-                assert!(step.iter().all(|q| q.is_finite()), "{step:?}");
+        let gap = |t: usize| if t % 9 < 4 { f64::NAN } else { (t % 4) as f64 };
+        for history in [
+            vec![],
+            vec![3.0],
+            vec![0.0; 28 * 4],
+            vec![7.0; 28 * 4],
+            vec![1e300; 28 * 4],
+            (0..28 * 4).map(gap).collect(),
+            (0..28 * 4).map(|t| f64::from(t == 100)).collect(),
+        ] {
+            let steps = (Lstm { epochs: 1 }).forecast(&history, 4, SHAPE);
+            assert_eq!(steps.len(), 4, "{history:?}");
+            for step in steps {
+                assert!(step.iter().all(|q| q.is_finite()), "{history:?} {step:?}");
+                assert!(step.is_sorted(), "{history:?} {step:?}");
             }
         }
     }

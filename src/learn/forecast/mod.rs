@@ -18,6 +18,8 @@ pub mod month;
 pub mod mstl;
 pub mod naive;
 pub mod prior;
+#[cfg(feature = "forecast-prophet")]
+pub mod prophet;
 pub mod seasonal;
 pub mod select;
 pub mod serve;

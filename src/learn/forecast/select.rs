@@ -45,6 +45,8 @@ fn further() -> Vec<&'static dyn Forecaster> {
     let mut further: Vec<&'static dyn Forecaster> = Vec::new();
     #[cfg(feature = "forecast-mstl")]
     further.push(&super::mstl::Mstl);
+    #[cfg(feature = "forecast-prophet")]
+    further.push(&super::prophet::Prophet);
     #[cfg(feature = "forecast-lstm")]
     further.push(&super::lstm::Lstm { epochs: 20 });
     further
@@ -202,6 +204,28 @@ mod tests {
         let (forecast, choice) = super::forecast(&history, 4, SHAPE);
         assert_eq!(choice.method, Method::PlainRule);
         assert_eq!(forecast[2], [30.0; 5]);
+    }
+
+    #[test]
+    fn what_a_cargo_feature_brings_is_back_tested_and_nothing_else_is() {
+        let mut random = Seeded::new(6);
+        let history: Vec<f64> = (0..28 * 6)
+            .map(|t| (f64::from([20, 60, 90, 30][t % 4]) + 9.0 * random.normal()).max(0.0))
+            .collect();
+        let (steps, choice) = super::forecast(&history, 4, SHAPE);
+        assert!(steps.iter().all(|step| step.is_sorted()), "{steps:?}");
+        for (name, is_built_in) in [
+            ("mstl", cfg!(feature = "forecast-mstl")),
+            ("prophet", cfg!(feature = "forecast-prophet")),
+            ("lstm", cfg!(feature = "forecast-lstm")),
+        ] {
+            let loss = choice.losses.iter().find(|(of, _)| of == name);
+            assert_eq!(loss.is_some(), is_built_in, "{name}: {choice:?}");
+            assert!(
+                loss.is_none_or(|(_, loss)| *loss > 0.0 && loss.is_finite()),
+                "{choice:?}"
+            );
+        }
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub fn expected(compared: &ComparedView, forecast: &ForecastView, now: Time) -> 
         &Plot {
             label: format!(
                 "Requests per hour for {}, expected and come",
-                forecast.class
+                forecast.name()
             ),
             x: "hours from now",
             y: "requests per hour",

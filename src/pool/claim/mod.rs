@@ -159,6 +159,7 @@ fn note_arrival(
         key: want.key.clone(),
         class,
         client: want.client.clone(),
+        persona: None,
         at: asked_at,
         tier,
         wait_ms,
