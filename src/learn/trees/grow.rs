@@ -238,7 +238,7 @@ impl<'a> Grower<'a> {
                         break;
                     }
                     let gain = power(left) + power(right) - power(total);
-                    if gain > 1e-9 && best.is_none_or(|best| gain > best.gain * CLEARLY) {
+                    if gain > 1e-9 && best.is_none_or(|best| gain > best.gain) {
                         best = Some(Split {
                             gain,
                             column,
@@ -252,10 +252,6 @@ impl<'a> Grower<'a> {
         best
     }
 }
-
-/// Columns often part a few rows alike. Then the first one does, which is known before any history, and not
-/// the one whose sums are rounded luckily.
-const CLEARLY: f64 = 1.0 + 1e-9;
 
 fn plus(a: Cell, b: &Cell) -> Cell {
     Cell {
