@@ -328,7 +328,7 @@ fn belongs(facts: &Facts, file: &str) -> bool {
             Some((id, "log")) => {
                 facts.pool.is_known(id) || facts.machines.iter().any(|machine| machine.id == id)
             }
-            Some((id, "bell")) => facts.pool.is_alive(id),
+            Some((id, "bell" | "run")) => facts.pool.is_alive(id),
             _ => false,
         },
         Some(("vm", name)) => name
@@ -492,6 +492,7 @@ mod tests {
             "greenroom.sock.new",
             "consoles/unknown.log",
             "consoles/m1.bell",
+            "consoles/m1.run",
             "templates/t1/",
             "templates/t1/memory",
         ] {

@@ -174,6 +174,18 @@ impl Hypervisor for Counting {
     async fn wait_for_bell(&self, id: MachineId, heard: u64, at_most: Duration) -> u64 {
         self.inner.wait_for_bell(id, heard, at_most).await
     }
+    async fn ask_runner(&self, id: MachineId, line: &[u8], within: Duration) -> Option<Vec<u8>> {
+        self.inner.ask_runner(id, line, within).await
+    }
+    fn hears_runner(&self, id: MachineId) -> bool {
+        self.inner.hears_runner(id)
+    }
+    async fn hear_runner(&self, id: MachineId) -> Vec<u8> {
+        self.inner.hear_runner(id).await
+    }
+    fn leave_runner(&self, id: MachineId) {
+        self.inner.leave_runner(id);
+    }
     async fn attach_nic(&self, id: MachineId, nic: &Nic) -> Result<(), HvError> {
         self.inner.attach_nic(id, nic).await
     }

@@ -62,6 +62,8 @@ impl Recipe {
                 made.push(socket("monitor", "charmonitor"));
             } else if word.starts_with("socket,id=charchannel0") {
                 made.push(socket("agent", "charchannel0"));
+            } else if word.starts_with("socket,id=charchannel2") {
+                made.push(socket("runner", "charchannel2"));
             } else if word.starts_with("file,id=charserial0") {
                 made.push(format!("file,id=charserial0,path={}", at("console")));
             } else if word.starts_with("file,id=charchannel1") {
@@ -78,7 +80,7 @@ impl Recipe {
 
     /// A process that waits for its state, as after libvirt's create.
     pub fn start(&self, disk: &Path) -> RawFork {
-        for name in ["monitor", "agent"] {
+        for name in ["monitor", "agent", "runner"] {
             let _ = std::fs::remove_file(self.folder.join(name));
         }
         let child = Command::new(&self.words[0])

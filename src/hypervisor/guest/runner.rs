@@ -98,9 +98,12 @@ pub(super) async fn start(guest: &Guest<'_>, launch: &Launch) -> bool {
     answer.and_then(|line| Said::read(&line)) == Some(Said::Started(launch.attempt))
 }
 
+/// A guest that says so many other things first is listened to no more.
+const MOST_LINES: usize = 100;
+
 /// The end record of the job, when the runner says it; never, when it does not.
 pub(super) async fn end_of(guest: &Guest<'_>, job: AttemptId) -> Vec<u8> {
-    loop {
+    for _ in 0..MOST_LINES {
         let line = guest.hypervisor.hear_runner(guest.machine).await;
         if let Some(Said::Ended(of, record)) = Said::read(&line)
             && of == job
@@ -108,6 +111,8 @@ pub(super) async fn end_of(guest: &Guest<'_>, job: AttemptId) -> Vec<u8> {
             return record;
         }
     }
+    guest.hypervisor.leave_runner(guest.machine);
+    std::future::pending().await
 }
 
 #[cfg(test)]
