@@ -80,6 +80,8 @@ bmc_start() {
   ln -sfn "$venv/bin" "$folder/bin"
   bmc_write_configuration "$venv" "$folder"
   bmc_run sushy "$folder" "$venv/bin/sushy-emulator" --config "$folder/sushy.conf"
+  # vbmcd takes whatever process has the number of its last life for itself, and refuses to start.
+  bmc_is_running vbmcd || rm -f "$folder/vbmc/master.pid"
   bmc_run vbmcd "$folder" "$venv/bin/vbmcd" --foreground
   bmc_wait "$folder"
 }
