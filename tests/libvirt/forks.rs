@@ -213,6 +213,22 @@ async fn a_fork_is_paused_sized_and_given_a_card() {
     libvirt.resize(spec.id, free).await.unwrap();
     assert!(quota().quota.unwrap_or(0) <= 0, "{:?}", quota());
 
+    // Until it is given a share, even one without a limit, a fork steps back behind the others.
+    let waiting = yard.fork_spec(&template).await;
+    libvirt.start_machine(&waiting).await.unwrap();
+    let weight = |id: MachineId| {
+        let domain = connect.lookup_domain_by_uuid(id.0).unwrap();
+        domain.scheduler_parameters().unwrap().cpu_shares.unwrap()
+    };
+    let light = weight(waiting.id);
+    libvirt
+        .load_fork(waiting.id, &template.files)
+        .await
+        .unwrap();
+    libvirt.resize(waiting.id, free).await.unwrap();
+    assert_eq!(weight(waiting.id), weight(spec.id));
+    assert!(light * 10 < weight(spec.id), "{light} {}", weight(spec.id));
+
     libvirt.pause(spec.id).await.unwrap();
     libvirt.pause(spec.id).await.unwrap();
     assert_eq!(

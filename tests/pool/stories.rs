@@ -119,6 +119,10 @@ async fn without_a_hot_shell_a_template_is_forked_on_demand_first_from_a_standby
         phases.contains(&"load") && !phases.contains(&"create"),
         "{phases:?}"
     );
+    assert!(
+        phases.contains(&"resize"),
+        "it would step back behind the machines that others use: {phases:?}"
+    );
     let second = pool.take(&ground.want("b")).await;
     assert_eq!(second.tier, Tier::Warm);
     let again = pool.take(&ground.want("a")).await;

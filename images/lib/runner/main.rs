@@ -14,6 +14,7 @@
 //! Built by `images/lib/runner.sh` with rustc alone, static and without any crate: hence the few
 //! declarations of the C library's functions.
 
+mod escape;
 mod job;
 mod port;
 mod system;
@@ -47,7 +48,7 @@ fn usage() -> ! {
 
 fn serve() -> ! {
     let mut port = port::Port::wait_for();
-    system::reap_nothing();
+    system::forget_ended_children();
     let mut lines = wire::Lines::default();
     loop {
         for line in lines.take(&port.read_all()) {

@@ -82,8 +82,8 @@ pub fn writable(port: &File, within_ms: i32) -> bool {
     ready > 0 && asked.revents & POLLHUP == 0 && asked.revents & POLLOUT != 0
 }
 
-/// Children that end are gone at once.
-pub fn reap_nothing() {
+/// Children that end are gone at once, and nobody has to wait for them.
+pub fn forget_ended_children() {
     // SAFETY: no handler of ours is involved.
     unsafe { signal(SIGCHLD, SIG_IGN) };
 }

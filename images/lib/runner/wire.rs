@@ -8,6 +8,8 @@
 //!
 //! The host's side is `src/hypervisor/guest/runner.rs`.
 
+use crate::escape::{escaped, unescaped};
+
 /// No order is longer: the host sends at most a guest agent's message.
 const LONGEST: usize = 256 << 10;
 
@@ -35,19 +37,7 @@ impl Lines {
 
 /// The words of an order.
 pub fn order(line: &[u8]) -> Option<Vec<Vec<u8>>> {
-    let words = line.strip_prefix(b"job ")?;
-    let mut plain = Vec::with_capacity(words.len());
-    let mut bytes = words.iter();
-    while let Some(byte) = bytes.next() {
-        plain.push(match byte {
-            b'\\' => match bytes.next()? {
-                b'n' => b'\n',
-                b'\\' => b'\\',
-                _ => return None,
-            },
-            byte => *byte,
-        });
-    }
+    let plain = unescaped(line.strip_prefix(b"job ")?)?;
     Some(plain.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect())
 }
 
@@ -60,14 +50,5 @@ pub fn refused(attempt: &[u8]) -> Vec<u8> {
 }
 
 pub fn ended(attempt: &[u8], record: &[u8]) -> Vec<u8> {
-    let mut line = [b"ended ", attempt, b" "].concat();
-    for byte in record {
-        match byte {
-            b'\n' => line.extend_from_slice(b"\\n"),
-            b'\\' => line.extend_from_slice(b"\\\\"),
-            byte => line.push(*byte),
-        }
-    }
-    line.push(b'\n');
-    line
+    [b"ended ", attempt, b" ", &escaped(record), b"\n"].concat()
 }

@@ -12,9 +12,13 @@
 
 use std::time::Duration;
 
+use self::escape::{escaped, unescaped};
 use super::Guest;
 use super::launcher::{Launch, Part};
 use crate::vocab::AttemptId;
+
+#[path = "../../../images/lib/runner/escape.rs"]
+mod escape;
 
 /// An emulated guest on a busy host answered within 40 ms; what takes longer goes another way.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
@@ -35,15 +39,7 @@ pub fn order(launch: &Launch) -> Option<Vec<u8>> {
         return None;
     }
     let words = launch.words().join("\0");
-    let mut line = b"job ".to_vec();
-    for byte in words.bytes() {
-        match byte {
-            b'\n' => line.extend_from_slice(b"\\n"),
-            b'\\' => line.extend_from_slice(b"\\\\"),
-            byte => line.push(byte),
-        }
-    }
-    Some(line)
+    Some([b"job ", &*escaped(words.as_bytes())].concat())
 }
 
 impl Said {
@@ -68,22 +64,6 @@ fn split(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 
 fn attempt(bytes: &[u8]) -> Option<AttemptId> {
     std::str::from_utf8(bytes).ok()?.parse().ok()
-}
-
-fn unescaped(bytes: &[u8]) -> Option<Vec<u8>> {
-    let mut plain = Vec::with_capacity(bytes.len());
-    let mut bytes = bytes.iter();
-    while let Some(byte) = bytes.next() {
-        plain.push(match byte {
-            b'\\' => match bytes.next()? {
-                b'n' => b'\n',
-                b'\\' => b'\\',
-                _ => return None,
-            },
-            byte => *byte,
-        });
-    }
-    Some(plain)
 }
 
 /// Whether the guest's runner took the job.

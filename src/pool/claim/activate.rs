@@ -118,8 +118,9 @@ async fn bring_up(
         if chosen.origin == Origin::Fork {
             shell::fork(core, &chosen.shell, &want.image, phases).await?;
         }
+        // Also one that is no more than the class has: until then a fork stands back behind all others.
         let bearing = Bearing {
-            share: (share.cpu_percent.is_some() || share.added_memory_mib > 0).then_some(share),
+            share: Some(share),
             card: want.network,
         };
         shell::load(core, &chosen.shell, &bearing, phases).await?;
